@@ -1,0 +1,192 @@
+// Package memdev is a device in memory, for tests and for images that are
+// built before they are written out. It is sparse: pages never written cost
+// nothing and read as zeros. Writes are durable at once, in the sense that
+// there is no power to lose; crashdev adds that.
+package memdev
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+const pageSize = 65536
+
+var _ ondisk.Device = (*Device)(nil)
+
+// A Device is an ondisk.Device in memory.
+type Device struct {
+	size      int64
+	blockSize int
+	name      string
+
+	mu     sync.RWMutex // guards what follows, page contents included
+	pages  map[int64]*page
+	closed bool
+}
+
+type page [pageSize]byte
+
+// New returns a device of size zero bytes with 512-byte blocks.
+func New(size int64) *Device {
+	return &Device{size: size, blockSize: 512, name: "memory", pages: make(map[int64]*page)}
+}
+
+// Named changes what Name returns, and returns d.
+func (d *Device) Named(name string) *Device {
+	d.name = name
+	return d
+}
+
+// WithBlockSize changes what BlockSize returns, and returns d.
+func (d *Device) WithBlockSize(n int) *Device {
+	d.blockSize = n
+	return d
+}
+
+// Clone returns an open copy; later writes to one do not show in the other.
+func (d *Device) Clone() *Device {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	c := &Device{size: d.size, blockSize: d.blockSize, name: d.name, pages: make(map[int64]*page, len(d.pages))}
+	for i, p := range d.pages {
+		q := *p
+		c.pages[i] = &q
+	}
+	return c
+}
+
+// Reopen undoes Close: memory outlives it, as media does.
+func (d *Device) Reopen() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = false
+}
+
+// ReadFrom fills the device from r, from its start, and leaves out pages that
+// are zero. It implements io.ReaderFrom; data beyond the end is an error.
+func (d *Device) ReadFrom(r io.Reader) (int64, error) {
+	var zero page
+	buf := new(page)
+	for off := int64(0); ; {
+		n, err := io.ReadFull(r, buf[:])
+		if n > 0 && *buf != zero {
+			if _, werr := d.WriteAt(buf[:n], off); werr != nil {
+				return off, werr
+			}
+		}
+		off += int64(n)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return off, nil
+		}
+		if err != nil {
+			return off, err
+		}
+	}
+}
+
+// ReadAt implements ondisk.Device.
+func (d *Device) ReadAt(p []byte, off int64) (int, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if err := d.check("read", off); err != nil {
+		return 0, err
+	}
+	var err error
+	if left := max(d.size-off, 0); int64(len(p)) > left {
+		p, err = p[:left], io.EOF
+	}
+	d.each(off, len(p), func(i int64, beg, end, at int) {
+		if pg := d.pages[i]; pg != nil {
+			copy(p[at:], pg[beg:end])
+		} else {
+			clear(p[at : at+end-beg])
+		}
+	})
+	return len(p), err
+}
+
+// WriteAt implements ondisk.Device.
+func (d *Device) WriteAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.check("write", off); err != nil {
+		return 0, err
+	}
+	if int64(len(p)) > d.size-off {
+		return 0, fmt.Errorf("%s: write of %d bytes at %#x: the device ends at %#x", d.name, len(p), off, d.size)
+	}
+	d.each(off, len(p), func(i int64, beg, end, at int) {
+		pg := d.pages[i]
+		if pg == nil {
+			pg = new(page)
+			d.pages[i] = pg
+		}
+		copy(pg[beg:end], p[at:])
+	})
+	return len(p), nil
+}
+
+// Discard implements ondisk.Device; whole pages read as zeros afterwards.
+func (d *Device) Discard(off, n int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.check("discard", off); err != nil {
+		return err
+	}
+	for i := (off + pageSize - 1) / pageSize; (i+1)*pageSize <= min(off+n, d.size); i++ {
+		delete(d.pages, i)
+	}
+	return nil
+}
+
+// Flush implements ondisk.Device.
+func (d *Device) Flush() error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.check("flush", 0)
+}
+
+// Size implements ondisk.Device.
+func (d *Device) Size() int64 { return d.size }
+
+// BlockSize implements ondisk.Device.
+func (d *Device) BlockSize() int { return d.blockSize }
+
+// Name implements ondisk.Device.
+func (d *Device) Name() string { return d.name }
+
+// Close implements ondisk.Device. The content stays; see Reopen.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.check("close", 0); err != nil {
+		return err
+	}
+	d.closed = true
+	return nil
+}
+
+func (d *Device) check(op string, off int64) error {
+	if d.closed {
+		return fmt.Errorf("%s: %s: %w", d.name, op, fs.ErrClosed)
+	}
+	if off < 0 {
+		return fmt.Errorf("%s: %s at negative offset %d", d.name, op, off)
+	}
+	return nil
+}
+
+// each calls fn for the part [beg, end) of each page i that [off, off+n)
+// touches; at is the part's place in the caller's buffer.
+func (d *Device) each(off int64, n int, fn func(i int64, beg, end, at int)) {
+	for at := 0; at < n; {
+		i, beg := (off+int64(at))/pageSize, int((off+int64(at))%pageSize)
+		end := min(pageSize, beg+n-at)
+		fn(i, beg, end, at)
+		at += end - beg
+	}
+}
