@@ -24,15 +24,19 @@ type Device struct {
 	name      string
 
 	mu     sync.RWMutex // guards what follows, page contents included
-	pages  map[int64]*page
+	pages  map[int64]page
 	closed bool
 }
 
-type page [pageSize]byte
+// A page is copied before the first write after a Clone.
+type page struct {
+	data *[pageSize]byte
+	own  bool // no clone has it too
+}
 
 // New returns a device of size zero bytes with 512-byte blocks.
 func New(size int64) *Device {
-	return &Device{size: size, blockSize: 512, name: "memory", pages: make(map[int64]*page)}
+	return &Device{size: size, blockSize: 512, name: "memory", pages: make(map[int64]page)}
 }
 
 // Named changes what Name returns, and returns d.
@@ -48,13 +52,14 @@ func (d *Device) WithBlockSize(n int) *Device {
 }
 
 // Clone returns an open copy; later writes to one do not show in the other.
+// It costs little: pages are copied when one of the two changes them.
 func (d *Device) Clone() *Device {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	c := &Device{size: d.size, blockSize: d.blockSize, name: d.name, pages: make(map[int64]*page, len(d.pages))}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := &Device{size: d.size, blockSize: d.blockSize, name: d.name, pages: make(map[int64]page, len(d.pages))}
 	for i, p := range d.pages {
-		q := *p
-		c.pages[i] = &q
+		p.own = false
+		d.pages[i], c.pages[i] = p, p
 	}
 	return c
 }
@@ -69,8 +74,8 @@ func (d *Device) Reopen() {
 // ReadFrom fills the device from r, from its start, and leaves out pages that
 // are zero. It implements io.ReaderFrom; data beyond the end is an error.
 func (d *Device) ReadFrom(r io.Reader) (int64, error) {
-	var zero page
-	buf := new(page)
+	var zero [pageSize]byte
+	buf := new([pageSize]byte)
 	for off := int64(0); ; {
 		n, err := io.ReadFull(r, buf[:])
 		if n > 0 && *buf != zero {
@@ -100,8 +105,8 @@ func (d *Device) ReadAt(p []byte, off int64) (int, error) {
 		p, err = p[:left], io.EOF
 	}
 	d.each(off, len(p), func(i int64, beg, end, at int) {
-		if pg := d.pages[i]; pg != nil {
-			copy(p[at:], pg[beg:end])
+		if pg, ok := d.pages[i]; ok {
+			copy(p[at:], pg.data[beg:end])
 		} else {
 			clear(p[at : at+end-beg])
 		}
@@ -121,11 +126,15 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) {
 	}
 	d.each(off, len(p), func(i int64, beg, end, at int) {
 		pg := d.pages[i]
-		if pg == nil {
-			pg = new(page)
+		if !pg.own {
+			shared := pg.data
+			pg = page{data: new([pageSize]byte), own: true}
+			if shared != nil && end-beg < pageSize {
+				*pg.data = *shared
+			}
 			d.pages[i] = pg
 		}
-		copy(pg[beg:end], p[at:])
+		copy(pg.data[beg:end], p[at:])
 	})
 	return len(p), nil
 }
