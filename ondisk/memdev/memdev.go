@@ -5,6 +5,7 @@
 package memdev
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -78,7 +79,7 @@ func (d *Device) ReadFrom(r io.Reader) (int64, error) {
 	buf := new([pageSize]byte)
 	for off := int64(0); ; {
 		n, err := io.ReadFull(r, buf[:])
-		if n > 0 && *buf != zero {
+		if !bytes.Equal(buf[:n], zero[:n]) {
 			if _, werr := d.WriteAt(buf[:n], off); werr != nil {
 				return off, werr
 			}
