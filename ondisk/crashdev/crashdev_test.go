@@ -110,7 +110,7 @@ func TestEachFindsAMissingFlush(t *testing.T) {
 		}
 		bad, last := "", 0
 		count := d.Each(Options{Seed: 1}, func(s State) bool {
-			if last++; s.N > d.lenEvents() {
+			if last++; s.N > d.Events() {
 				t.Fatalf("%s: %d events", s.Name, s.N)
 			}
 			var p [1]byte
@@ -140,9 +140,6 @@ func TestEachFindsAMissingFlush(t *testing.T) {
 		}
 	}
 }
-
-// lenEvents is Events for use inside Each, which holds the lock.
-func (d *Device) lenEvents() int { return len(d.events) }
 
 func TestEachIsReproducible(t *testing.T) {
 	run := func() (names []string) {

@@ -3,6 +3,7 @@ package crashdev
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
@@ -45,7 +46,12 @@ var nothing = func(int) bool { return false }
 // left out. It returns how many there were.
 func (d *Device) Each(opt Options, fn func(State) bool) int {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	rec := &Device{dev: d.dev, base: d.base, events: slices.Clone(d.events)}
+	d.mu.Unlock()
+	return rec.each(opt, fn) // without the lock: fn may ask d for more
+}
+
+func (d *Device) each(opt Options, fn func(State) bool) int {
 	rng := rand.New(rand.NewPCG(opt.Seed, 1))
 	cur := d.base.Clone() // what is sure at the start of the window
 	var open []int        // writes that are not
