@@ -1,0 +1,239 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// An inodeGroup is what a batch has for one inode.
+type inodeGroup struct {
+	inum    uint64
+	inode   *Change // nil = the inode stays
+	dirents []Change
+	data    []Change
+	touch   []span
+}
+
+// groupBatch splits a valid batch by inode.
+func groupBatch(b *Batch) []inodeGroup {
+	var groups []inodeGroup
+	changes, touch := b.Changes, b.Touch
+	for len(changes) > 0 || len(touch) > 0 {
+		var g inodeGroup
+		switch {
+		case len(touch) == 0 || len(changes) > 0 && changes[0].Inum < touch[0].Inum:
+			g.inum = changes[0].Inum
+		default:
+			g.inum = touch[0].Inum
+		}
+		n := 0
+		var kinds [KindData + 2]int // kinds[k] is where kind k begins
+		for ; n < len(changes) && changes[n].Inum == g.inum; n++ {
+			for k := changes[n].Kind + 1; int(k) < len(kinds); k++ {
+				kinds[k] = n + 1
+			}
+		}
+		if kinds[KindDirent] > 0 {
+			g.inode = &changes[0]
+		}
+		g.dirents = changes[kinds[KindDirent]:kinds[KindData]]
+		g.data = changes[kinds[KindData]:n]
+		changes = changes[n:]
+		for len(touch) > 0 && touch[0].Inum == g.inum {
+			g.touch = addSpan(g.touch, span{touch[0].Lo, touch[0].Hi})
+			touch = touch[1:]
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// addSpan appends s, whose lo is not below that of the last span, joining overlaps.
+func addSpan(spans []span, s span) []span {
+	if n := len(spans); n > 0 && s.lo <= spans[n-1].hi {
+		spans[n-1].hi = max(spans[n-1].hi, s.hi)
+		return spans
+	}
+	return append(spans, s)
+}
+
+// leaves is the part of a job that ordinary entries and data make.
+func (g *inodeGroup) leaves() (changes []Change, j job) {
+	changes = g.dirents
+	if len(g.data) > 0 {
+		changes = g.data
+	}
+	for i := range changes {
+		c := &changes[i]
+		if c.Kind == KindData && c.Delete {
+			j.dels = addSpan(j.dels, span{c.Key, c.last()})
+		} else {
+			j.ops = append(j.ops, leafOp{c.Key, i})
+		}
+	}
+	j.touch = g.touch
+	return changes, j
+}
+
+// newest is the modify_tid of a table in which the group changed leaves.
+func (g *inodeGroup) newest(t ondisk.Tid) (tid ondisk.Tid) {
+	for _, cs := range [][]Change{g.dirents, g.data} {
+		for i := range cs {
+			tid = max(tid, cs[i].modifyTid(t))
+		}
+	}
+	return tid
+}
+
+// checkPresent looks for changes below an inode that is not, or no longer, there.
+func (g *inodeGroup) checkPresent(deleted bool) error {
+	for _, cs := range [][]Change{g.dirents, g.data} {
+		for i := range cs {
+			if c := &cs[i]; !deleted || !c.Delete {
+				return c.bad("%w", ErrNoInode)
+			}
+		}
+	}
+	return nil
+}
+
+// An applier applies one batch to the PFS of one root.
+type applier struct {
+	reader treeReader
+	store  treeStore
+	batch  *Batch
+	groups []inodeGroup
+	ref    ondisk.Blockref // of the root
+	root   *ondisk.Inode
+	rootG  *inodeGroup // the group of inode 1, may be nil
+}
+
+// applyTree applies b to the PFS with that root inode, which ref refers to,
+// and returns both anew. Everything that changed is written by then, the root
+// included. After an error what was written and dropped must be forgotten.
+func applyTree(ctx context.Context, src blockSource, cache *tableCache, store treeStore,
+	ref *ondisk.Blockref, root *ondisk.Inode, b *Batch) (ondisk.Blockref, *ondisk.Inode, error) {
+	if err := b.Validate(); err != nil {
+		return *ref, nil, err
+	}
+	if b.T < ref.MirrorTid {
+		return *ref, nil, fmt.Errorf("%w: tid %v is older than the PFS at %v", ErrBadBatch, b.T, ref.MirrorTid)
+	}
+	a := &applier{
+		reader: treeReader{src, cache}, store: store,
+		batch: b, groups: groupBatch(b), ref: *ref, root: root,
+	}
+	return a.applyRoot(ctx)
+}
+
+// applyRoot merges inodes and root directory, which share one tree.
+func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, ino *ondisk.Inode, err error) {
+	meta := a.root.Meta
+	var rootDir []Change
+	var j job
+	for i := range a.groups {
+		g := &a.groups[i]
+		if g.inum != ondisk.InumRoot {
+			j.ops = append(j.ops, leafOp{g.inum, i})
+			if c := g.inode; c != nil && !c.Delete && c.Inum < ondisk.AttrBit {
+				meta.PFSInum = max(meta.PFSInum, c.Inum)
+			}
+			continue
+		}
+		if len(g.data) > 0 {
+			return ref, nil, g.data[0].bad("a directory has no data")
+		}
+		a.rootG = g
+		rootDir, j.touch = g.dirents, g.touch
+	}
+	for i := range rootDir {
+		j.ops = append(j.ops, leafOp{rootDir[i].Key, len(a.groups) + i})
+	}
+	m := a.merger(rootOwner)
+	m.leaf = func(i int, old *ondisk.Blockref, methods uint8) (ondisk.Blockref, bool, error) {
+		if i < len(a.groups) {
+			return a.applyInode(ctx, &a.groups[i], old)
+		}
+		return m.applyDirent(&rootDir[i-len(a.groups)], old, methods)
+	}
+	ref = a.ref
+	ref.SetMethods(metaCheck(ref.CheckMethod()), ref.CompMethod())
+	ref.Flags |= ondisk.FlagPFSRoot
+	set, _, err := m.run(ctx, a.root.Blockset, j, ref.Methods)
+	if err != nil {
+		return ref, nil, err
+	}
+	if a.rootG != nil && a.rootG.inode != nil {
+		meta = mergeRootMeta(a.rootG.inode.Inode, &meta)
+	}
+	a.store.dropBlock(&a.ref)
+	ref.ModifyTid = max(ref.ModifyTid, a.batch.T)
+	ino = &ondisk.Inode{Meta: meta, Blockset: set}
+	return ref, ino, m.writeInode(&ref, ino)
+}
+
+func (a *applier) merger(o owner) *merger {
+	return &merger{reader: &a.reader, store: a.store, tid: a.batch.T, own: o, discard: a.batch.Discard}
+}
+
+// mergeRootMeta is the new root inode: what batches carry is the same on all
+// nodes, while label, role and identity are each node's own.
+func mergeRootMeta(given, own *ondisk.InodeMeta) ondisk.InodeMeta {
+	m := *given
+	m.NameKey, m.NameLen, m.Filename = own.NameKey, own.NameLen, own.Filename
+	m.PFSType, m.PFSSubtype, m.PFSNMasters = own.PFSType, own.PFSSubtype, own.PFSNMasters
+	m.PFSClid, m.PFSFsid, m.PFSLsnapTid = own.PFSClid, own.PFSFsid, own.PFSLsnapTid
+	m.PFSInum = max(given.PFSInum, own.PFSInum)
+	m.OpFlags |= ondisk.OpPFSRoot
+	return m
+}
+
+// writeInode writes an inode and completes its blockref, of which methods and
+// modify_tid are set.
+func (m *merger) writeInode(ref *ondisk.Blockref, ino *ondisk.Inode) error {
+	block := make([]byte, ondisk.InodeSize)
+	ino.Encode(block)
+	ref.MirrorTid = m.tid
+	ref.ModifyTid = newest(ref.ModifyTid, ino.Blockset)
+	setCounts(ref, ino.Blockset)
+	return m.store.writeBlock(ref, block, ref.Key)
+}
+
+// A rootChange replaces or removes the root of one PFS.
+type rootChange struct {
+	key uint64
+	ref *ondisk.Blockref // nil = remove
+}
+
+// applySuper puts new PFS roots, sorted by key, into the super-root's tree and
+// rewrites the super-root inode with tid, always. Blocks of removed PFSs are
+// not dropped. sroot is the super-root's blockref, the new one is returned.
+func applySuper(ctx context.Context, src blockSource, cache *tableCache, store treeStore, sroot *ondisk.Blockref, tid ondisk.Tid, changes []rootChange) (ondisk.Blockref, error) {
+	reader := treeReader{src, cache}
+	rec, err := reader.inode(ctx, owner{}, sroot)
+	if err != nil {
+		return ondisk.Blockref{}, err
+	}
+	m := &merger{reader: &reader, store: store, tid: tid, own: superOwner}
+	m.leaf = func(i int, _ *ondisk.Blockref, _ uint8) (ondisk.Blockref, bool, error) {
+		if changes[i].ref == nil {
+			return ondisk.Blockref{}, false, nil
+		}
+		return *changes[i].ref, true, nil
+	}
+	var j job
+	for i := range changes {
+		j.ops = append(j.ops, leafOp{changes[i].key, i})
+	}
+	ref := *sroot
+	ref.SetMethods(metaCheck(ref.CheckMethod()), ref.CompMethod())
+	set, _, err := m.run(ctx, rec.set, j, ref.Methods)
+	if err != nil {
+		return ref, err
+	}
+	store.dropBlock(sroot)
+	err = m.writeInode(&ref, &ondisk.Inode{Meta: rec.Meta, Blockset: set})
+	return ref, err
+}

@@ -1,0 +1,239 @@
+package chain
+
+import (
+	"context"
+	"errors"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A Cursor is a place in the order of changes; zero is the beginning.
+type Cursor struct {
+	Inum uint64
+	Kind Kind
+	Key  uint64
+}
+
+// DiffLimits say when Diff stops early: before the leaf with which a number
+// would be exceeded. 0 = no limit.
+type DiffLimits struct {
+	Changes int
+	Bytes   int64 // of data blocks
+}
+
+// DiffStats counts what one call of Diff did.
+type DiffStats struct {
+	Tables  int // entered, on both sides
+	Leaves  int // compared
+	Changes int // emitted
+	Bytes   int64
+}
+
+// A DiffError says which side of a Diff could not be read.
+type DiffError struct {
+	Target bool // else the source
+	Err    error
+}
+
+func (e *DiffError) Error() string {
+	if e.Target {
+		return "target: " + e.Err.Error()
+	}
+	return "source: " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *DiffError) Unwrap() error { return e.Err }
+
+// Diff finds the changes that turn dst's content into src's, given that both
+// hold the state at common, each with its own later changes; 0 compares all.
+// emit gets them sorted, with data verified and modify_tids as they are; touch
+// gets the keys that were compared, whose tables in dst must be stamped when
+// the changes are applied (with Batch.Discard, since damaged tables of dst
+// count as empty). An error of theirs ends the walk and is returned.
+//
+// done is false if a limit ended the walk: next is where another call with
+// the same views goes on.
+func Diff(ctx context.Context, src, dst *View, common ondisk.Tid, from Cursor, limits DiffLimits,
+	emit func(Change) error, touch func(Touch) error) (next Cursor, done bool, stats DiffStats, err error) {
+	d := &differ{src: src, dst: dst, common: common, from: from, limits: limits, emit: emit, touch: touch}
+	done, err = d.run(ctx)
+	return d.next, done, d.stats, err
+}
+
+type differ struct {
+	src, dst *View
+	common   ondisk.Tid
+	from     Cursor
+	limits   DiffLimits
+	emit     func(Change) error
+	touch    func(Touch) error
+	stats    DiffStats
+	next     Cursor // where it stopped
+}
+
+func (d *differ) run(ctx context.Context) (done bool, err error) {
+	if d.from.Inum <= ondisk.InumRoot {
+		if d.from.Kind == KindInode {
+			if err := d.diffRootInode(); err != nil {
+				return false, err
+			}
+		}
+		lo := max(d.from.Key, ondisk.DirBit)
+		leaf := d.leafFunc(ctx, ondisk.InumRoot, rootOwner)
+		if done, err := d.walk(ctx, rootOwner, d.src.root.set, d.dst.root.set, span{lo, ^uint64(0)}, leaf, true); err != nil || !done {
+			return false, err
+		}
+	}
+	lo := d.from.Inum
+	if lo <= ondisk.InumRoot {
+		lo = 0
+	}
+	leaf := func(s, t *ondisk.Blockref) (bool, error) { return d.diffInode(ctx, s, t) }
+	return d.walk(ctx, rootOwner, d.src.root.set, d.dst.root.set, span{lo, ondisk.DirBit - 1}, leaf, true)
+}
+
+// walk compares the keys of two trees; stamp says that the target's tables
+// there need the new tid.
+func (d *differ) walk(ctx context.Context, o owner, sset, dset []ondisk.Blockref, keys span,
+	leaf func(s, t *ondisk.Blockref) (bool, error), stamp bool) (done bool, err error) {
+	w := pairWalk{
+		common: d.common, lo: keys.lo, hi: keys.hi, leaf: leaf, tables: &d.stats.Tables,
+		region: func(r span) error {
+			if !stamp {
+				return nil
+			}
+			return d.touch(Touch{Inum: o.inum, Lo: r.lo, Hi: r.hi})
+		},
+	}
+	return w.run(ctx, newIter(d.src, o, sset, false), newIter(d.dst, o, dset, true))
+}
+
+// full reports whether a limit is reached, and remembers where.
+func (d *differ) full(at Cursor) bool {
+	if d.limits.Changes > 0 && d.stats.Changes >= d.limits.Changes || d.limits.Bytes > 0 && d.stats.Bytes >= d.limits.Bytes {
+		d.next = at
+		return true
+	}
+	return false
+}
+
+func (d *differ) send(c Change) error {
+	d.stats.Changes++
+	if c.Block != nil {
+		d.stats.Bytes += int64(len(c.Block.Bytes))
+	}
+	return d.emit(c)
+}
+
+// diffRootInode compares what is the same on all nodes. The modify_tid of a
+// root is that of the whole PFS and says nothing about the inode.
+func (d *differ) diffRootInode() error {
+	meta := mergeRootMeta(&d.src.root.Meta, &d.dst.root.Meta)
+	if meta == d.dst.root.Meta {
+		return nil
+	}
+	return d.send(Change{Inum: ondisk.InumRoot, Kind: KindInode, ModifyTid: d.src.root.Ref.ModifyTid, Inode: &meta})
+}
+
+// diffInode compares two inodes of one number with all below them.
+func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more bool, err error) {
+	if s != nil && t != nil && s.MirrorTid <= d.common && t.MirrorTid <= d.common {
+		return true, nil
+	}
+	at := s
+	if s == nil {
+		at = t
+	}
+	inum := at.Key
+	start := Cursor{Inum: inum}
+	if d.from.Inum == inum {
+		start = d.from
+	}
+	if d.full(start) {
+		return false, nil
+	}
+	d.stats.Leaves++
+	if s == nil {
+		return true, d.send(Change{Inum: inum, Kind: KindInode, Delete: true})
+	}
+	srec, err := d.src.reader.inode(ctx, rootOwner, s)
+	if err != nil {
+		return false, &DiffError{false, err}
+	}
+	trec, err := d.targetInode(ctx, t)
+	if err != nil {
+		return false, &DiffError{true, err}
+	}
+	same := trec != nil && t.ModifyTid == s.ModifyTid && kindOf(trec.Meta.Type) == kindOf(srec.Meta.Type) &&
+		trec.Meta.DirectData() == srec.Meta.DirectData()
+	if !same && start.Kind == KindInode {
+		err := d.send(Change{Inum: inum, Kind: KindInode, ModifyTid: s.ModifyTid, Inode: &srec.Meta, Inline: srec.Inline})
+		if err != nil {
+			return false, err
+		}
+	}
+	if srec.Meta.DirectData() {
+		return true, nil
+	}
+	var tset []ondisk.Blockref
+	if trec != nil && kindOf(trec.Meta.Type) == kindOf(srec.Meta.Type) {
+		tset = trec.set
+	}
+	o := srec.owner(rootOwner)
+	return d.walk(ctx, o, srec.set, tset, span{start.Key, ^uint64(0)}, d.leafFunc(ctx, inum, o), trec != nil)
+}
+
+// targetInode is nil if the target has none, or a damaged one.
+func (d *differ) targetInode(ctx context.Context, t *ondisk.Blockref) (*InodeRec, error) {
+	if t == nil {
+		return nil, nil
+	}
+	rec, err := d.dst.reader.inode(ctx, rootOwner, t)
+	if errors.Is(err, ondisk.ErrCorrupt) {
+		return nil, nil
+	}
+	return rec, err
+}
+
+// leafFunc compares the entries or data blocks of one inode.
+func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner) func(s, t *ondisk.Blockref) (bool, error) {
+	return func(s, t *ondisk.Blockref) (more bool, err error) {
+		at := s
+		if s == nil {
+			at = t
+		}
+		c := Change{Inum: inum, Kind: KindDirent, Key: at.Key}
+		if at.Type == ondisk.TypeData {
+			c.Kind = KindData
+		}
+		if d.full(Cursor{inum, c.Kind, c.Key}) {
+			return false, nil
+		}
+		d.stats.Leaves++
+		switch {
+		case s == nil:
+			c.Delete = true
+			return true, d.send(c)
+		case t != nil && sameLeaf(s, t):
+			return true, nil
+		}
+		c.ModifyTid = s.ModifyTid
+		if c.Kind == KindData {
+			c.Block, err = d.src.ReadBlock(ctx, s)
+		} else {
+			c.Dirent, err = d.src.reader.dirent(ctx, o, s)
+		}
+		if err != nil {
+			return false, &DiffError{false, err}
+		}
+		return true, d.send(c)
+	}
+}
+
+// sameLeaf compares entries or data blocks of one key. The tid would do where
+// all works; the rest, equal on all nodes too, costs nothing.
+func sameLeaf(s, t *ondisk.Blockref) bool {
+	return s.Type == t.Type && s.ModifyTid == t.ModifyTid && s.Radix() == t.Radix() && s.Embed == t.Embed &&
+		(s.Type != ondisk.TypeData || s.Methods == t.Methods) && (s.Check == t.Check || s.Type == ondisk.TypeDirent && s.DataOff != 0)
+}
