@@ -29,20 +29,20 @@ const (
 	blockRaw    = 0
 	blockRun    = 1 // one byte, repeated
 	blockHeader = 3
-	markerSize  = 16 + 8 // with the length of the hole
+	maxBlock    = 128 << 10 // decoded
+	markerSize  = 16 + 8    // with the length of the hole
 )
 
 var errFrame = errors.New("not a frame that zstd makes from a large file")
 
 // squeeze returns the frame with long runs of zeros replaced by markers.
-func squeeze(frame []byte) ([]byte, error) {
+func squeeze(frame []byte) (pieces, error) {
 	const sizeFlag, single, dictionary = 0xC0, 0x20, 0x03
 	if len(frame) < 16 || frame[4]&(single|dictionary) != 0 || frame[4]&sizeFlag == 0 {
 		return nil, errFrame
 	}
 	window := int64(1) << (10 + frame[5]>>3) * int64(8+frame[5]&7) / 8
-	out := append([]byte{}, frame[:4]...)
-	out = append(out, 0, frame[5]) // neither size nor sum: both would be wrong
+	out := pieces{frame[:4], {0, frame[5]}} // neither size nor sum: both would be wrong
 	rest := frame[6+1<<(frame[4]>>6):]
 	var run [][]byte // blocks of zeros not yet written out
 	for {
@@ -54,7 +54,7 @@ func squeeze(frame []byte) ([]byte, error) {
 		if kind == blockRun {
 			n = blockHeader + 1
 		}
-		if n > len(rest) {
+		if n > len(rest) || size > maxBlock {
 			return nil, errFrame
 		}
 		block := rest[:n]
@@ -63,7 +63,7 @@ func squeeze(frame []byte) ([]byte, error) {
 			run = append(run, block)
 			continue
 		}
-		out = append(appendRun(out, run, window), block...)
+		out = append(appendRun(out, run, window), block)
 		if last {
 			return out, nil
 		}
@@ -77,7 +77,7 @@ func blockFields(b []byte) (last bool, kind, size int) {
 }
 
 // appendRun writes out a run of zero blocks, or a marker and its end.
-func appendRun(out []byte, run [][]byte, window int64) []byte {
+func appendRun(out pieces, run [][]byte, window int64) pieces {
 	keep, kept := len(run), int64(0)
 	for keep > 0 && kept < window {
 		keep--
@@ -91,13 +91,32 @@ func appendRun(out []byte, run [][]byte, window int64) []byte {
 	}
 	if hole > 0 {
 		const header = markerSize<<3 | blockRaw<<1
-		out = append(append(out, header, header>>8, header>>16), marker...)
-		out = binary.LittleEndian.AppendUint64(out, hole)
+		out = append(out, []byte{header, header >> 8, header >> 16}, marker,
+			binary.LittleEndian.AppendUint64(nil, hole))
 	}
 	for _, b := range run[keep:] {
-		out = append(out, b...)
+		_, _, size := blockFields(b)
+		out = append(out, []byte{byte(size << 3), byte(size << 3 >> 8), byte(size << 3 >> 16)}, zeros[:size])
 	}
 	return out
+}
+
+// pieces is a reader of byte slices one after the other. Zeros that stay are
+// plain blocks in it, all sharing one array: the decoder copies these faster
+// than it repeats a byte.
+type pieces [][]byte
+
+// Read implements io.Reader.
+func (r *pieces) Read(p []byte) (int, error) {
+	for len(*r) > 0 && len((*r)[0]) == 0 {
+		*r = (*r)[1:]
+	}
+	if len(*r) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, (*r)[0])
+	(*r)[0] = (*r)[0][n:]
+	return n, nil
 }
 
 // An expander writes a squeezed image to a device, zeros left out.
@@ -132,11 +151,12 @@ func (x *expander) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-var zeros [65536]byte
+var zeros [maxBlock]byte
 
 func (x *expander) put(p []byte) error {
+	const page = 65536 // of the device: what is zero in it costs nothing
 	for len(p) > 0 {
-		part := p[:min(len(p), len(zeros)-int(x.off%int64(len(zeros))))]
+		part := p[:min(len(p), int(page-x.off%page))]
 		if !bytes.Equal(part, zeros[:len(part)]) {
 			if _, err := x.dev.WriteAt(part, x.off); err != nil {
 				return err
@@ -158,7 +178,7 @@ func unpack(frame []byte) (*memdev.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := zstd.NewReader(bytes.NewReader(squeezed), zstd.WithDecoderConcurrency(1))
+	z, err := zstd.NewReader(&squeezed, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return nil, err
 	}
