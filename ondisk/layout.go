@@ -29,7 +29,8 @@ const (
 	ReservedSize = SegmentSize    // head of each zone
 	HeaderZone   = 2 * ZoneSize   // distance of header slots
 	HeaderSlots  = 4
-	VolumeAlign  = 8 << 20 // volume sizes are multiples of this
+	SpareHeader  = 63 * 65536 // offset of a second header on volumes with one slot
+	VolumeAlign  = 8 << 20    // volume sizes are multiples of this
 	MaxVolumes   = 64
 
 	FreemapBlockSize  = 32768
