@@ -105,31 +105,29 @@ type applier struct {
 	store  treeStore
 	batch  *Batch
 	groups []inodeGroup
-	ref    ondisk.Blockref // of the root
-	root   *ondisk.Inode
+	root   *InodeRec
 	rootG  *inodeGroup // the group of inode 1, may be nil
 }
 
-// applyTree applies b to the PFS with that root inode, which ref refers to,
-// and returns both anew. Everything that changed is written by then, the root
-// included. After an error what was written and dropped must be forgotten.
-func applyTree(ctx context.Context, src blockSource, cache *tableCache, store treeStore,
-	ref *ondisk.Blockref, root *ondisk.Inode, b *Batch) (ondisk.Blockref, *ondisk.Inode, error) {
+// applyTree applies b to the PFS whose root inode is at root and returns the
+// new blockref. Everything that changed is written by then, the root included.
+// After an error what was written and dropped must be forgotten.
+func applyTree(ctx context.Context, src blockSource, cache *tableCache, store treeStore, root *ondisk.Blockref, b *Batch) (ref ondisk.Blockref, err error) {
 	if err := b.Validate(); err != nil {
-		return *ref, nil, err
+		return ref, err
 	}
-	if b.T < ref.MirrorTid {
-		return *ref, nil, fmt.Errorf("%w: tid %v is older than the PFS at %v", ErrBadBatch, b.T, ref.MirrorTid)
+	if b.T < root.MirrorTid {
+		return ref, fmt.Errorf("%w: tid %v is older than the PFS at %v", ErrBadBatch, b.T, root.MirrorTid)
 	}
-	a := &applier{
-		reader: treeReader{src, cache}, store: store,
-		batch: b, groups: groupBatch(b), ref: *ref, root: root,
+	a := &applier{reader: treeReader{src, cache}, store: store, batch: b, groups: groupBatch(b)}
+	if a.root, err = a.reader.inode(ctx, superOwner, root); err != nil {
+		return ref, err
 	}
 	return a.applyRoot(ctx)
 }
 
 // applyRoot merges inodes and root directory, which share one tree.
-func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, ino *ondisk.Inode, err error) {
+func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, err error) {
 	meta := a.root.Meta
 	var rootDir []Change
 	var j job
@@ -143,7 +141,7 @@ func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, ino *ondi
 			continue
 		}
 		if len(g.data) > 0 {
-			return ref, nil, g.data[0].bad("a directory has no data")
+			return ref, g.data[0].bad("a directory has no data")
 		}
 		a.rootG = g
 		rootDir, j.touch = g.dirents, g.touch
@@ -158,20 +156,20 @@ func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, ino *ondi
 		}
 		return m.applyDirent(&rootDir[i-len(a.groups)], old, methods)
 	}
-	ref = a.ref
+	ref = a.root.Ref
 	ref.SetMethods(metaCheck(ref.CheckMethod()), ref.CompMethod())
 	ref.Flags |= ondisk.FlagPFSRoot
-	set, _, err := m.run(ctx, a.root.Blockset, j, ref.Methods)
+	set, _, err := m.run(ctx, a.root.set, j, ref.Methods)
 	if err != nil {
-		return ref, nil, err
+		return ref, err
 	}
 	if a.rootG != nil && a.rootG.inode != nil {
 		meta = mergeRootMeta(a.rootG.inode.Inode, &meta)
 	}
-	a.store.dropBlock(&a.ref)
+	a.store.dropBlock(&a.root.Ref)
 	ref.ModifyTid = max(ref.ModifyTid, a.batch.T)
-	ino = &ondisk.Inode{Meta: meta, Blockset: set}
-	return ref, ino, m.writeInode(&ref, ino)
+	err = m.writeInode(&ref, &ondisk.Inode{Meta: meta, Blockset: set})
+	return ref, err
 }
 
 func (a *applier) merger(o owner) *merger {

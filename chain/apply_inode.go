@@ -68,7 +68,8 @@ func (a *applier) applyInode(ctx context.Context, g *inodeGroup, old *ondisk.Blo
 	if rec != nil {
 		a.store.dropBlock(old)
 	}
-	return ref, true, m.writeInode(&ref, ino)
+	err = m.writeInode(&ref, ino)
+	return ref, true, err
 }
 
 // startInode is the new inode without its blockset, and its blockref as far as

@@ -76,7 +76,8 @@ func (m *merger) run(ctx context.Context, refs []ondisk.Blockref, j job, methods
 	if !changed {
 		return refs, false, nil
 	}
-	set, err = m.write(settle(elems, ondisk.InodeRefs, 64))
+	elems, _ = settle(elems, ondisk.InodeRefs, 64)
+	set, err = m.write(elems)
 	return set, true, err
 }
 
@@ -159,7 +160,7 @@ func (m *merger) mergeTable(ctx context.Context, ref *ondisk.Blockref, j job, de
 	if len(kids) == 0 {
 		return elem{}, true, nil
 	}
-	e.ref = ondisk.Blockref{Type: ondisk.TypeIndirect, Key: ref.Key, KeyBits: ref.KeyBits, ModifyTid: ref.ModifyTid}
+	e.ref = ondisk.Blockref{Type: ondisk.TypeIndirect, Key: ref.Key, KeyBits: ref.KeyBits}
 	e.kids = kids
 	return e, true, nil
 }
@@ -213,7 +214,7 @@ func (m *merger) writeTable(e *elem) error {
 	ondisk.EncodeBlockrefs(block, refs)
 	e.ref.SetMethods(m.check, ondisk.CompNone)
 	e.ref.MirrorTid = m.tid
-	e.ref.ModifyTid = newest(e.ref.ModifyTid, refs)
+	e.ref.ModifyTid = newest(0, refs)
 	setCounts(&e.ref, refs)
 	if err := m.store.writeBlock(&e.ref, block, e.ref.Key); err != nil {
 		return err

@@ -167,7 +167,9 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 	}
 	same := trec != nil && t.ModifyTid == s.ModifyTid && kindOf(trec.Meta.Type) == kindOf(srec.Meta.Type) &&
 		trec.Meta.DirectData() == srec.Meta.DirectData()
-	if !same && start.Kind == KindInode {
+	if !same {
+		// Again after a stop in the middle of it: changes below an inode
+		// raise its tid, so each batch that has some must say the right one.
 		err := d.send(Change{Inum: inum, Kind: KindInode, ModifyTid: s.ModifyTid, Inode: &srec.Meta, Inline: srec.Inline})
 		if err != nil {
 			return false, err

@@ -17,57 +17,62 @@ const (
 	// parent where there is room. Below tableMax, so that a table on the edge
 	// is not made and dissolved in turn.
 	dissolveMax = tableMax * 3 / 4
+	// Fewer elements get a table of their own only if there is no other room.
+	groupMin = tableMax / 8
 )
 
 // An elem is an element of an array that is being rewritten. With kids it is
-// a table not yet written, and of ref only range and modify_tid are set.
+// a table not yet written, and of ref only type and range are set.
 type elem struct {
-	ref  ondisk.Blockref
-	kids []elem // never empty
+	ref      ondisk.Blockref
+	kids     []elem // never empty
+	dissolve bool   // kids are to take its place
 }
 
 // settle brings an array to at most capacity elements: tables that became
-// small dissolve into it, and elements move into new tables when it overflows.
-// The tables below are settled first. keyBits is the width of the array's
-// range, 64 for the blockset of an inode.
-func settle(elems []elem, capacity int, keyBits uint8) []elem {
-	total, dissolving := len(elems), false
+// small, and those that had to be divided, dissolve into it, and elements move
+// into new tables when it overflows. So a tree grows and shrinks at its top,
+// and stays about evenly deep. The tables below are settled first. keyBits is
+// the width of the array's range, 64 for the blockset of an inode. divided says
+// that the array overflowed.
+func settle(elems []elem, capacity int, keyBits uint8) (out []elem, divided bool) {
+	total := len(elems)
+	dissolving := false
 	for i := range elems {
 		e := &elems[i]
 		if e.kids == nil {
 			continue
 		}
-		e.kids = settle(e.kids, tableMax, e.ref.KeyBits)
-		if n := len(e.kids); dissolves(n, total, capacity) {
+		var split bool
+		e.kids, split = settle(e.kids, tableMax, e.ref.KeyBits)
+		if n := len(e.kids); dissolves(n, total, capacity, split) {
 			total += n - 1
-			dissolving = true
+			e.dissolve, dissolving = true, true
 		}
 	}
 	if dissolving {
-		elems = dissolve(elems, capacity)
+		elems = dissolve(elems, total)
 	}
 	for len(elems) > capacity {
-		elems = group(elems, capacity, keyBits)
+		elems, divided = group(elems, capacity, keyBits), true
 	}
-	return elems
+	return elems, divided
 }
 
 // dissolves decides whether a table of n elements moves into its parent, which
 // now has total.
-func dissolves(n, total, capacity int) bool {
-	return n == 1 || n <= dissolveMax && total+n-1 <= min(capacity, dissolveMax)
+func dissolves(n, total, capacity int, split bool) bool {
+	return n == 1 || n <= dissolveMax && (split || total+n-1 <= min(capacity, dissolveMax))
 }
 
-func dissolve(elems []elem, capacity int) []elem {
-	total := len(elems)
-	out := make([]elem, 0, capacity)
+func dissolve(elems []elem, total int) []elem {
+	out := make([]elem, 0, total)
 	for _, e := range elems {
-		if n := len(e.kids); n > 0 && dissolves(n, total, capacity) {
-			total += n - 1
+		if e.dissolve {
 			out = append(out, e.kids...)
-			continue
+		} else {
+			out = append(out, e)
 		}
-		out = append(out, e)
 	}
 	return out
 }
@@ -80,10 +85,11 @@ type keyGroup struct {
 }
 
 // group moves elements of an array of more than capacity into new tables, the
-// most numerous groups first, until the rest fits or all groups are used; it
-// always makes one. Groups are the widest aligned ranges, narrower than the
-// array's, with at most tableMax elements: keys that come later find room in
-// them. No range is wider than 63 bits, which keeps the halves of a PFS root apart.
+// most numerous groups first: all that are worth a table, and smaller ones
+// until the rest fits; it always makes one. Groups are the widest aligned
+// ranges, narrower than the array's, with at most tableMax elements: keys that
+// come later find room in them. No range is wider than 63 bits, which keeps
+// the halves of a PFS root apart.
 func group(elems []elem, capacity int, keyBits uint8) []elem {
 	var groups []keyGroup
 	half := keyBits - 1
@@ -95,7 +101,7 @@ func group(elems []elem, capacity int, keyBits uint8) []elem {
 	slices.SortStableFunc(groups, func(a, b keyGroup) int { return cmp.Compare(b.hi-b.lo, a.hi-a.lo) })
 	left := len(elems)
 	for i, g := range groups {
-		if left <= capacity {
+		if left <= capacity && g.hi-g.lo < groupMin {
 			groups = groups[:i]
 			break
 		}

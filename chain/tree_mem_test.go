@@ -92,7 +92,6 @@ type memPFS struct {
 	*memBlocks
 	cache *tableCache
 	ref   ondisk.Blockref
-	root  *ondisk.Inode
 	model model
 }
 
@@ -118,11 +117,11 @@ func newMemPFS(t testing.TB, blocks *memBlocks, label string) *memPFS {
 	meta.OpFlags, meta.PFSType, meta.CheckAlgo = ondisk.OpPFSRoot, ondisk.PFSMaster, uint8(ondisk.CheckXXHash64)
 	meta.Filename, meta.NameLen, meta.NameKey = label, uint16(len(label)), ondisk.NameHash(label)
 	meta.PFSFsid, meta.PFSInum = ondisk.NewUUID(), 1023
-	p := &memPFS{memBlocks: blocks, cache: newTableCache(64 << 20), root: &ondisk.Inode{Meta: meta}, model: make(model)}
+	p := &memPFS{memBlocks: blocks, cache: newTableCache(64 << 20), model: make(model)}
 	p.ref = ondisk.Blockref{Type: ondisk.TypeInode, Key: meta.NameKey, Flags: ondisk.FlagPFSRoot, MirrorTid: 16}
 	p.ref.SetMethods(ondisk.CheckXXHash64, ondisk.CompNone)
 	block := make([]byte, ondisk.InodeSize)
-	p.root.Encode(block)
+	(&ondisk.Inode{Meta: meta}).Encode(block)
 	if err := blocks.writeBlock(&p.ref, block, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -138,11 +137,11 @@ func (p *memPFS) clone() *memPFS {
 }
 
 func (p *memPFS) apply(b *Batch) error {
-	ref, root, err := applyTree(context.Background(), p, p.cache, p, &p.ref, p.root, b)
+	ref, err := applyTree(context.Background(), p, p.cache, p, &p.ref, b)
 	if err != nil {
 		return err
 	}
-	p.ref, p.root = ref, root
+	p.ref = ref
 	p.model.apply(b)
 	return nil
 }
