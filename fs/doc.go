@@ -1,0 +1,66 @@
+// Package fs gives a pool of nodes its POSIX meaning and serves it through
+// FUSE: names, links, permissions' raw material, data, holes, attributes,
+// files that outlive their name, and the control directory.
+//
+//	kernel ── /dev/fuse ── conn (device loop, opcodes go-fuse lacks)
+//	                         │ go-fuse decodes, calls
+//	                        raw (fuse.RawFileSystem: words of the protocol)
+//	                         │ inode numbers, names, errors
+//	                        FS  (POSIX meaning, locks, this package's core)
+//	                         │ Store, Txn: records, entries, blocks
+//	                        cluster.Pool
+//
+// The number the kernel knows a file by is its inode number, which is never
+// used again, so that no table translates and a handle that left the caches
+// long ago (NFS, open_by_handle_at) still works.
+//
+// # What is kept per file
+//
+// A node holds an inode's lock, its record and its small attributes. Nodes
+// that no call uses are dropped at random above a bound; everything in them
+// can be read again. What must not be forgotten is small and apart: how many
+// references the kernel holds (8 bytes of count per inode), and which inodes
+// have lost their last name.
+//
+// Regular files have no handles: the kernel is told that OPEN, FLUSH and
+// RELEASE mean nothing here. A file without a name lives until the kernel
+// forgets its inode, which it does at the last close; then, or at unmount, or
+// at the next mount after a crash, its record and data go (reap.go).
+//
+// # Locks
+//
+// One lock per inode covers record, data, attributes and, of a directory, its
+// entries. A call that needs several takes them in increasing order of inode
+// number; out of that order it only tries, and starts again when it fails
+// (lock.go). Store.Begin comes last: no lock is waited for between Begin and
+// End, since a transaction group closes only when all its calls have ended.
+// The table's shard locks are leaves.
+//
+//	node.mu (increasing inode number) → Store.Begin → shard.mu
+//
+// The kernel is never notified synchronously of anything that takes a page or
+// directory lock there.
+//
+// # Calls are atomic
+//
+// A system call that changes something is one Txn, so one transaction group.
+// Steps that can fail come before steps that cannot. Long calls (copy, writes
+// above the request size) are several Txns, as they are several requests.
+//
+// # After a crash
+//
+// The pool is as some group boundary left it: every call entirely or not at
+// all. Files without a name and attributes without a file may be left; New
+// deletes them.
+//
+// # Control files
+//
+// MNT/.anvilfs/control takes commands. The file as one opener sees it is a
+// transcript: a write appends a command and at once its reply behind it, so
+// that the next read of the same open file returns the reply. A command that
+// fails makes write(2) fail too, with the reason as the reply. Each path walk
+// makes a fresh transcript, since there are no handles to tell openers apart.
+//
+// Not here: quorum and repair (cluster, sync), media (chain, ondisk), who may
+// do what (the kernel checks permissions: default_permissions).
+package fs

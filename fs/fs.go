@@ -1,0 +1,165 @@
+package fs
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// Options of a filesystem; zero values are defaults.
+type Options struct {
+	Nodes   int  // unused inodes kept in memory; 0 = 16384
+	NoAtime bool // reads leave no trace
+	Logger  *slog.Logger
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+}
+
+// An FS is the POSIX meaning of a Store. Its methods take inode numbers and
+// may be called at once by many.
+type FS struct {
+	store Store
+	table *table
+	opts  Options
+	log   *slog.Logger
+	now   func() time.Time
+
+	reaper *reaper
+	atimes *atimes
+}
+
+// New returns the filesystem in store, after deleting what a crash left
+// without a name. With readOnly nothing is deleted.
+func New(ctx context.Context, store Store, readOnly bool, opts Options) (*FS, error) {
+	f := &FS{store: store, table: newTable(opts.Nodes), opts: opts, log: opts.Logger, now: opts.Now}
+	if f.log == nil {
+		f.log = slog.Default()
+	}
+	if f.now == nil {
+		f.now = time.Now
+	}
+	if readOnly {
+		f.opts.NoAtime = true
+	} else if err := f.collectOrphans(ctx); err != nil {
+		return nil, err
+	}
+	f.reaper = newReaper(f)
+	f.atimes = newAtimes(f)
+	return f, nil
+}
+
+// Close stores what is pending: times of reads, and the end of files that the
+// kernel held without a name. No other call may be running or come after.
+func (f *FS) Close(ctx context.Context) error {
+	f.atimes.close()
+	f.reaper.add(f.table.drain()...)
+	return f.reaper.close(ctx)
+}
+
+// checkName refuses names that no directory can hold.
+func checkName(name string) error {
+	switch {
+	case len(name) > ondisk.NameMax:
+		return errTooLong
+	case name == "" || name == "." || name == ".." || strings.IndexByte(name, '/') >= 0:
+		return errInvalid
+	}
+	return nil
+}
+
+// Lookup finds name in directory dir and counts a reference to what it
+// found. ok is false if there is no such name.
+func (f *FS) Lookup(ctx context.Context, dir uint64, name string) (r *Record, ok bool, err error) {
+	if len(name) > ondisk.NameMax {
+		return nil, false, errTooLong
+	}
+	d, drec, err := f.rlock(ctx, dir)
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.runlock(d)
+	if drec.Meta.Type != ondisk.ObjDir {
+		return nil, false, errNotDir
+	}
+	entry, ok, err := f.store.Lookup(ctx, dir, name)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	// The entry cannot go while dir is locked, so its inode is there.
+	r, err = f.peek(ctx, entry.Inum)
+	if err != nil {
+		return nil, false, err
+	}
+	f.table.ref(entry.Inum)
+	return r, true, nil
+}
+
+// peek returns the record of an inode without locking it, with the time of a
+// read that is not stored yet.
+func (f *FS) peek(ctx context.Context, inum uint64) (*Record, error) {
+	n := f.table.pin(inum)
+	defer f.table.unpin(n)
+	r, err := f.record(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if ns := n.atime.Load(); ns != 0 {
+		r = &Record{Meta: r.Meta, Inline: r.Inline}
+		setAtimeNs(&r.Meta, ns)
+	}
+	return r, nil
+}
+
+// Reopen counts a reference to an inode by its number alone, for handles
+// that outlived the kernel's caches. errStale if it is gone or unnamed.
+func (f *FS) Reopen(ctx context.Context, inum uint64) (*Record, error) {
+	if inum&ondisk.AttrBit != 0 || inum == ondisk.InumCluster {
+		return nil, errStale
+	}
+	n, r, err := f.rlock(ctx, inum)
+	if err != nil {
+		return nil, err
+	}
+	defer f.runlock(n)
+	if r.Meta.Nlinks == 0 {
+		return nil, errStale
+	}
+	f.table.ref(inum)
+	return r, nil
+}
+
+// Forget takes back references to inum.
+func (f *FS) Forget(inum, count uint64) {
+	if f.table.unref(inum, count) {
+		f.reaper.add(inum)
+	}
+}
+
+// Stat returns the record of an inode.
+func (f *FS) Stat(ctx context.Context, inum uint64) (*Record, error) {
+	return f.peek(ctx, inum)
+}
+
+// update changes the record of a locked inode by a function of its copy.
+func (f *FS) update(t Txn, n *node, change func(m *ondisk.InodeMeta)) *Record {
+	old := n.rec.Load()
+	r := &Record{Meta: old.Meta, Inline: old.Inline}
+	change(&r.Meta)
+	f.put(t, n, r)
+	return r
+}
+
+// put makes r the record of a locked inode.
+func (f *FS) put(t Txn, n *node, r *Record) {
+	t.PutInode(r)
+	n.rec.Store(r)
+}
+
+// clock returns the time of a change.
+func (f *FS) clock() (sec int64, nsec uint32) {
+	now := f.now()
+	return now.Unix(), uint32(now.Nanosecond())
+}

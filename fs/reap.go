@@ -1,0 +1,148 @@
+package fs
+
+import (
+	"context"
+	"sync"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// reapBatch is how many inodes are deleted in one transaction.
+const reapBatch = 64
+
+// A reaper deletes inodes that have neither a name nor a user, in the
+// background: unlink and close do not wait for it.
+type reaper struct {
+	f    *FS
+	wake chan struct{} // capacity 1
+	done chan struct{}
+
+	mu      sync.Mutex
+	queue   []uint64
+	closing bool
+}
+
+func newReaper(f *FS) *reaper {
+	r := &reaper{f: f, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go r.loop()
+	return r
+}
+
+// add queues dead inodes.
+func (r *reaper) add(inums ...uint64) {
+	if len(inums) == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.queue = append(r.queue, inums...)
+	r.mu.Unlock()
+	r.poke()
+}
+
+func (r *reaper) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+func (r *reaper) take() (batch []uint64, closing bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := min(len(r.queue), reapBatch)
+	batch = append(batch, r.queue[:n]...)
+	r.queue = r.queue[:copy(r.queue, r.queue[n:])]
+	return batch, r.closing
+}
+
+func (r *reaper) loop() {
+	defer close(r.done)
+	for {
+		batch, closing := r.take()
+		if len(batch) > 0 {
+			if err := r.f.reap(context.Background(), batch); err != nil {
+				// They have no link, so the next mount finds them.
+				r.f.log.Warn("unnamed files stay until the next mount", "files", len(batch), "error", err)
+			}
+			continue
+		}
+		if closing {
+			return
+		}
+		<-r.wake
+	}
+}
+
+// close deletes what is queued and ends the loop.
+func (r *reaper) close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closing = true
+	r.mu.Unlock()
+	r.poke()
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reap deletes inodes with their data and attributes. Nobody can reach them
+// any more, so no lock is needed; numbers are never used again.
+func (f *FS) reap(ctx context.Context, inums []uint64) error {
+	withAttrs := make([]bool, len(inums))
+	for i, inum := range inums {
+		if inum&ondisk.AttrBit != 0 {
+			continue
+		}
+		set, err := f.knownAttrs(ctx, inum)
+		if err != nil {
+			return err
+		}
+		withAttrs[i] = set
+	}
+	t, err := f.store.BeginFree(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.End()
+	for i, inum := range inums {
+		t.DeleteInode(inum)
+		if withAttrs[i] {
+			t.DeleteInode(ondisk.AttrBit | inum)
+		}
+	}
+	return nil
+}
+
+// knownAttrs reports whether inum has an attribute inode.
+func (f *FS) knownAttrs(ctx context.Context, inum uint64) (bool, error) {
+	n := f.table.pin(inum)
+	defer f.table.unpin(n)
+	if set := n.attrs.Load(); set != nil {
+		return set.exists, nil
+	}
+	_, ok, err := f.store.Inode(ctx, ondisk.AttrBit|inum)
+	return ok, err
+}
+
+// collectOrphans deletes what a crash or a foreign writer left: files
+// without a link, attributes without a file.
+func (f *FS) collectOrphans(ctx context.Context) error {
+	var batch []uint64
+	err := f.store.Orphans(ctx, func(inum uint64) bool {
+		batch = append(batch, inum)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for len(batch) > 0 {
+		n := min(len(batch), reapBatch)
+		if err := f.reap(ctx, batch[:n]); err != nil {
+			return err
+		}
+		batch = batch[n:]
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package fs
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// Sizes of the inode table.
+const (
+	shardCount   = 64
+	nodesDefault = 16384 // nodes kept that no call uses, about 1 KiB each
+	evictTries   = 4     // nodes looked at for one to drop per node added
+)
+
+// A node is an inode in use: its lock and what is known about it. Only
+// pinned nodes may be touched.
+type node struct {
+	inum uint64
+	mu   sync.RWMutex
+
+	// Both are nil until read, and never again. Changed under mu; attrs are
+	// read from the store under mu, at least shared.
+	rec   atomic.Pointer[Record]
+	attrs atomic.Pointer[attrSet]
+
+	// atime is the time of a read that is not stored yet, ns since 1970; 0
+	// if there is none.
+	atime atomic.Int64
+
+	pins int // calls that use the node; guarded by the shard's lock
+}
+
+// attrSet is a decoded attribute inode, never changed after it was stored.
+type attrSet struct {
+	list   []ondisk.Xattr
+	exists bool // there is an attribute inode
+}
+
+// A shard is a part of the table.
+type shard struct {
+	mu      sync.Mutex
+	nodes   map[uint64]*node
+	refs    map[uint64]uint32   // references the kernel holds
+	unnamed map[uint64]struct{} // inodes with refs that have no link left
+}
+
+// A table finds nodes and counts the kernel's references.
+type table struct {
+	shards   [shardCount]shard
+	maxNodes int // per shard
+}
+
+func newTable(maxNodes int) *table {
+	if maxNodes <= 0 {
+		maxNodes = nodesDefault
+	}
+	t := &table{maxNodes: max(maxNodes/shardCount, 8)}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.nodes = make(map[uint64]*node)
+		s.refs = make(map[uint64]uint32)
+		s.unnamed = make(map[uint64]struct{})
+	}
+	return t
+}
+
+func (t *table) shard(inum uint64) *shard { return &t.shards[inum%shardCount] }
+
+// pin returns the node of inum, which stays until unpin.
+func (t *table) pin(inum uint64) *node {
+	s := t.shard(inum)
+	s.mu.Lock()
+	n := s.nodes[inum]
+	if n == nil {
+		n = &node{inum: inum}
+		if len(s.nodes) >= t.maxNodes {
+			s.evict()
+		}
+		s.nodes[inum] = n
+	}
+	n.pins++
+	s.mu.Unlock()
+	return n
+}
+
+func (t *table) unpin(n *node) {
+	s := t.shard(n.inum)
+	s.mu.Lock()
+	n.pins--
+	s.mu.Unlock()
+}
+
+// evict drops an unused node; map iteration starts at a random place.
+func (s *shard) evict() {
+	tries := 0
+	for inum, n := range s.nodes {
+		if n.pins == 0 {
+			delete(s.nodes, inum)
+			return
+		}
+		if tries++; tries == evictTries {
+			return
+		}
+	}
+}
+
+// ref counts a reference that the kernel is about to be given.
+func (t *table) ref(inum uint64) {
+	s := t.shard(inum)
+	s.mu.Lock()
+	s.refs[inum]++
+	s.mu.Unlock()
+}
+
+// unref takes back count references and reports whether the inode has lost
+// both its last name and its last reference.
+func (t *table) unref(inum, count uint64) (dead bool) {
+	s := t.shard(inum)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if left := uint64(s.refs[inum]); left > count {
+		s.refs[inum] = uint32(left - count)
+		return false
+	}
+	delete(s.refs, inum)
+	_, dead = s.unnamed[inum]
+	delete(s.unnamed, inum)
+	return dead
+}
+
+// lost notes that the last link of inum is gone and reports whether nobody
+// holds a reference, so that it is dead at once.
+func (t *table) lost(inum uint64) (dead bool) {
+	s := t.shard(inum)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs[inum] == 0 {
+		return true
+	}
+	s.unnamed[inum] = struct{}{}
+	return false
+}
+
+// found takes back lost: an unnamed inode was given a name.
+func (t *table) found(inum uint64) {
+	s := t.shard(inum)
+	s.mu.Lock()
+	delete(s.unnamed, inum)
+	s.mu.Unlock()
+}
+
+// drain returns the unnamed inodes and forgets all references: the kernel is
+// gone.
+func (t *table) drain() []uint64 {
+	var dead []uint64
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for inum := range s.unnamed {
+			dead = append(dead, inum)
+		}
+		clear(s.unnamed)
+		clear(s.refs)
+		s.mu.Unlock()
+	}
+	return dead
+}
