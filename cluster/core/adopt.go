@@ -68,7 +68,7 @@ func Adopt(answers []Answer, omit Rule) (*Adopted, error) {
 		}
 	}
 	if !joint {
-		pick = highest(newest, clean, sets, omit)
+		pick = highest(newest, clean, omit)
 	}
 	return verdict(pick, clean, sets), nil
 }
@@ -166,11 +166,13 @@ func enough(set []ondisk.UUID, clean []Answer, omit Rule) error {
 	return nil
 }
 
-// highest applies the rule to every set: the txg must be possible in each.
-func highest(newest, clean []Answer, sets [][]ondisk.UUID, omit Rule) Answer {
+// highest applies the rule: of each state it asks whether a quorum of the
+// masters of that state may have it. Those of other configurations prove
+// nothing about it.
+func highest(newest, clean []Answer, omit Rule) Answer {
 	for i := len(newest) - 1; i >= 0; i-- {
 		possible := true
-		for _, set := range sets {
+		for _, set := range newest[i].Charter.Config.Sets() {
 			n := 0
 			for _, id := range set {
 				k := slices.IndexFunc(clean, func(a Answer) bool { return a.Node == id })

@@ -173,8 +173,9 @@ func (n *Node) leased(now time.Duration, b Ballot) time.Duration {
 
 func (n *Node) preVote(now time.Duration, ev Recv) []Effect {
 	quiet := !n.hasHeard || now-n.heard >= n.opt.Quiet
+	free := now >= n.leaseUntil || n.opt.Omit&OmitLease != 0
 	return n.reply(ev.From, &Message{Kind: PreVoted, Ballot: ev.Msg.Ballot, Answer: n.answer(),
-		Heard: n.dur.Promised.Epoch, Yes: quiet && now >= n.leaseUntil})
+		Heard: n.dur.Promised.Epoch, Yes: quiet && free})
 }
 
 // highest is the highest ballot that is promised or on its way to be.

@@ -11,7 +11,7 @@ type checker struct {
 	charter map[core.Position]*core.Charter
 	byT     map[ondisk.Tid]core.Position
 	top     core.Position // the last committed txg of all
-	dirty   bool // a disk or top changed since the last step
+	dirty   bool          // a disk or top changed since the last step
 }
 
 func (c *checker) init() {
@@ -113,6 +113,9 @@ func (c *checker) answer(w *world, n *node, m *core.Message) {
 	case core.Ack:
 		if !c.ancestor(m.Pos, n.durable.Pos) {
 			w.fail("I5: %s acknowledges %v, durable is %v", nodeName(n.id), m.Pos, n.durable.Pos)
+		}
+		if m.Pos.T.Epoch() == m.Ballot.Epoch { // a txg raises the promise as an answer does
+			n.promise = max(n.promise, m.Ballot.Epoch)
 		}
 	}
 }

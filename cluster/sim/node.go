@@ -33,7 +33,7 @@ func (n *node) open() {
 		n.durable = n.cache
 	}
 	n.core = core.NewNode(n.clock(), n.id, state, core.NodeOptions{
-		Lease: n.w.lease, Quiet: n.w.lease, Omit: n.w.opt.Omit})
+		Lease: n.w.lease, Quiet: n.w.lease / 4, Omit: n.w.opt.Omit})
 	for _, p := range n.w.prims {
 		p.reattach(n)
 	}
@@ -77,6 +77,9 @@ func (n *node) start(j *core.Job) {
 	w, life := n.w, n.life
 	if j.Txg != nil && !j.Whole {
 		w.check.record(w, j.Txg)
+		if at := n.core.State().Pos; at != j.Txg.Prev {
+			w.fail("I3: %s at %v applies %v, which follows %v", nodeName(n.id), at, j.Txg.Pos, j.Txg.Prev)
+		}
 	}
 	alive := func(f func()) func() {
 		return func() {

@@ -51,6 +51,8 @@ func TestRulesAreNeeded(t *testing.T) {
 		{"late position", Options{Omit: core.OmitLatePosition}},
 		{"fence", Options{Omit: core.OmitFence}},
 		{"previous", Options{Omit: core.OmitPrevious}},
+		{"raise", Options{Omit: core.OmitRaise}},
+		{"barrier", Options{Omit: core.OmitBarrier}},
 		{"quorum", Options{Omit: core.OmitQuorum}},
 		{"silent", Options{Omit: core.OmitSilent}},
 		{"immutable", Options{Omit: core.OmitImmutable}},
