@@ -1,0 +1,199 @@
+package chain
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// Commit makes the transaction durable and ends it. After an error nothing of
+// it is committed. If the error is ErrVolumeFailed, the volume takes no more
+// transactions; else it is as if the transaction had not been.
+//
+// Order: blocks and freemap, Flush, header, Flush.
+func (t *Txn) Commit(ctx context.Context) error {
+	err := t.ready()
+	if err == nil {
+		err = ctx.Err()
+	}
+	var hdr *ondisk.VolumeHeader
+	if err == nil {
+		hdr, err = t.nextHeader(ctx)
+	}
+	if err != nil {
+		t.Abort()
+		return err
+	}
+	v := t.v
+	v.fm.seal()
+	if len(t.late) > 0 {
+		t.w.submit()
+		t.w.wait()
+		t.giveLate()
+	}
+	hdr.Freemap = v.fm.write(hdr.MirrorTid, hdr.Sroot[0].ModifyTid, func(off uint64, block []byte) {
+		t.w.add(off, block)
+		t.stats.Freemap += int64(len(block))
+	})
+	t.w.submit()
+	t.w.wait()
+	hdr.AllocatorFree = v.fm.free
+	err = v.Failed()
+	if err == nil {
+		err = v.flush()
+	}
+	if err == nil {
+		t.stats.Header, err = v.slots.write(hdr)
+	}
+	t.done = true
+	if err != nil {
+		v.fail(err)
+		v.turn <- struct{}{}
+		return fmt.Errorf("%s: %w: %w", v.Name(), ErrVolumeFailed, err)
+	}
+	t.publish(hdr)
+	v.turn <- struct{}{}
+	return nil
+}
+
+// nextHeader finishes the tree and returns the header that goes with it, all
+// but the freemap. Running out of space is found here at the latest, while
+// nothing on media refers to what was done.
+func (t *Txn) nextHeader(ctx context.Context) (*ondisk.VolumeHeader, error) {
+	v := t.v
+	v.mu.Lock()
+	hdr := v.hdr.Clone()
+	v.mu.Unlock()
+	tid := max(hdr.MirrorTid+1, t.tid)
+	changes := t.rootChanges()
+	for i := range changes {
+		if r := changes[i].ref; r != nil {
+			tid = max(tid, r.MirrorTid)
+		}
+	}
+	root := t.sroot
+	if len(changes) > 0 {
+		// The way up to the header must not fail for want of space.
+		t.useReserve = true
+		var err error
+		if root, err = applySuper(ctx, t, v.cache, pfsStore{t, nil}, &t.sroot, tid, changes); err != nil {
+			return nil, fmt.Errorf("%s: %w", v.Name(), err)
+		}
+	}
+	// Raised in any case: it makes each header differ from all others in
+	// the first sector's neighbour, torn ones included.
+	root.MirrorTid = tid
+	hdr.Sroot = [ondisk.InodeRefs]ondisk.Blockref{root}
+	if hdr.Mark.Since, _ = v.since(); v.foreignStill() {
+		hdr.Mark.Since = tid
+	}
+	hdr.Mark.MirrorTid, hdr.Mark.Writer = tid, v.opts.Writer
+	hdr.MirrorTid, hdr.FreemapTid = tid, tid
+	hdr.States = t.states
+	return hdr, nil
+}
+
+// rootChanges lists the changed PFS roots by key.
+func (t *Txn) rootChanges() []rootChange {
+	list := make([]rootChange, 0, len(t.changed))
+	for key, p := range t.changed {
+		c := rootChange{key: key}
+		if p != nil {
+			c.ref = &p.ref
+		}
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b rootChange) int { return cmp.Compare(a.key, b.key) })
+	return list
+}
+
+// publish makes hdr the committed state.
+func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
+	v, fm := t.v, t.v.fm
+	gone := make([]extent, 0, len(t.drops)+len(fm.alloc.emptied))
+	for off, radix := range t.drops {
+		if radix >= ondisk.ChunkRadix {
+			gone = append(gone, extent{off, radix})
+		} else if base := off &^ (ondisk.ChunkSize - 1); fm.unlive(base, radix) {
+			gone = append(gone, extent{base, ondisk.ChunkRadix})
+		}
+	}
+	gone = append(gone, fm.alloc.emptied...)
+	fm.alloc.emptied = nil
+	fm.trim()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.hdr = hdr
+	v.seq++
+	v.quar.add(v.seq, gone)
+	v.space = fm.space()
+}
+
+func (fm *freemap) space() Space {
+	return Space{Total: fm.total, Free: fm.usable, Reserved: fm.reserve()}
+}
+
+// flush makes all that was written durable, on all devices.
+func (v *Volume) flush() error {
+	if len(v.devs) == 1 {
+		return flushDevice(v.devs[0])
+	}
+	errs := make([]error, len(v.devs))
+	var wg sync.WaitGroup
+	for i, d := range v.devs {
+		wg.Go(func() { errs[i] = flushDevice(d) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func flushDevice(d ondisk.Device) error {
+	if err := d.Flush(); err != nil {
+		return fmt.Errorf("%s: flush: %w", d.Name(), err)
+	}
+	return nil
+}
+
+// since returns from which mirror_tid on blocks are ours alone; ok is false
+// while the committed header is somebody else's.
+func (v *Volume) since() (tid ondisk.Tid, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.hdr.Mark.Since, v.hdr.WrittenByUs()
+}
+
+// foreignStill reports whether the committed header is somebody else's.
+func (v *Volume) foreignStill() bool {
+	_, ours := v.since()
+	return !ours
+}
+
+// DrainFrees commits until all that was dropped is free, or views hold the
+// rest. One such commit writes few pages.
+func (v *Volume) DrainFrees(ctx context.Context) error {
+	for range v.geo.slots + 1 {
+		v.mu.Lock()
+		pending := len(v.quar.batches) > 0 && v.quar.batches[0].seq <= v.oldestPinLocked()
+		v.mu.Unlock()
+		if !pending {
+			return nil
+		}
+		t, err := v.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		if err := t.Commit(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

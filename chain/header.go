@@ -1,0 +1,208 @@
+package chain
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// spareSlot is the last block of the first reserved segment. On a volume with
+// one header slot the header is written there first: a torn slot 0 would
+// leave nothing otherwise.
+const spareSlot = 63 * ondisk.MaxBlock
+
+// mirrorTidAt is where a header has its tid, by which a torn one is judged.
+const mirrorTidAt = 0x78
+
+// headerSlots are the places of the header on the first device, and what is
+// in them, so that only pages that differ are written.
+type headerSlots struct {
+	dev   ondisk.Device
+	slots []slot
+	spare *slot // with one slot only
+	cur   int   // slot of the header in use
+}
+
+// A slot is one place and its content; content is nil if it is not known.
+type slot struct {
+	off     int64
+	content []byte
+	hdr     *ondisk.VolumeHeader // nil = none that is valid
+	err     error                // why
+}
+
+func readSlot(dev ondisk.Device, off int64) slot {
+	s := slot{off: off, content: ondisk.AlignedBuffer(ondisk.HeaderSize)}
+	if n, err := dev.ReadAt(s.content, off); n < len(s.content) {
+		s.content, s.err = nil, fmt.Errorf("%s: header at %#x: %w", dev.Name(), off, orShort(err))
+		return s
+	}
+	var err error
+	if s.hdr, err = ondisk.DecodeVolumeHeader(s.content); err != nil {
+		s.err = fmt.Errorf("%s: header at %#x: %w", dev.Name(), off, err)
+	}
+	return s
+}
+
+// orShort is err, or says that a request fell short without one.
+func orShort(err error) error {
+	if err == nil {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// readSlots reads all slots of a device and chooses the header in use: the
+// valid one with the highest mirror_tid, the lowest slot among equals.
+func readSlots(dev ondisk.Device) (*headerSlots, error) {
+	h := &headerSlots{dev: dev, cur: -1}
+	offs := ondisk.SlotOffsets(uint64(dev.Size()))
+	if len(offs) == 0 {
+		return nil, fmt.Errorf("%s: %d bytes are too few for a volume: %w", dev.Name(), dev.Size(), ondisk.ErrNotHammer2)
+	}
+	var errs []error
+	for i, off := range offs {
+		s := readSlot(dev, off)
+		h.slots = append(h.slots, s)
+		switch {
+		case s.hdr == nil:
+			errs = append(errs, s.err)
+		case i >= len(ondisk.SlotOffsets(s.hdr.VoluSize)):
+			// Left behind the end of the volume on a larger device.
+		case h.cur < 0 || s.hdr.MirrorTid > h.slots[h.cur].hdr.MirrorTid:
+			h.cur = i
+		}
+	}
+	count := 1
+	if h.cur >= 0 {
+		count = len(ondisk.SlotOffsets(h.slots[h.cur].hdr.VoluSize))
+	}
+	if count == 1 {
+		s := readSlot(dev, spareSlot)
+		h.spare = &s
+	}
+	if h.cur < 0 && !h.spareUsable() {
+		return nil, errors.Join(errs...)
+	}
+	h.slots = h.slots[:len(ondisk.SlotOffsets(h.header().VoluSize))]
+	return h, nil
+}
+
+// spareUsable reports whether the spare copy has to stand in for slot 0: one
+// that we tore ourselves. If somebody else wrote there since, the spare copy is
+// of a state whose blocks may be gone.
+func (h *headerSlots) spareUsable() bool {
+	if h.spare == nil || h.spare.hdr == nil || !h.spare.hdr.WrittenByUs() || len(ondisk.SlotOffsets(h.spare.hdr.VoluSize)) != 1 {
+		return false
+	}
+	torn := &h.slots[0]
+	if torn.hdr != nil || torn.content == nil {
+		return false
+	}
+	tid := ondisk.Tid(binary.LittleEndian.Uint64(torn.content[mirrorTidAt:]))
+	return !errors.Is(torn.err, ondisk.ErrCorrupt) || tid <= h.spare.hdr.MirrorTid
+}
+
+// header is the header in use.
+func (h *headerSlots) header() *ondisk.VolumeHeader {
+	if h.cur < 0 {
+		return h.spare.hdr
+	}
+	return h.slots[h.cur].hdr
+}
+
+// repair writes a torn slot 0 from the spare copy.
+func (h *headerSlots) repair() error {
+	if h.cur >= 0 {
+		return nil
+	}
+	s := &h.slots[0]
+	s.content = nil
+	if err := h.put(s, h.spare.content); err != nil {
+		return err
+	}
+	s.hdr, s.err, h.cur = h.spare.hdr, nil, 0
+	return h.dev.Flush()
+}
+
+// taint says what a crash of ours cannot have done to the slots.
+func (h *headerSlots) taint() error {
+	var errs []error
+	for i := range h.slots {
+		s := &h.slots[i]
+		due := h.cur >= 0 && i == (h.cur+1)%len(h.slots)
+		// A slot that growing made is empty.
+		empty := s.hdr == nil && s.content != nil && len(bytes.Trim(s.content, "\x00")) == 0
+		if s.content == nil || s.hdr == nil && !due && !empty && h.cur >= 0 {
+			errs = append(errs, s.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// next is the slot that the next header goes to.
+func (h *headerSlots) next() int { return (h.cur + 1) % len(h.slots) }
+
+// write makes block the newest header and flushes. It returns the bytes written.
+func (h *headerSlots) write(hdr *ondisk.VolumeHeader) (int64, error) {
+	block := ondisk.AlignedBuffer(ondisk.HeaderSize)
+	hdr.Encode(block)
+	var n int64
+	if h.spare != nil {
+		n += int64(h.differing(h.spare, block))
+		if err := h.put(h.spare, block); err != nil {
+			return n, err
+		}
+		if err := h.dev.Flush(); err != nil {
+			return n, err
+		}
+		h.spare.hdr, h.spare.err = hdr, nil
+	}
+	i := h.next()
+	s := &h.slots[i]
+	n += int64(h.differing(s, block))
+	if err := h.put(s, block); err != nil {
+		return n, err
+	}
+	if err := h.dev.Flush(); err != nil {
+		return n, err
+	}
+	s.hdr, s.err, h.cur = hdr, nil, i
+	return n, nil
+}
+
+func (h *headerSlots) differing(s *slot, block []byte) (n int) {
+	for p := 0; p < len(block); p += pageLen {
+		if s.content == nil || !bytes.Equal(s.content[p:p+pageLen], block[p:p+pageLen]) {
+			n += pageLen
+		}
+	}
+	return n
+}
+
+// put writes the pages of block that differ from what is in s. The page with
+// the code of the whole is always among them, so a mixture is never valid.
+func (h *headerSlots) put(s *slot, block []byte) error {
+	old := s.content
+	s.content = nil // unknown until all is written
+	for p := 0; p < len(block); {
+		end := p
+		for end < len(block) && (old == nil || !bytes.Equal(old[end:end+pageLen], block[end:end+pageLen])) {
+			end += pageLen
+		}
+		if end == p {
+			p += pageLen
+			continue
+		}
+		if n, err := h.dev.WriteAt(block[p:end], s.off+int64(p)); err != nil || n < end-p {
+			return fmt.Errorf("%s: header at %#x: %w", h.dev.Name(), s.off, orShort(err))
+		}
+		p = end
+	}
+	s.content = block
+	return nil
+}

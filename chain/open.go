@@ -1,0 +1,171 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+const defaultCache = 16 << 20
+
+// Open opens the file system on devs, which are all of its volumes in any
+// order, and owns them from then on, also if it fails. What it answers is
+// flushed. Unless ReadOnly, a torn single header is repaired and a freemap
+// that others left behind is brought up to date; that is written by the next
+// commit.
+func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err error) {
+	defer func() {
+		if err != nil {
+			for _, d := range devs {
+				err = errors.Join(err, d.Close())
+			}
+		}
+	}()
+	if len(devs) == 0 {
+		return nil, fmt.Errorf("no device given")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCache
+	}
+	v = &Volume{
+		opts: o, log: o.Logger, cache: newTableCache(o.CacheBytes),
+		turn: make(chan struct{}, 1), pins: make(map[*pin]struct{}),
+	}
+	if err := v.readHeaders(devs); err != nil {
+		return nil, err
+	}
+	if root := sroot(v.hdr); root.Type != ondisk.TypeInode {
+		return nil, fmt.Errorf("%s: %w", v.Name(), damaged("the volume header has no super-root"))
+	}
+	if !o.ReadOnly {
+		if err := v.openForWriting(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", v.Name(), err)
+		}
+	} else {
+		v.space = Space{Total: v.hdr.AllocatorSize, Free: v.hdr.AllocatorFree}
+	}
+	v.turn <- struct{}{}
+	return v, nil
+}
+
+// readHeaders reads the headers of all devices and puts these in order.
+func (v *Volume) readHeaders(devs []ondisk.Device) error {
+	sorted := slices.Clone(devs)
+	all := make([]*headerSlots, ondisk.MaxVolumes)
+	for _, d := range devs {
+		s, err := readSlots(d)
+		if err != nil {
+			return err
+		}
+		h := s.header()
+		if uint64(d.Size()) < h.VoluSize {
+			return fmt.Errorf("%s: %d bytes, but the volume on it has %d: %w", d.Name(), d.Size(), h.VoluSize, ondisk.ErrCorrupt)
+		}
+		if other := all[h.VoluID]; other != nil {
+			return fmt.Errorf("%s and %s are both volume %d", other.dev.Name(), d.Name(), h.VoluID)
+		}
+		all[h.VoluID] = s
+		if int(h.VoluID) < len(sorted) {
+			sorted[h.VoluID] = d
+		}
+	}
+	if all[0] == nil {
+		return fmt.Errorf("%s: the first volume of the file system is missing", devs[0].Name())
+	}
+	v.devs, v.slots = sorted, all[0]
+	v.hdr = v.slots.header()
+	if err := v.checkSet(all); err != nil {
+		return err
+	}
+	v.foreign = !v.hdr.WrittenByUs()
+	v.taint = v.slots.taint()
+	v.geo = geometry{total: v.hdr.Size(), beg: v.hdr.AllocatorBeg, slots: len(v.slots.slots), grain: pageLen}
+	for _, d := range v.devs {
+		v.geo.grain = max(v.geo.grain, uint64(d.BlockSize()))
+	}
+	return nil
+}
+
+// checkSet compares what the volumes say about each other.
+func (v *Volume) checkSet(all []*headerSlots) error {
+	h := v.hdr
+	if n := max(1, int(h.NVolumes)); n != len(v.devs) {
+		return fmt.Errorf("%s: the file system has %d volumes, %d given", v.Name(), n, len(v.devs))
+	}
+	v.loff = []uint64{0}
+	if h.Version > 1 {
+		v.loff = slices.Clone(h.VoluLoff[:h.NVolumes])
+	}
+	v.loff = append(v.loff, h.Size())
+	for i := range v.devs {
+		if all[i] == nil {
+			return fmt.Errorf("%s: volume %d of the file system is missing", v.Name(), i)
+		}
+		o := all[i].header()
+		if o.Fsid != h.Fsid || o.NVolumes != h.NVolumes || o.Version != h.Version {
+			return fmt.Errorf("%s and %s belong to different file systems (%v, %v)", v.Name(), all[i].dev.Name(), h.Fsid, o.Fsid)
+		}
+		if o.VoluSize != v.loff[i+1]-v.loff[i] {
+			return fmt.Errorf("%s: %w", all[i].dev.Name(), damaged("%d bytes, the first volume says %d", o.VoluSize, v.loff[i+1]-v.loff[i]))
+		}
+	}
+	return nil
+}
+
+// openForWriting repairs what has to be right before anything is written.
+func (v *Volume) openForWriting(ctx context.Context) error {
+	if err := v.slots.repair(); err != nil {
+		return fmt.Errorf("repairing the header: %w", err)
+	}
+	// What was read may be in a cache only, and an answer is a promise.
+	if err := v.flush(); err != nil {
+		return err
+	}
+	var err error
+	if v.fm, err = newFreemap(ctx, v, v.hdr); err != nil {
+		return err
+	}
+	switch {
+	case v.foreign:
+		err = v.recoverFreemap(ctx, 0)
+	case v.hdr.FreemapTid < v.hdr.MirrorTid:
+		err = v.recoverFreemap(ctx, v.hdr.FreemapTid)
+	}
+	if err != nil {
+		return err
+	}
+	v.space = v.fm.space()
+	return nil
+}
+
+// Close commits until dropped space is free, then closes the devices. Views
+// must be released before. A failed volume is only closed.
+func (v *Volume) Close() error {
+	<-v.turn // the running transaction ends first
+	v.turn <- struct{}{}
+	var err error
+	if !v.opts.ReadOnly && v.Failed() == nil {
+		err = v.DrainFrees(context.Background())
+	}
+	<-v.turn
+	v.mu.Lock()
+	if v.closed {
+		v.mu.Unlock()
+		v.turn <- struct{}{}
+		return fmt.Errorf("%s: %w", v.Name(), ErrClosed)
+	}
+	v.closed = true
+	v.mu.Unlock()
+	v.turn <- struct{}{} // Begin looks at closed
+	for _, d := range v.devs {
+		err = errors.Join(err, d.Close())
+	}
+	return err
+}

@@ -1,0 +1,111 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+const (
+	maxRun  = 1 << 20 // bytes of one device request
+	readGap = 16 << 10
+	pageLen = 4096
+)
+
+// runPool holds buffers of maxRun bytes and a page at either end.
+var runPool = sync.Pool{New: func() any {
+	b := ondisk.AlignedBuffer(maxRun + 2*pageLen)
+	return &b
+}}
+
+// locate finds the device of n bytes at a logical address. No block crosses
+// from one volume to the next, since zones do not.
+func (v *Volume) locate(off uint64, n int) (ondisk.Device, int64, error) {
+	for i := range v.devs {
+		if off >= v.loff[i] && off+uint64(n) <= v.loff[i+1] {
+			return v.devs[i], int64(off - v.loff[i]), nil
+		}
+	}
+	return nil, 0, damaged("address %#x of %d bytes lies outside the volume", off, n)
+}
+
+// readRaw returns the stored block of ref, its check code verified.
+func (v *Volume) readRaw(ctx context.Context, ref *ondisk.Blockref) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	buf := ondisk.AlignedBuffer(ref.Size())
+	if err := v.readInto(buf, ref.Off()); err != nil {
+		return nil, err
+	}
+	return buf, ref.VerifyCheck(buf)
+}
+
+func (v *Volume) readInto(buf []byte, off uint64) error {
+	dev, at, err := v.locate(off, len(buf))
+	if err != nil {
+		return err
+	}
+	if n, err := dev.ReadAt(buf, at); n < len(buf) {
+		return fmt.Errorf("%s: read of %d bytes at %#x: %w", dev.Name(), len(buf), at, err)
+	}
+	return nil
+}
+
+// readMany calls fn for the stored, verified block of each ref in turn, and
+// stops at the first error. Blocks that lie close to each other, in the order
+// given, are read together. stored is valid during the call only.
+func (v *Volume) readMany(ctx context.Context, refs []ondisk.Blockref, fn func(i int, stored []byte) error) error {
+	for i := 0; i < len(refs); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := runOf(refs[i:])
+		if err := v.readRun(refs[i:i+n], i, fn); err != nil {
+			return err
+		}
+		i += n
+	}
+	return nil
+}
+
+// runOf is how many of refs one request reads.
+func runOf(refs []ondisk.Blockref) int {
+	beg := refs[0].Off()
+	end := beg + uint64(refs[0].Size())
+	for n := 1; n < len(refs); n++ {
+		off := refs[n].Off()
+		next := off + uint64(refs[n].Size())
+		if off < end || off > end+readGap || next-beg > maxRun || off/ondisk.ZoneSize != beg/ondisk.ZoneSize {
+			return n
+		}
+		end = next
+	}
+	return len(refs)
+}
+
+func (v *Volume) readRun(refs []ondisk.Blockref, first int, fn func(i int, stored []byte) error) error {
+	pool := runPool.Get().(*[]byte)
+	defer runPool.Put(pool)
+	last := &refs[len(refs)-1]
+	// Whole pages: direct I/O needs no second buffer then.
+	beg := refs[0].Off() &^ (pageLen - 1)
+	end := (last.Off() + uint64(last.Size()) + pageLen - 1) &^ (pageLen - 1)
+	buf := (*pool)[:end-beg]
+	if err := v.readInto(buf, beg); err != nil {
+		return err
+	}
+	for i := range refs {
+		off := refs[i].Off() - beg
+		stored := buf[off : off+uint64(refs[i].Size())]
+		if err := refs[i].VerifyCheck(stored); err != nil {
+			return err
+		}
+		if err := fn(first+i, stored); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// recoverFreemap marks what the tree reaches and the freemap calls free. Only
+// blockrefs with a mirror_tid above above are looked at: 0 after a foreign
+// writer, whose own recovery may have marked the wrong chunks at any time.
+//
+// The sums are put right too. All of it is written with the next commit; until
+// then nothing can be allocated, and after it the freemap is complete.
+func (v *Volume) recoverFreemap(ctx context.Context, above ondisk.Tid) error {
+	fm, marked := v.fm, 0
+	newest := v.hdr.MirrorTid
+	s := &treeScan{v: v, above: above, visit: func(r *ondisk.Blockref) {
+		newest = max(newest, r.MirrorTid)
+		marked += fm.mark(r.Off(), r.Radix())
+	}}
+	if err := s.run(ctx, sroot(v.hdr)); err != nil {
+		return fmt.Errorf("bringing the freemap up to date: %w", err)
+	}
+	if err := s.damage(); err != nil {
+		// Their space stays as the freemap has it.
+		v.log.Warn("freemap recovery met damage", "device", v.Name(), "err", err)
+	}
+	v.floor = newest + 1
+	if above == 0 {
+		fm.recount()
+	}
+	if marked > 0 {
+		v.log.Info("freemap brought up to date", "device", v.Name(), "chunks", marked)
+	}
+	return nil
+}
+
+// mark sets the chunks of a reachable block to allocated, and returns how
+// many were not.
+func (fm *freemap) mark(off uint64, radix uint8) (changed int) {
+	end := off + 1<<radix
+	for at := off &^ (ondisk.ChunkSize - 1); at < end; at += ondisk.ChunkSize {
+		z, seg, chunk := fm.place(at)
+		if z.entries == nil || seg < z.lo || seg >= z.hi || z.entries[seg].State(chunk) == ondisk.ChunkAllocated {
+			continue
+		}
+		fm.setChunks(z, seg, chunk, ondisk.ChunkRadix, ondisk.ChunkAllocated)
+		changed++
+	}
+	return changed
+}
+
+// recount makes avail of every entry and allocator_free exact.
+func (fm *freemap) recount() {
+	var usable uint64
+	for n := range fm.zoneCount() {
+		lo, hi := fm.bounds(n)
+		if fm.zones[n] == nil && fm.find(n) == nil {
+			usable += uint64(hi-lo) * ondisk.SegmentSize
+			continue
+		}
+		usable += fm.zone(n).avail
+		fm.trim()
+	}
+	fm.free += usable - fm.usable
+	fm.usable = usable
+}

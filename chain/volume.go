@@ -1,0 +1,153 @@
+package chain
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+var (
+	// ErrNoSpace: the change does not fit. Abort the transaction; deleting,
+	// DrainFrees or Bulkfree may help.
+	ErrNoSpace = errors.New("no space on volume")
+
+	// ErrNoPFS: no PFS of that label on the volume.
+	ErrNoPFS = errors.New("no such PFS")
+
+	// ErrPFSExists: the label is taken.
+	ErrPFSExists = errors.New("PFS exists")
+
+	// ErrReadOnly: the volume was opened for reading.
+	ErrReadOnly = errors.New("volume is read-only")
+
+	// ErrVolumeFailed: a write or flush failed earlier. Nothing more is
+	// written until the volume is opened again.
+	ErrVolumeFailed = errors.New("volume failed")
+
+	// ErrForeign: somebody else changed the volume since we last wrote it.
+	ErrForeign = errors.New("volume was changed by another writer")
+
+	// ErrClosed: the volume is closed.
+	ErrClosed = errors.New("volume is closed")
+)
+
+// Options say how a volume is opened.
+type Options struct {
+	ReadOnly   bool
+	CacheBytes int64        // bound of decoded tables; 0 = 16 MiB
+	Writer     ondisk.UUID  // goes into the last-writer mark
+	Logger     *slog.Logger // nil = silent
+}
+
+// A Volume is one HAMMER2 file system on its devices. Its methods are safe
+// for concurrent use.
+type Volume struct {
+	devs  []ondisk.Device // in order of volume id
+	loff  []uint64        // logical start of each, then the total size
+	opts  Options
+	log   *slog.Logger
+	cache *tableCache // decoded tables, for views and transactions
+	geo   geometry
+
+	turn  chan struct{} // holds one token: the right to be the running Txn
+	bulk  sync.Mutex    // one Bulkfree at a time
+	fm    *freemap      // owned by whoever has the turn; nil if read-only
+	slots *headerSlots  // same
+	floor ondisk.Tid    // lowest tid the next header may get; set at open
+
+	foreign bool  // at open
+	taint   error // what was wrong with the header slots at open
+	failed  atomic.Pointer[failure]
+
+	mu     sync.Mutex           // guards what follows; held for moments only
+	hdr    *ondisk.VolumeHeader // the committed one; replaced, never changed
+	seq    uint64               // headers written by this open
+	pins   map[*pin]struct{}
+	quar   quarantine
+	space  Space
+	closed bool
+}
+
+// A geometry is what the header fixes for as long as the volume is open.
+type geometry struct {
+	total uint64 // bytes of the file system
+	beg   uint64 // allocator_beg
+	slots int    // header slots
+	grain uint64 // bytes that reach media together, at least 4096
+}
+
+// A failure is the first write or flush that did not succeed.
+type failure struct{ err error }
+
+// fail remembers the first error. Once it is set nothing is written.
+func (v *Volume) fail(err error) {
+	if v.failed.CompareAndSwap(nil, &failure{err}) {
+		v.log.Error("volume failed: nothing more is written to it", "device", v.Name(), "err", err)
+	}
+}
+
+// Failed returns the write or flush error that stopped the volume, or nil.
+func (v *Volume) Failed() error {
+	if f := v.failed.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// Name names the volume's first device.
+func (v *Volume) Name() string { return v.devs[0].Name() }
+
+// Header returns a copy of the committed header.
+func (v *Volume) Header() *ondisk.VolumeHeader {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.hdr.Clone()
+}
+
+// Foreign reports whether, at open, the last writer was somebody else.
+func (v *Volume) Foreign() bool { return v.foreign }
+
+// Tainted says what about the header slots at open a crash of ours does not
+// explain: a slot that cannot be read, or a damaged one that was not due next.
+func (v *Volume) Tainted() error { return v.taint }
+
+// State returns the committed state entry of a PFS.
+func (v *Volume) State(fsid ondisk.UUID) (ondisk.StateEntry, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if e := v.hdr.State(fsid); e != nil {
+		return *e, true
+	}
+	return ondisk.StateEntry{}, false
+}
+
+// A pin keeps the blocks below one root readable.
+type pin struct {
+	seq  uint64 // of the header whose tree it is in
+	root ondisk.Blockref
+}
+
+// pinLocked keeps what root reaches from being reused. v.mu is held.
+func (v *Volume) pinLocked(root ondisk.Blockref) *pin {
+	p := &pin{seq: v.seq, root: root}
+	v.pins[p] = struct{}{}
+	return p
+}
+
+func (v *Volume) unpin(p *pin) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.pins, p)
+}
+
+// oldestPinLocked is the lowest seq of a pin, the present one without pins.
+func (v *Volume) oldestPinLocked() uint64 {
+	oldest := v.seq
+	for p := range v.pins {
+		oldest = min(oldest, p.seq)
+	}
+	return oldest
+}

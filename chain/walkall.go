@@ -1,0 +1,145 @@
+package chain
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A treeScan visits every blockref below some roots, whatever the tree:
+// super-root, PFSs and snapshots. Tables that several roots share are entered
+// once. Reading goes around the cache of decoded tables, which others need.
+type treeScan struct {
+	v     *Volume
+	above ondisk.Tid             // only blockrefs with a higher mirror_tid
+	visit func(*ondisk.Blockref) // every blockref with a block
+	pause func() error           // called after each table, if set
+	seen  map[uint64]*[64]uint64 // metadata blocks entered: bits per KiB, by segment
+	errs  int                    // blocks that could not be read
+	first error                  // the first of these
+	depth int
+}
+
+// maxScanDepth bounds the nesting of super-root, PFS, inode and their tables.
+const maxScanDepth = 3 * maxDepth
+
+// damage is what the scan could not read, nil if it read all.
+func (s *treeScan) damage() error {
+	if s.errs == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d blocks unreadable, the first: %w", s.errs, s.first)
+}
+
+// run visits root and all below. Damage is counted; other errors end it.
+func (s *treeScan) run(ctx context.Context, root ondisk.Blockref) error {
+	if s.seen == nil {
+		s.seen = make(map[uint64]*[64]uint64)
+	}
+	return s.array(ctx, []ondisk.Blockref{root})
+}
+
+// enter reports whether the block was not entered before.
+func (s *treeScan) enter(off uint64) bool {
+	seg, bit := off/ondisk.SegmentSize, off%ondisk.SegmentSize/ondisk.MinBlock
+	m := s.seen[seg]
+	if m == nil {
+		m = new([64]uint64)
+		s.seen[seg] = m
+	}
+	w, mask := bit/64, uint64(1)<<(bit%64)
+	if m[w]&mask != 0 {
+		return false
+	}
+	m[w] |= mask
+	return true
+}
+
+// array visits the elements of one array, then what is below them. Children
+// are read in order of their address, neighbours together.
+func (s *treeScan) array(ctx context.Context, refs []ondisk.Blockref) error {
+	var inner []ondisk.Blockref
+	for i := range refs {
+		r := &refs[i]
+		if r.DataOff == 0 || s.above != 0 && r.MirrorTid <= s.above {
+			continue
+		}
+		s.visit(r)
+		if (r.Type == ondisk.TypeInode || r.Type == ondisk.TypeIndirect) && s.enter(r.Off()) {
+			inner = append(inner, *r)
+		}
+	}
+	if len(inner) == 0 {
+		return nil
+	}
+	if s.depth == maxScanDepth {
+		return s.lose(errTooDeep)
+	}
+	s.depth++
+	defer func() { s.depth-- }()
+	slices.SortFunc(inner, func(a, b ondisk.Blockref) int { return cmp.Compare(a.Off(), b.Off()) })
+	arrays, err := s.read(ctx, inner)
+	if err != nil {
+		return err
+	}
+	for _, a := range arrays {
+		if err := s.array(ctx, a); err != nil {
+			return err
+		}
+	}
+	if s.pause != nil {
+		return s.pause()
+	}
+	return ctx.Err()
+}
+
+// read returns the arrays behind refs. A block that is damaged is left out.
+func (s *treeScan) read(ctx context.Context, refs []ondisk.Blockref) ([][]ondisk.Blockref, error) {
+	var arrays [][]ondisk.Blockref
+	err := s.v.readMany(ctx, refs, func(i int, stored []byte) error {
+		a, err := arrayOf(&refs[i], stored)
+		arrays = append(arrays, a)
+		return err
+	})
+	if err == nil || ctx.Err() != nil {
+		return arrays, ctx.Err()
+	}
+	// Again one by one, to find out which it is.
+	arrays = nil
+	for i := range refs {
+		stored, err := s.v.readRaw(ctx, &refs[i])
+		var a []ondisk.Blockref
+		if err == nil {
+			a, err = arrayOf(&refs[i], stored)
+		}
+		if err == nil {
+			arrays = append(arrays, a)
+		} else if err := s.lose(fmt.Errorf("%v: %w", &refs[i], err)); err != nil {
+			return nil, err
+		}
+	}
+	return arrays, nil
+}
+
+func (s *treeScan) lose(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if s.errs++; s.first == nil {
+		s.first = err
+	}
+	return nil
+}
+
+// arrayOf decodes the array of an inode or indirect block.
+func arrayOf(ref *ondisk.Blockref, stored []byte) ([]ondisk.Blockref, error) {
+	if ref.Type == ondisk.TypeIndirect {
+		return ondisk.DecodeBlockrefs(stored)
+	}
+	ino, err := ondisk.DecodeInode(stored)
+	return ino.Blockset, err
+}
