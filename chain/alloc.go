@@ -41,8 +41,9 @@ type openChunk struct {
 // A tracedChunk counts what is in a chunk of small blocks, so that it can be
 // freed when the last of them goes. The media do not say.
 type tracedChunk struct {
-	live int32 // bytes
-	open bool
+	live  int32 // bytes
+	open  bool
+	fresh bool // nothing in it was committed yet
 }
 
 func (a *allocator) init() {
@@ -96,7 +97,7 @@ func (fm *freemap) allocate(t ondisk.BlockType, radix uint8) (uint64, error) {
 	}
 	o := &openChunk{base: base}
 	a.open[t] = append(a.open[t], o)
-	a.traced[base] = &tracedChunk{open: true}
+	a.traced[base] = &tracedChunk{open: true, fresh: true}
 	if len(a.traced) > maxTraced {
 		a.forget()
 	}
@@ -131,6 +132,32 @@ func (fm *freemap) close(o *openChunk) {
 	if c.open = false; c.live <= 0 {
 		delete(fm.alloc.traced, o.base)
 		fm.alloc.emptied = append(fm.alloc.emptied, extent{o.base, ondisk.ChunkRadix})
+	}
+}
+
+// undoOpen frees the open chunks that only an aborted transaction used.
+func (fm *freemap) undoOpen() {
+	a := &fm.alloc
+	for t := range a.open {
+		a.open[t] = slices.DeleteFunc(a.open[t], func(o *openChunk) bool {
+			c := a.traced[o.base]
+			if !c.fresh || c.live > 0 {
+				return false
+			}
+			delete(a.traced, o.base)
+			z, seg, chunk := fm.place(o.base)
+			fm.setChunks(z, seg, chunk, ondisk.ChunkRadix, ondisk.ChunkFree)
+			return true
+		})
+	}
+}
+
+// committed notes that the open chunks are in a committed freemap.
+func (a *allocator) committed() {
+	for t := range a.open {
+		for _, o := range a.open[t] {
+			a.traced[o.base].fresh = false
+		}
 	}
 }
 

@@ -72,4 +72,7 @@ func (v *Volume) releaseQuarantine() {
 			v.fm.setChunks(z, seg, chunk, x.radix, ondisk.ChunkFree)
 		}
 	}
+	v.mu.Lock()
+	v.space = v.fm.space()
+	v.mu.Unlock()
 }

@@ -95,6 +95,12 @@ func TestTreeSparseFile(t *testing.T) {
 	if d := p.check(t).depth; d > 4 {
 		t.Fatalf("tables nested %d deep", d)
 	}
+	p.mustApply(t, &Batch{T: 199, Changes: []Change{
+		{Inum: 1024, Kind: KindData, Key: 90 << 30, Delete: true, To: 1 << 62},
+		{Inum: 1024, Kind: KindData, Key: 90 << 30, Block: m.blocks[0]},
+		{Inum: 1024, Kind: KindData, Key: 95 << 30, Block: m.blocks[1]},
+	}})
+	p.check(t)
 	p.mustApply(t, &Batch{T: 200, Changes: []Change{{Inum: 1024, Kind: KindData, Key: 1 << 30, Delete: true, To: 1 << 62}}})
 	p.check(t)
 	n := 0

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -18,7 +19,7 @@ type memBlocks struct {
 	blocks map[uint64][]byte
 	live   map[uint64]int // by address: size
 	next   uint64
-	reads  int
+	reads  atomic.Int64
 	keep   bool // dropping is fine for blocks still in use elsewhere
 	errs   []error
 }
@@ -62,7 +63,7 @@ func (m *memBlocks) dropBlock(ref *ondisk.Blockref) {
 }
 
 func (m *memBlocks) readRaw(_ context.Context, ref *ondisk.Blockref) ([]byte, error) {
-	m.reads++
+	m.reads.Add(1)
 	block, ok := m.blocks[ref.Off()]
 	if !ok {
 		return nil, errors.New("read error")
@@ -140,6 +141,9 @@ func (p *memPFS) apply(b *Batch) error {
 	ref, err := applyTree(context.Background(), p, p.cache, p, &p.ref, b)
 	if err != nil {
 		return err
+	}
+	if ref.MirrorTid != b.T || ref.ModifyTid < b.T {
+		return fmt.Errorf("root at %v/%v after a batch of %v", ref.MirrorTid, ref.ModifyTid, b.T)
 	}
 	p.ref = ref
 	p.model.apply(b)

@@ -307,6 +307,10 @@ func (t *Txn) Abort() {
 		t.v.fm.give(off, b.radix)
 	}
 	t.giveLate()
+	t.v.fm.undoOpen()
+	t.v.mu.Lock()
+	t.v.space = t.v.fm.space()
+	t.v.mu.Unlock()
 	t.v.turn <- struct{}{}
 }
 

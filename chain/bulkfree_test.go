@@ -1,0 +1,175 @@
+package chain
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// fill commits n random batches to DATA.
+func (l *life) fill(n int) {
+	l.Helper()
+	for i := range n {
+		l.tid++
+		b := l.m.batch(l.tid, 60)
+		l.fit(b, l.models["DATA"])
+		if err := commitBatch(l.v, "DATA", b); err != nil {
+			l.Fatalf("batch %d: %v", i, err)
+		}
+		l.models["DATA"].apply(b)
+	}
+}
+
+func (l *life) must(err error) {
+	l.Helper()
+	if err != nil {
+		l.Fatal(err)
+	}
+}
+
+// used is what is not free, by the allocator's own account.
+func (l *life) used() uint64 {
+	s := l.v.Space()
+	return s.Total - s.Free
+}
+
+// After a bulkfree nothing is allocated but what the tree reaches.
+func TestBulkfreeExact(t *testing.T) {
+	l := newLife(t, 1, 256<<20)
+	l.fill(20)
+	l.must(l.txn(func(t *Txn) error { return t.Snapshot(bg, "DATA", "snap", SnapSpec{}) }))
+	l.fill(30)
+	l.must(l.txn(func(t *Txn) error { return t.DeletePFS(bg, "snap") }))
+	l.must(l.reopen())
+	before := l.used()
+	rep, err := l.v.Bulkfree(bg, BulkfreeOptions{})
+	l.must(err)
+	reached := mustCheck(t, l.dev)
+	if l.used() != reached || before-l.used() != rep.Freed || rep.Freed == 0 || rep.Rescued != 0 {
+		t.Errorf("used %d, reachable %d, %d before, report %+v", l.used(), reached, before, rep)
+	}
+	if rep.Freed < 1<<20 {
+		t.Errorf("deleting the snapshot freed only %d bytes", rep.Freed)
+	}
+	checkView(t, l.v, "DATA", l.models["DATA"])
+	l.fill(10)
+	mustCheck(t, l.dev)
+}
+
+// While a pass runs, transactions allocate, drop and release what the walk has
+// seen or not seen.
+func TestBulkfreeOnline(t *testing.T) {
+	for seed := range uint64(6) {
+		l := newLife(t, seed, 128<<20)
+		l.fill(10)
+		l.must(l.txn(func(t *Txn) error { return t.Snapshot(bg, "DATA", "snap", SnapSpec{}) }))
+		l.fill(10)
+		l.must(l.txn(func(t *Txn) error { return t.DeletePFS(bg, "snap") }))
+		view, err := l.v.View(bg, "DATA")
+		l.must(err)
+		old := viewModel(t, view)
+		var rep BulkfreeReport
+		for pass := 1; pass <= 2; pass++ {
+			b := &bulkPass{v: l.v, pass: pass, rep: &rep}
+			l.must(b.begin(bg))
+			l.fill(3)
+			l.must(b.walk(bg))
+			l.fill(6)
+			l.must(b.merge(bg, 0, l.v.fm.zoneCount()))
+			b.end()
+			mustCheck(t, l.dev)
+		}
+		if rep.Rescued != 0 || rep.Freed == 0 {
+			t.Errorf("seed %d: report %+v", seed, rep)
+		}
+		for range 8 {
+			l.fill(1)
+			mustCheck(t, l.dev)
+		}
+		if got := viewModel(t, view); len(got) != len(old) {
+			t.Errorf("seed %d: the view changed", seed)
+		}
+		view.Release()
+		checkView(t, l.v, "DATA", l.models["DATA"])
+		l.must(l.v.Close())
+	}
+}
+
+// A view's blocks outlive the PFS that had them.
+func TestBulkfreeSparesViews(t *testing.T) {
+	l := newLife(t, 3, 128<<20)
+	l.fill(20)
+	view, err := l.v.View(bg, "DATA")
+	l.must(err)
+	l.must(l.txn(func(t *Txn) error { return t.DeletePFS(bg, "DATA") }))
+	for range 2 {
+		_, err = l.v.Bulkfree(bg, BulkfreeOptions{})
+		l.must(err)
+		// Whatever is free is written over.
+		l.must(l.txn(func(t *Txn) error { return t.CreatePFS(bg, PFSSpec{Label: "JUNK"}) }))
+		l.must(writeJunk(l.v, "JUNK", l.tid+1))
+		l.must(l.txn(func(t *Txn) error { return t.DeletePFS(bg, "JUNK") }))
+	}
+	if err := sameModel(t, view, l.models["DATA"]); err != nil {
+		t.Error(err)
+	}
+	view.Release()
+	rep, err := l.v.Bulkfree(bg, BulkfreeOptions{})
+	l.must(err)
+	if rep.Freed == 0 {
+		t.Error("nothing was freed after the view's release")
+	}
+	mustCheck(t, l.dev)
+}
+
+// writeJunk fills a PFS until there is no more space, in one transaction, and
+// commits what went in.
+func writeJunk(v *Volume, label string, tid ondisk.Tid) error {
+	t, err := v.Begin(bg)
+	if err != nil {
+		return err
+	}
+	defer t.Abort()
+	junk := make([]byte, ondisk.LogicalBlock)
+	for i := range junk {
+		junk[i] = byte(i*7) ^ byte(i>>8)
+	}
+	block, _, err := ondisk.EncodeData(junk, 0, uint8(ondisk.CheckXXHash64))
+	if err != nil {
+		return err
+	}
+	b := &Batch{T: tid, Changes: []Change{{Inum: 5000, Kind: KindInode, Inode: fileMeta(5000)}}}
+	for i := range v.Space().Avail()/ondisk.LogicalBlock - 40 {
+		b.Changes = append(b.Changes, Change{Inum: 5000, Kind: KindData, Key: i * ondisk.LogicalBlock, Block: block})
+	}
+	if err := t.Apply(bg, label, b); err != nil {
+		return err
+	}
+	return t.Commit(bg)
+}
+
+// A pass that meets damage frees nothing.
+func TestBulkfreeDamage(t *testing.T) {
+	l := newLife(t, 5, 128<<20)
+	l.fill(20)
+	var victim ondisk.Blockref
+	s := &treeScan{v: l.v, visit: func(r *ondisk.Blockref) {
+		if r.Type == ondisk.TypeIndirect {
+			victim = *r
+		}
+	}}
+	l.must(s.run(bg, sroot(l.v.hdr)))
+	if _, err := l.dev.WriteAt([]byte{0xff, 0xee}, int64(victim.Off())+7); err != nil {
+		t.Fatal(err)
+	}
+	l.must(l.txn(func(t *Txn) error { return t.DeletePFS(bg, "LOCAL") }))
+	before := l.v.Space()
+	rep, err := l.v.Bulkfree(bg, BulkfreeOptions{})
+	if !errors.Is(err, ondisk.ErrCorrupt) || rep.Staged != 0 || rep.Freed != 0 {
+		t.Errorf("%v, report %+v", err, rep)
+	}
+	if after := l.v.Space(); after != before {
+		t.Errorf("space %+v, %+v before", after, before)
+	}
+}
