@@ -170,7 +170,11 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 	if !same {
 		// Again after a stop in the middle of it: changes below an inode
 		// raise its tid, so each batch that has some must say the right one.
-		err := d.send(Change{Inum: inum, Kind: KindInode, ModifyTid: s.ModifyTid, Inode: &srec.Meta, Inline: srec.Inline})
+		// It does not count then, or a small limit would get us nowhere.
+		if start.Kind == KindInode {
+			d.stats.Changes++
+		}
+		err := d.emit(Change{Inum: inum, Kind: KindInode, ModifyTid: s.ModifyTid, Inode: &srec.Meta, Inline: srec.Inline})
 		if err != nil {
 			return false, err
 		}
