@@ -1,0 +1,167 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+)
+
+const (
+	hedgeLeast   = 50 * time.Millisecond // never give up on a node sooner
+	hedgeFactor  = 3                     // times the median
+	hedgeSamples = 64
+	hedgeNodes   = 64 // nodes that are watched
+)
+
+// A hedge knows what a normal read takes, and which nodes have one out for
+// longer.
+type hedge struct {
+	limit atomic.Int64 // ns after which the next node is asked as well; 0 = hedgeLeast
+
+	mu      sync.Mutex
+	samples [hedgeSamples]time.Duration
+	count   int
+
+	late [hedgeNodes]atomic.Int32 // reads out beyond the limit, by node
+}
+
+// threshold is how long the first node is waited for.
+func (h *hedge) threshold() time.Duration {
+	return max(hedgeLeast, time.Duration(h.limit.Load()))
+}
+
+// note learns the time of a read.
+func (h *hedge) note(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.samples[h.count%hedgeSamples] = d
+	h.count++
+	if h.count%(hedgeSamples/4) == 0 {
+		known := slices.Clone(h.samples[:min(h.count, hedgeSamples)])
+		slices.Sort(known)
+		h.limit.Store(int64(hedgeFactor * known[len(known)/2]))
+	}
+}
+
+func (h *hedge) slot(node int) *atomic.Int32 { return &h.late[uint(node)%hedgeNodes] }
+
+// order sorts views for one call: those with a late read come last, so that
+// one hung node does not catch call after call.
+func (h *hedge) order(views []nodeView) []nodeView {
+	late := false
+	for i := range views {
+		late = late || h.slot(views[i].Node).Load() > 0
+	}
+	if !late || len(views) < 2 {
+		return views
+	}
+	sorted := slices.Clone(views)
+	slices.SortStableFunc(sorted, func(a, b nodeView) int {
+		return int(min(h.slot(a.Node).Load(), 1) - min(h.slot(b.Node).Load(), 1))
+	})
+	return sorted
+}
+
+// A treeRead is one node's answer.
+type treeRead struct {
+	view *nodeView
+	buf  []byte
+	err  error
+}
+
+// readTree reads data below the overlays. With several views the next one is
+// asked when the first takes too long, and the first answer counts. Inodes
+// that are not there read as zeros.
+func (p *Pool) readTree(ctx context.Context, s *state, inum, off uint64, dst []byte) error {
+	if len(s.views) < 2 {
+		return p.onTree(ctx, s, func(v *chain.View) error {
+			return zeroIfAbsent(v.ReadData(ctx, inum, off, dst), dst)
+		})
+	}
+	// A node that hangs keeps its buffer; dst must not be written to after
+	// the return.
+	views := p.hedge.order(s.views)
+	answers := make(chan treeRead, len(views))
+	asked, open := 0, 0
+	ask := func() {
+		v := &views[asked]
+		asked++
+		open++
+		s.refs.Add(1)
+		go p.readFrom(ctx, s, v, inum, off, len(dst), answers)
+	}
+	ask()
+	timer := time.NewTimer(p.hedge.threshold())
+	defer timer.Stop()
+	for {
+		select {
+		case a := <-answers:
+			open--
+			if a.err == nil {
+				copy(dst, a.buf)
+				putLarge(a.buf)
+				return nil
+			}
+			putLarge(a.buf)
+			if !p.readFailed(ctx, a.view, a.err) {
+				return a.err
+			}
+			if asked < len(views) {
+				ask()
+			} else if open == 0 {
+				return a.err
+			}
+		case <-timer.C:
+			if asked < len(views) {
+				ask()
+				timer.Reset(p.hedge.threshold())
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// readFrom reads from one view, and gives back the reference to s.
+func (p *Pool) readFrom(ctx context.Context, s *state, v *nodeView, inum, off uint64, n int, to chan<- treeRead) {
+	defer s.release()
+	buf := getLarge(n)
+	start := time.Now()
+	late := time.AfterFunc(p.hedge.threshold(), func() { p.hedge.slot(v.Node).Add(1) })
+	err := zeroIfAbsent(v.View.ReadData(ctx, inum, off, buf), buf)
+	took := time.Since(start)
+	if !late.Stop() {
+		p.hedge.slot(v.Node).Add(-1)
+	}
+	if err == nil {
+		p.hedge.note(took)
+		p.engine.reportRead(v.Node, took, nil, nil)
+	}
+	to <- treeRead{v, buf, err}
+}
+
+// zeroIfAbsent lets an inode that is not in the tree read as zeros.
+func zeroIfAbsent(err error, dst []byte) error {
+	if errors.Is(err, chain.ErrNoInode) {
+		clear(dst)
+		return nil
+	}
+	return err
+}
+
+// largeBuffers holds buffers of reads above the size of a block.
+var largeBuffers sync.Pool
+
+func getLarge(n int) []byte {
+	if p, ok := largeBuffers.Get().(*[]byte); ok && cap(*p) >= n {
+		return (*p)[:n]
+	}
+	return make([]byte, n, max(n, 4096))
+}
+
+func putLarge(b []byte) { largeBuffers.Put(&b) }

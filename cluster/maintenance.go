@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bulkfree walks whole volumes: it runs by itself when space is low, and not
+// again soon if it found nothing.
+const (
+	lowSpace     = 8 // low: less than one part in this many is free
+	bulkfreeMin  = time.Minute
+	bulkfreeMax  = 2 * time.Hour
+	bulkfreeGain = 64 // worth it: one part in this many of the volume came free
+)
+
+// upkeep is the housekeeping of a pool.
+type upkeep struct {
+	mu    sync.Mutex
+	next  time.Time     // no background run before
+	pause time.Duration // after the last run
+
+	busy atomic.Bool
+}
+
+// afterCommit looks whether there is housekeeping to do.
+func (p *Pool) afterCommit(*group) {
+	s := p.engine.space()
+	if s.Free+s.Pending >= s.Total/lowSpace || p.closing.Load() {
+		return
+	}
+	u := &p.upkeep
+	u.mu.Lock()
+	due := time.Now().After(u.next)
+	u.mu.Unlock()
+	if !due || u.busy.Swap(true) {
+		return
+	}
+	p.workers.Go(func() {
+		defer u.busy.Store(false)
+		if err := p.bulkfree(p.ctx); err != nil && !errors.Is(err, context.Canceled) {
+			p.log.Warn("bulkfree failed", "error", err)
+		}
+	})
+}
+
+// bulkfree finds space that nothing uses, and sets the time of the next
+// background run by how much it found.
+func (p *Pool) bulkfree(ctx context.Context) error {
+	before := p.engine.space()
+	err := p.engine.bulkfree(ctx)
+	after := p.engine.space()
+	gain := int64(after.Free+after.Pending) - int64(before.Free+before.Pending)
+	u := &p.upkeep
+	u.mu.Lock()
+	if gain >= int64(after.Total/bulkfreeGain) {
+		u.pause = bulkfreeMin
+	} else {
+		u.pause = min(max(2*u.pause, bulkfreeMin), bulkfreeMax)
+	}
+	u.next = time.Now().Add(u.pause)
+	u.mu.Unlock()
+	if err == nil {
+		p.log.Info("bulkfree", "found", gain, "next", u.pause)
+		p.refresh()
+	}
+	return err
+}
+
+// bulkfreeOnce is the bulkfree before a call is refused: once per state of the
+// pool, since a second walk of the same trees finds nothing more.
+func (p *Pool) bulkfreeOnce(ctx context.Context) error {
+	t := uint64(p.engine.committed().T)
+	if p.budget.freedAt.Load() == t {
+		return nil
+	}
+	if err := p.bulkfree(ctx); err != nil {
+		return err
+	}
+	p.budget.freedAt.Store(t)
+	if p.engine.space().Pending == 0 {
+		return nil
+	}
+	return p.engine.drainFrees(ctx)
+}
+
+// Bulkfree finds space that nothing uses any more, now.
+func (p *Pool) Bulkfree(ctx context.Context) error {
+	if p.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	if err := p.Sync(ctx); err != nil {
+		return err
+	}
+	return p.bulkfree(ctx)
+}

@@ -1,0 +1,115 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+)
+
+// NodeOffline detaches a node until NodeOnline.
+func (p *Pool) NodeOffline(ctx context.Context, name string) error {
+	return p.engine.offline(ctx, name)
+}
+
+// NodeOnline attaches a node again. What it missed is copied in the background.
+func (p *Pool) NodeOnline(ctx context.Context, name string) error {
+	return p.engine.online(ctx, name)
+}
+
+// NodeReplace puts another member in the place of a node. force allows it to
+// have content.
+func (p *Pool) NodeReplace(ctx context.Context, name string, with MemberSpec, force bool) error {
+	return p.engine.replace(ctx, name, with, force)
+}
+
+// NodeDiscard gives up what only a foreign or tainted node has: it is resynced
+// from the others.
+func (p *Pool) NodeDiscard(ctx context.Context, name string) error {
+	return p.engine.discard(ctx, name)
+}
+
+// What Wait can wait for.
+const (
+	WaitQuorum  = "quorum"  // changes can be committed
+	WaitResync  = "resync"  // no node that can be reached is behind
+	WaitHealthy = "healthy" // every node is in sync
+)
+
+// Wait returns when the pool is in the state that what names.
+func (p *Pool) Wait(ctx context.Context, what string) error {
+	met, ok := map[string]func(*Status) bool{
+		WaitQuorum:  func(s *Status) bool { return s.Quorum.Held },
+		WaitHealthy: func(s *Status) bool { return s.Health == PoolHealthy || s.Health == PoolReadOnly },
+		WaitResync:  (*Status).resynced,
+	}[what]
+	if !ok {
+		return fmt.Errorf("wait for %q: want %s, %s or %s", what, WaitQuorum, WaitResync, WaitHealthy)
+	}
+	for {
+		changed := p.engine.changed()
+		s := p.Status()
+		if met(&s) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
+		case <-p.ctx.Done():
+			return ErrPoolClosed
+		}
+	}
+}
+
+func (s *Status) resynced() bool {
+	for _, n := range s.Nodes {
+		if n.State == NodeResync || n.State == NodeBehind {
+			return false
+		}
+	}
+	return true
+}
+
+// Changed returns a channel that is closed when nodes or quorum changed.
+func (p *Pool) Changed() <-chan struct{} { return p.engine.changed() }
+
+// ResyncWanted names the nodes that can be reached and are not in sync.
+func (p *Pool) ResyncWanted() []string { return p.engine.resyncWanted() }
+
+// AcquireTarget hands a node that is to be resynced to one user, until release.
+func (p *Pool) AcquireTarget(name string) (*ResyncTarget, func(), error) {
+	return p.engine.acquireTarget(name)
+}
+
+// PinSource pins the committed state of a node in sync other than not.
+func (p *Pool) PinSource(ctx context.Context, not string) (Source, func(), error) {
+	return p.engine.pinSource(ctx, not)
+}
+
+// Hold calls fn while nothing is committed, for at most limit.
+func (p *Pool) Hold(ctx context.Context, limit time.Duration, fn func(Position) error) error {
+	return p.engine.hold(ctx, limit, fn)
+}
+
+// Join lets a node that is at the committed position pos take part again.
+func (p *Pool) Join(name string, pos Position) error { return p.engine.join(name, pos) }
+
+// Retained returns the txgs behind after, if they are still known.
+func (p *Pool) Retained(after Position) ([]*chain.Batch, bool) { return p.engine.retained(after) }
+
+// SetResyncReport makes Status show a resync run of a node; nil: it is over.
+func (p *Pool) SetResyncReport(name string, report any) {
+	e := &p.events
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if report == nil {
+		delete(e.runs, name)
+		return
+	}
+	if e.runs == nil {
+		e.runs = make(map[string]any)
+	}
+	e.runs[name] = report
+}

@@ -1,0 +1,217 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+var (
+	// ErrNoSpace: the call does not fit, also after everything that can be
+	// freed was freed.
+	ErrNoSpace = errors.New("no space left in the pool")
+
+	// ErrNoQuorum: too few masters answer, and the mount was told not to wait.
+	ErrNoQuorum = errors.New("no quorum of masters")
+
+	// ErrReadOnly: the pool was opened for reading.
+	ErrReadOnly = errors.New("pool is read-only")
+
+	// ErrPoolClosed: the pool is being closed.
+	ErrPoolClosed = errors.New("pool is closed")
+
+	// ErrHashFull: no key is left for one more name with this hash.
+	ErrHashFull = errors.New("too many names with one hash in the directory")
+
+	// ErrNoEntry: the directory has no such name.
+	ErrNoEntry = errors.New("no such directory entry")
+)
+
+// OnNoQuorum says what calls do while there is no quorum.
+type OnNoQuorum uint8
+
+// The choices of OnNoQuorum.
+const (
+	Hang OnNoQuorum = iota // wait until nodes return
+	EIO                    // fail with ErrNoQuorum
+)
+
+// Options say how a pool is opened. Zero values are the defaults.
+type Options struct {
+	Label      string        // of the PFS
+	Commit     time.Duration // longest time that changes stay in memory; 0 = 5 s
+	Memory     int64         // bytes for caches and dirty data; 0 = 256 MiB
+	OnNoQuorum OnNoQuorum
+	ReadOnly   bool
+	Deadline   time.Duration // a request out longer makes a node hung; 0 = 30 s
+	Logger     *slog.Logger  // nil = silent
+}
+
+func (o *Options) setDefaults() {
+	if o.Commit <= 0 {
+		o.Commit = 5 * time.Second
+	}
+	if o.Memory <= 0 {
+		o.Memory = 256 << 20
+	}
+	if o.Deadline <= 0 {
+		o.Deadline = 30 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// A MemberSpec is a member as the user named it. Open is called again when
+// the member is reconnected after a failure.
+type MemberSpec struct {
+	Name string
+	Open func(ctx context.Context) ([]ondisk.Device, error)
+}
+
+// An Inode is a record as the filesystem sees it. It is immutable once it was
+// handed over in either direction.
+type Inode struct {
+	Meta   ondisk.InodeMeta
+	Inline []byte // with DIRECTDATA: the content, padded or not
+}
+
+// engineAPI is what the pool needs of the protocol: *engine, or a double.
+type engineAPI interface {
+	nextT() ondisk.Tid
+	commit(ctx context.Context, b *chain.Batch) error
+	views() []nodeView
+	committed() Position
+	hasQuorum() bool
+	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
+	space() chain.Space
+	nodes() []NodeReport
+	changed() <-chan struct{}
+	drainFrees(ctx context.Context) error
+	bulkfree(ctx context.Context) error
+	offline(ctx context.Context, name string) error
+	online(ctx context.Context, name string) error
+	replace(ctx context.Context, name string, with MemberSpec, force bool) error
+	discard(ctx context.Context, name string) error
+	resyncWanted() []string
+	acquireTarget(name string) (*ResyncTarget, func(), error)
+	pinSource(ctx context.Context, not string) (Source, func(), error)
+	hold(ctx context.Context, max time.Duration, fn func(Position) error) error
+	join(name string, pos Position) error
+	retained(after Position) ([]*chain.Batch, bool)
+	close(ctx context.Context) error
+}
+
+// A Pool is one PFS over its nodes, as one filesystem uses it. Its methods
+// are safe for concurrent use.
+type Pool struct {
+	opts   Options
+	log    *slog.Logger
+	engine engineAPI
+	ctx    context.Context // ends when the pool is torn down
+	cancel context.CancelFunc
+
+	stateMu sync.Mutex // orders changes of state
+	state   atomic.Pointer[state]
+	viewsCh atomic.Pointer[chan struct{}] // closed when the views changed
+
+	firstChange chan struct{} // the open group was changed for the first time
+	wish        chan struct{} // someone wants the open group durable
+	room        atomic.Pointer[chan struct{}]
+	lastErr     atomic.Pointer[error] // of the last commit; nil = it worked
+
+	lastInum atomic.Uint64 // highest inode number handed out
+	closing  atomic.Bool
+
+	budget budget
+	hedge  hedge
+	encode encoder
+	upkeep upkeep
+	events events
+
+	workers sync.WaitGroup
+}
+
+// OpenPool opens the members of a PFS, settles which state is the truth, and
+// serves it. Errors name the member and what can be done.
+func OpenPool(ctx context.Context, members []MemberSpec, o Options) (*Pool, error) {
+	o.setDefaults()
+	e, err := startEngine(ctx, members, o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPool(ctx, e, o)
+	if err != nil {
+		return nil, errors.Join(err, e.close(ctx))
+	}
+	return p, nil
+}
+
+// newPool starts a pool over a running engine.
+func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
+	o.setDefaults()
+	p := &Pool{
+		opts: o, log: o.Logger, engine: e,
+		firstChange: make(chan struct{}, 1),
+		wish:        make(chan struct{}, 1),
+	}
+	p.viewsCh.Store(newSignal())
+	p.room.Store(newSignal())
+	p.budget.init(&o)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.stateMu.Lock()
+	p.install(newGroup(), nil, e.views())
+	p.measure()
+	p.stateMu.Unlock()
+	root, ok, err := p.Inode(ctx, ondisk.InumRoot)
+	if err == nil && !ok {
+		err = fmt.Errorf("root directory of %q: %w", o.Label, chain.ErrNoInode)
+	}
+	if err != nil {
+		p.cancel()
+		p.state.Load().release()
+		return nil, err
+	}
+	p.lastInum.Store(max(root.Meta.PFSInum, ondisk.InumFirst-1))
+	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
+	p.encode.start(p)
+	p.workers.Add(2)
+	go p.commitLoop()
+	go p.watch()
+	return p, nil
+}
+
+// Close makes everything durable and closes the members. If ctx ends first,
+// what was not committed is lost as in a crash, and the error says so.
+func (p *Pool) Close(ctx context.Context) error {
+	if p.closing.Swap(true) {
+		return ErrPoolClosed
+	}
+	// No call enters a group from here on, and a sync waits for those inside.
+	p.state.Load().open.touched.Store(true)
+	err := p.Sync(ctx)
+	if err != nil {
+		err = fmt.Errorf("final commit: %w", err)
+	}
+	p.cancel()
+	p.workers.Wait()
+	p.encode.stop()
+	p.stateMu.Lock()
+	p.state.Load().release()
+	p.stateMu.Unlock()
+	p.events.close()
+	return errors.Join(err, p.engine.close(ctx))
+}
+
+// Committed is the last committed position.
+func (p *Pool) Committed() Position { return p.engine.committed() }
+
+// ReadOnly reports whether the pool refuses changes.
+func (p *Pool) ReadOnly() bool { return p.opts.ReadOnly }

@@ -1,0 +1,285 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// onTree calls fn with the views of s, best first, until one answers. What
+// went wrong on the others is reported. fn must start over on each call.
+func (p *Pool) onTree(ctx context.Context, s *state, fn func(*chain.View) error) error {
+	views := s.views
+	for len(views) == 0 {
+		fresh, err := p.waitViews(ctx)
+		if err != nil {
+			return err
+		}
+		defer fresh.release()
+		views = fresh.views
+	}
+	var err error
+	views = p.hedge.order(views)
+	for i := range views {
+		v := &views[i]
+		if err = fn(v.View); err == nil || !p.readFailed(ctx, v, err) {
+			return err
+		}
+	}
+	return err
+}
+
+// readFailed reports an error to the engine. false: it is not the node's.
+func (p *Pool) readFailed(ctx context.Context, v *nodeView, err error) bool {
+	if ctx.Err() != nil || errors.Is(err, chain.ErrNoInode) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	var where *chain.NodeError
+	errors.As(err, &where)
+	p.engine.reportRead(v.Node, 0, err, where)
+	return true
+}
+
+// waitViews waits until some node may serve reads. The layers of the state it
+// returns are younger than the caller's, which does no harm: what the caller
+// did not find in its own overlays is in the tree below.
+func (p *Pool) waitViews(ctx context.Context) (*state, error) {
+	for {
+		changed := *p.viewsCh.Load()
+		s := p.acquire()
+		if len(s.views) > 0 {
+			return s, nil
+		}
+		s.release()
+		if p.opts.OnNoQuorum == EIO {
+			return nil, ErrNoQuorum
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-p.ctx.Done():
+			return nil, ErrPoolClosed
+		}
+	}
+}
+
+// Inode returns the record of an inode. ok is false if there is none.
+func (p *Pool) Inode(ctx context.Context, inum uint64) (in *Inode, ok bool, err error) {
+	s := p.acquire()
+	defer s.release()
+	open, syncing := s.layers()
+	for _, o := range [...]*overlay{open, syncing} {
+		if o == nil {
+			continue
+		}
+		if in, known := o.record(inum); known {
+			return in, in != nil, nil
+		}
+		if o.isNew(inum) {
+			return nil, false, nil
+		}
+	}
+	err = p.onTree(ctx, s, func(v *chain.View) error {
+		rec, found, err := v.Inode(ctx, inum)
+		if found {
+			in, ok = &Inode{Meta: rec.Meta, Inline: rec.Inline}, true
+		}
+		return err
+	})
+	return in, ok && err == nil, err
+}
+
+// Lookup finds a name in a directory. ok is false if it is not there, the
+// directory included.
+func (p *Pool) Lookup(ctx context.Context, dir uint64, name string) (d ondisk.Dirent, ok bool, err error) {
+	s := p.acquire()
+	defer s.release()
+	hash := ondisk.NameHash(name)
+	open, syncing := s.layers()
+	layers := [...]*overlay{open, syncing}
+	for i, o := range layers {
+		if o == nil {
+			continue
+		}
+		d, found, end := o.lookup(dir, hash, name)
+		if found && !hiddenKey(layers[:i], dir, d.Key) {
+			return d, true, nil
+		}
+		if found || end || o.isNew(dir) {
+			return ondisk.Dirent{}, false, nil
+		}
+	}
+	err = p.onTree(ctx, s, func(v *chain.View) error {
+		var err error
+		d, ok, err = v.Lookup(ctx, dir, name)
+		return err
+	})
+	if errors.Is(err, chain.ErrNoInode) {
+		return ondisk.Dirent{}, false, nil
+	}
+	if err != nil || !ok || hiddenKey(layers[:], dir, d.Key) {
+		return ondisk.Dirent{}, false, err
+	}
+	return d, true, nil
+}
+
+// lookup finds a live entry. end says that the layers below do not count.
+func (o *overlay) lookup(dir, hash uint64, name string) (d ondisk.Dirent, found, end bool) {
+	n := o.find(dir)
+	if n == nil {
+		return d, false, false
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if e := n.dir.name(hash, name); e != nil {
+		return e.Dirent, true, false
+	}
+	return d, false, n.deleted
+}
+
+// hiddenKey reports that one of the layers decides about key.
+func hiddenKey(layers []*overlay, dir, key uint64) bool {
+	for _, o := range layers {
+		n := o.find(dir)
+		if n == nil {
+			continue
+		}
+		n.mu.RLock()
+		e := n.dir.key(key)
+		n.mu.RUnlock()
+		if e != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// ReadDir calls fn for the entries of dir with keys from from on, in the order
+// of their keys, until it returns false. A key stays the same as long as the
+// entry lives. Without the directory there are no entries.
+func (p *Pool) ReadDir(ctx context.Context, dir, from uint64, fn func(ondisk.Dirent) bool) error {
+	s := p.acquire()
+	defer s.release()
+	m := &dirMerge{next: max(from, ondisk.DirBit), fn: fn}
+	open, syncing := s.layers()
+	tree := true
+	for i, o := range [...]*overlay{open, syncing} {
+		if o == nil || !tree {
+			continue
+		}
+		n := o.find(dir)
+		m.layers[i].n = n
+		tree = !o.isNew(dir) && !n.isDeleted()
+	}
+	if tree {
+		err := p.onTree(ctx, s, func(v *chain.View) error {
+			return v.Dirents(ctx, dir, m.next, math.MaxUint64, func(d ondisk.Dirent, _ *ondisk.Blockref) bool {
+				return m.below(d)
+			})
+		})
+		if err != nil && !errors.Is(err, chain.ErrNoInode) {
+			return err
+		}
+	}
+	m.rest()
+	return nil
+}
+
+func (n *onode) isDeleted() bool {
+	if n == nil {
+		return false
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.deleted
+}
+
+// A dirMerge merges two overlays over a tree.
+type dirMerge struct {
+	layers [2]dirLayer // top first
+	next   uint64      // first key not passed on yet; 0 after the last
+	fn     func(ondisk.Dirent) bool
+	done   bool
+}
+
+// peek returns what the overlays say of the first key they know from next on.
+func (m *dirMerge) peek() *dent {
+	top, low := m.layers[0].peek(m.next), m.layers[1].peek(m.next)
+	if top == nil || low != nil && low.Key < top.Key {
+		return low
+	}
+	return top
+}
+
+// emit passes d on.
+func (m *dirMerge) emit(d ondisk.Dirent, live bool) {
+	m.next = d.Key + 1
+	m.done = live && !m.fn(d) || m.next == 0
+}
+
+// below takes the next entry of the tree, and all that come before it.
+func (m *dirMerge) below(d ondisk.Dirent) bool {
+	for !m.done && m.next <= d.Key {
+		e := m.peek()
+		if e == nil || e.Key > d.Key {
+			m.emit(d, true)
+			break
+		}
+		m.emit(e.Dirent, e.state == dentLive)
+	}
+	return !m.done
+}
+
+// rest takes what comes after the last entry of the tree.
+func (m *dirMerge) rest() {
+	for !m.done {
+		e := m.peek()
+		if e == nil {
+			return
+		}
+		m.emit(e.Dirent, e.state == dentLive)
+	}
+}
+
+// Orphans calls fn for the inodes that no name leads to, until it returns
+// false: those without links, and attributes whose owner is gone or is not
+// what they say. It walks the whole index.
+func (p *Pool) Orphans(ctx context.Context, fn func(inum uint64) bool) error {
+	if err := p.Sync(ctx); err != nil {
+		return err
+	}
+	s := p.acquire()
+	defer s.release()
+	var lost []uint64
+	err := p.onTree(ctx, s, func(v *chain.View) error {
+		lost = lost[:0]
+		var bad error
+		err := v.Inodes(ctx, ondisk.InumFirst, math.MaxUint64, func(rec *chain.InodeRec) bool {
+			orphan := rec.Meta.Nlinks == 0
+			if inum := rec.Meta.Inum; inum >= ondisk.AttrBit {
+				owner := inum &^ ondisk.AttrBit
+				var ok bool
+				_, ok, bad = v.Inode(ctx, owner)
+				orphan = !ok || rec.Meta.Iparent != owner
+			}
+			if bad == nil && orphan {
+				lost = append(lost, rec.Meta.Inum)
+			}
+			return bad == nil
+		})
+		return errors.Join(err, bad)
+	})
+	if err != nil {
+		return err
+	}
+	for _, inum := range lost {
+		if !fn(inum) {
+			break
+		}
+	}
+	return nil
+}

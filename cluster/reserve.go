@@ -1,0 +1,267 @@
+package cluster
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A Cost is an upper bound of what a call adds.
+type Cost struct {
+	Leaves int   // inode records, entries and data blocks set or deleted
+	Bytes  int64 // of file data
+}
+
+// What a leaf costs beside its data, in bytes.
+const (
+	costTable  = 16 << 10 // its table is written anew
+	costInode  = 1 << 10  // so is the inode it belongs to
+	costGrowth = 256      // its element, in tables that may be half full
+	costFixed  = 512 << 10
+	tableFill  = 32 // elements that tables have on average at least
+)
+
+// A budget admits calls: against the space of the smallest master, so that
+// what was admitted is never refused later, and against memory.
+type budget struct {
+	free     atomic.Int64 // bytes, the reserve included
+	reserved atomic.Int64 // of free, for calls that give space back
+	pending  atomic.Int64 // bytes that come back with later commits
+	tables   atomic.Int64 // tables the tree has, at most
+	inflight atomic.Int64 // worst case of the calls inside groups
+
+	closeAt int64 // bytes in memory at which the open group is closed
+	soft    int64 // above this many writers are slowed
+	hard    int64 // above this many they wait
+
+	turn     chan struct{}         // held by the one who makes room
+	freedAt  atomic.Uint64         // tid after the last bulkfree
+	bulkNext atomic.Pointer[timeT] // not again before, unless space was dropped
+}
+
+type timeT = time.Time
+
+const (
+	groupBytes = 32 << 20
+	maxDelay   = 5 * time.Millisecond // of one call, while writers are slowed
+)
+
+func (b *budget) init(o *Options) {
+	b.hard = max(o.Memory/4, 4<<20)
+	b.soft = b.hard * 3 / 4
+	b.closeAt = min(groupBytes, b.hard/2)
+	b.turn = make(chan struct{}, 1)
+	b.bulkNext.Store(new(timeT))
+}
+
+// measure asks the engine how much room there is. The caller holds stateMu.
+func (p *Pool) measure() {
+	s := p.engine.space()
+	b := &p.budget
+	b.free.Store(int64(s.Free))
+	b.reserved.Store(int64(min(s.Reserved, s.Free)))
+	b.pending.Store(int64(s.Pending))
+	if st := p.state.Load(); st != nil && len(st.views) > 0 {
+		root := st.views[0].View.Root()
+		elements := 3*root.InodeCount() + root.DataCount()/ondisk.LogicalBlock
+		b.tables.Store(int64(elements/tableFill) + 8)
+	}
+}
+
+// need is what the overlay takes on media at most, in a tree of that many tables.
+func (l *load) need(tables int64) int64 {
+	leaves, inodes := l.leaves.Load(), l.inodes.Load()
+	if leaves+inodes == 0 {
+		return 0
+	}
+	touched := min(leaves+inodes, tables+(leaves+inodes)/tableFill+1)
+	return l.data.Load() + leaves*costGrowth + inodes*(costInode+costGrowth) + touched*costTable
+}
+
+// bytes is the most that a call of this cost adds.
+func (c Cost) bytes() int64 {
+	n := int64(c.Leaves)*(costTable+costInode+costGrowth) + c.Bytes
+	if c.Bytes > 0 {
+		// Both edges may lie in whole blocks that are rewritten, and each
+		// block has a leaf.
+		n += 2*ondisk.LogicalBlock + c.Bytes/ondisk.LogicalBlock*costGrowth
+	}
+	return n
+}
+
+// outstanding is what was admitted and is not on media yet.
+func (p *Pool) outstanding() int64 {
+	tables := p.budget.tables.Load()
+	s := p.state.Load()
+	n := p.budget.inflight.Load() + s.open.load.need(tables)
+	if s.syncing != nil {
+		n += s.syncing.load.need(tables)
+	}
+	return n
+}
+
+// fits reports whether all that was admitted fits, with the fixed cost of a
+// group on top.
+func (p *Pool) fits(useReserve bool) bool {
+	room := p.budget.free.Load()
+	if useReserve {
+		return p.outstanding() <= room
+	}
+	return p.outstanding()+costFixed <= room-p.budget.reserved.Load()
+}
+
+// Begin starts a call that changes something: a transaction, all of which
+// falls into one group. It waits while too much is dirty. Errors: ErrNoSpace,
+// ErrNoQuorum, ErrReadOnly, ErrPoolClosed, the context's. A caller must not
+// begin a second one before the End of the first.
+func (p *Pool) Begin(ctx context.Context, cost Cost) (*Txn, error) {
+	return p.begin(ctx, cost.bytes(), false)
+}
+
+// costFree covers the calls that give space back: unlink, truncate, rename.
+var costFree = Cost{Leaves: 6, Bytes: ondisk.LogicalBlock}
+
+// BeginFree is Begin for calls that give space back. They may use the reserve.
+func (p *Pool) BeginFree(ctx context.Context) (*Txn, error) {
+	return p.begin(ctx, costFree.bytes(), true)
+}
+
+func (p *Pool) begin(ctx context.Context, bytes int64, useReserve bool) (*Txn, error) {
+	if p.opts.ReadOnly {
+		return nil, ErrReadOnly
+	}
+	if err := p.throttle(ctx); err != nil {
+		return nil, err
+	}
+	p.budget.inflight.Add(bytes)
+	for round := 0; ; round++ {
+		g := p.enterGroup()
+		if g == nil {
+			p.budget.inflight.Add(-bytes)
+			return nil, ErrPoolClosed
+		}
+		if p.fits(useReserve) {
+			return &Txn{p: p, g: g, cost: bytes}, nil
+		}
+		g.leave()
+		if err := p.makeRoom(ctx, round, useReserve); err != nil {
+			p.budget.inflight.Add(-bytes)
+			return nil, err
+		}
+	}
+}
+
+// enterGroup enters the open group; nil: the pool is being closed.
+func (p *Pool) enterGroup() *group {
+	for !p.closing.Load() {
+		g := p.state.Load().open
+		if !g.enter() {
+			continue
+		}
+		if p.closing.Load() {
+			g.leave()
+			break
+		}
+		return g
+	}
+	return nil
+}
+
+// dirty is how much memory uncommitted changes take.
+func (p *Pool) dirty() int64 {
+	s := p.state.Load()
+	n := s.open.load.memory.Load()
+	if s.syncing != nil {
+		n += s.syncing.load.memory.Load()
+	}
+	return n
+}
+
+// throttle slows writers as memory fills, so that they do not run into the
+// limit, and holds them at it.
+func (p *Pool) throttle(ctx context.Context) error {
+	b := &p.budget
+	for {
+		room := *p.room.Load()
+		n := p.dirty()
+		if n <= b.soft {
+			return p.refuseWithoutQuorum()
+		}
+		poke(p.wish)
+		if n <= b.hard {
+			time.Sleep(maxDelay * time.Duration(n-b.soft) / time.Duration(b.hard-b.soft))
+			return p.refuseWithoutQuorum()
+		}
+		if err := p.refuseWithoutQuorum(); err != nil {
+			return err
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.ctx.Done():
+			return ErrPoolClosed
+		}
+	}
+}
+
+func (p *Pool) refuseWithoutQuorum() error {
+	if p.opts.OnNoQuorum == EIO && !p.engine.hasQuorum() {
+		return ErrNoQuorum
+	}
+	return nil
+}
+
+// makeRoom tries the next, dearer way to find room; ErrNoSpace: there is none
+// left. Only one caller works; those behind it look again first.
+func (p *Pool) makeRoom(ctx context.Context, round int, useReserve bool) error {
+	select {
+	case p.budget.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.budget.turn }()
+	if p.fits(useReserve) {
+		return nil
+	}
+	var err error
+	switch round {
+	case 0: // what was admitted at worst becomes what it really took
+		err = p.Sync(ctx)
+	case 1: // dropped blocks become free
+		if p.budget.pending.Load() > 0 {
+			err = p.engine.drainFrees(ctx)
+		}
+	case 2: // and so does what only a walk of the volume can find
+		err = p.bulkfreeOnce(ctx)
+	case 3:
+		return ErrNoSpace
+	}
+	if err != nil {
+		return err
+	}
+	p.refresh()
+	return nil
+}
+
+// StatFS tells how full the smallest master is. What a bulkfree might find is
+// not counted as free.
+func (p *Pool) StatFS() StatFS {
+	s := p.acquire()
+	defer s.release()
+	space := p.engine.space()
+	free := space.Free + space.Pending
+	out := uint64(max(p.outstanding(), 0))
+	st := StatFS{Total: space.Total, Free: free - min(free, out)}
+	st.Avail = st.Free - min(st.Free, space.Reserved)
+	if len(s.views) > 0 {
+		root := s.views[0].View.Root()
+		st.Inodes = root.InodeCount()
+	}
+	return st
+}
+
+// StatFS counts bytes, except for Inodes.
+type StatFS struct{ Total, Free, Avail, Inodes uint64 }

@@ -1,0 +1,267 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// StatusVersion is the output_version of Status. It rises when a field
+// changes its meaning or goes.
+const StatusVersion = 1
+
+// Health is the pool in one word.
+type Health string
+
+// Healths, best first.
+const (
+	PoolHealthy  Health = "healthy"   // every node is in sync
+	PoolDegraded Health = "degraded"  // a quorum holds, some node needs attention
+	PoolReadOnly Health = "read-only" // opened for reading
+	PoolStalled  Health = "stalled"   // no quorum: changes wait
+)
+
+// A Status is everything there is to know about a pool at one instant. Status
+// output, JSON, control files, metrics and tests all print it.
+type Status struct {
+	OutputVersion int          `json:"output_version"`
+	Label         string       `json:"label"`
+	Health        Health       `json:"health"`
+	Next          string       `json:"next_action,omitempty"` // what the operator should do
+	Quorum        QuorumStatus `json:"quorum"`
+	Committed     string       `json:"committed"` // tid
+	Space         SpaceStatus  `json:"space"`
+	Dirty         DirtyStatus  `json:"dirty"`
+	Nodes         []NodeStatus `json:"nodes"` // worst first
+	CommitError   string       `json:"commit_error,omitempty"`
+}
+
+// QuorumStatus counts masters.
+type QuorumStatus struct {
+	Held    bool `json:"held"`
+	Masters int  `json:"masters"`
+	InSync  int  `json:"in_sync"`
+	Need    int  `json:"need"`
+}
+
+// SpaceStatus is in bytes, of the smallest attached master.
+type SpaceStatus struct {
+	Total    uint64 `json:"total_bytes"`
+	Free     uint64 `json:"free_bytes"`
+	Avail    uint64 `json:"avail_bytes"`
+	Pending  uint64 `json:"pending_bytes"` // free after a few more commits
+	Reserved uint64 `json:"reserved_bytes"`
+	Inodes   uint64 `json:"inodes"`
+}
+
+// DirtyStatus is what is only in memory.
+type DirtyStatus struct {
+	Bytes   int64 `json:"bytes"`
+	Limit   int64 `json:"limit_bytes"`
+	Leaves  int64 `json:"leaves"`
+	Syncing bool  `json:"syncing"`
+}
+
+// NodeStatus is one node.
+type NodeStatus struct {
+	Name      string    `json:"name"`
+	Fsid      string    `json:"fsid"`
+	Role      string    `json:"role"`
+	State     NodeState `json:"state"`
+	Error     string    `json:"error,omitempty"`
+	Next      string    `json:"next_action,omitempty"`
+	Focus     bool      `json:"focus"`
+	T         string    `json:"tid"`
+	History   string    `json:"history"`
+	Applied   uint64    `json:"applied_txgs"`
+	Bad       uint64    `json:"bad_chains"`
+	Repaired  uint64    `json:"repaired_chains"`
+	LatencyUs int64     `json:"read_latency_us"`
+	Since     time.Time `json:"since"`
+	Total     uint64    `json:"total_bytes"`
+	Free      uint64    `json:"free_bytes"`
+	Replaces  string    `json:"replaces,omitempty"`
+	Resync    any       `json:"resync,omitempty"` // the run that brings it in sync
+}
+
+// badness orders states, worst first in status.
+var badness = map[NodeState]int{
+	NodeInSync: 0, NodeReadOnly: 0, NodeBehind: 1, NodeOffline: 2, NodeResync: 3, NodeFull: 4,
+	NodeMissing: 5, NodeHung: 6, NodeFailed: 7, NodeForeign: 8, NodeTainted: 9,
+}
+
+// Status reports the pool as it is now.
+func (p *Pool) Status() Status {
+	st := p.StatFS()
+	space := p.engine.space()
+	s := p.state.Load()
+	out := Status{
+		OutputVersion: StatusVersion,
+		Label:         p.opts.Label,
+		Committed:     p.engine.committed().T.String(),
+		Space: SpaceStatus{
+			Total: st.Total, Free: st.Free, Avail: st.Avail,
+			Pending: space.Pending, Reserved: space.Reserved, Inodes: st.Inodes,
+		},
+		Dirty: DirtyStatus{
+			Bytes: p.dirty(), Limit: p.budget.hard,
+			Leaves: s.open.load.leaves.Load(), Syncing: s.syncing != nil,
+		},
+		Nodes: p.nodeStatus(),
+	}
+	if err := p.lastErr.Load(); err != nil {
+		out.CommitError = (*err).Error()
+	}
+	out.judge(p.engine.hasQuorum(), p.opts.ReadOnly)
+	return out
+}
+
+func (p *Pool) nodeStatus() []NodeStatus {
+	reports := p.engine.nodes()
+	runs := p.events.resyncRuns()
+	nodes := make([]NodeStatus, len(reports))
+	for i, r := range reports {
+		nodes[i] = NodeStatus{
+			Name: r.Name, Fsid: r.Fsid.String(), Role: r.Role.String(), State: r.State,
+			Error: r.Err, Next: r.Remedy, Focus: r.Focus,
+			T: r.Position.T.String(), History: fmt.Sprintf("%x", r.Position.H),
+			Applied: r.Applied, Bad: r.Bad, Repaired: r.Repaired,
+			LatencyUs: r.Latency.Microseconds(), Since: r.Since,
+			Total: r.Space.Total, Free: r.Space.Free, Resync: runs[r.Name],
+		}
+		if !r.Replaces.IsZero() {
+			nodes[i].Replaces = r.Replaces.String()
+		}
+	}
+	slices.SortStableFunc(nodes, func(a, b NodeStatus) int {
+		return cmp.Compare(badness[b.State], badness[a.State])
+	})
+	return nodes
+}
+
+// judge sums the nodes up.
+func (s *Status) judge(quorum, readOnly bool) {
+	master := ondisk.PFSMaster.String()
+	worst := 0
+	for _, n := range s.Nodes {
+		if n.Role == master {
+			s.Quorum.Masters++
+			if badness[n.State] == 0 {
+				s.Quorum.InSync++
+			}
+		}
+		worst = max(worst, badness[n.State])
+		if s.Next == "" && n.Next != "" {
+			s.Next = n.Name + ": " + n.Next
+		}
+	}
+	s.Quorum.Need = s.Quorum.Masters/2 + 1
+	s.Quorum.Held = quorum
+	switch {
+	case readOnly:
+		s.Health = PoolReadOnly
+	case !quorum:
+		s.Health = PoolStalled
+		if s.Next == "" {
+			s.Next = fmt.Sprintf("bring back %d more of %d masters", max(s.Quorum.Need-s.Quorum.InSync, 1), s.Quorum.Masters)
+		}
+	case worst > 0 || s.CommitError != "":
+		s.Health = PoolDegraded
+	default:
+		s.Health = PoolHealthy
+	}
+}
+
+// An Event tells subscribers that a node or the quorum changed.
+type Event struct {
+	Time time.Time `json:"time"`
+	Node string    `json:"node,omitempty"` // empty: the pool as a whole
+	What string    `json:"what"`           // the new state, in words
+}
+
+// events are the subscribers, and what others report through the pool.
+type events struct {
+	mu     sync.Mutex
+	subs   []chan Event
+	closed bool
+	runs   map[string]any // resync runs by node
+}
+
+const eventQueue = 64
+
+// Subscribe returns a channel of events, closed when the pool is. A reader
+// that does not keep up misses some; Status has the truth.
+func (p *Pool) Subscribe() <-chan Event {
+	e := &p.events
+	ch := make(chan Event, eventQueue)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		close(ch)
+		return ch
+	}
+	e.subs = append(e.subs, ch)
+	return ch
+}
+
+func (e *events) send(ev Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ch := range e.subs {
+		select {
+		case ch <- ev:
+		default:
+		}
+	}
+}
+
+func (e *events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for _, ch := range e.subs {
+		close(ch)
+	}
+	e.subs = nil
+}
+
+func (e *events) resyncRuns() map[string]any {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.runs)
+}
+
+// watch follows the engine: fresh views for readers, events for subscribers.
+func (p *Pool) watch() {
+	defer p.workers.Done()
+	known := make(map[string]NodeState)
+	quorum := true
+	for {
+		changed := p.engine.changed()
+		p.refresh()
+		for _, r := range p.engine.nodes() {
+			if old, ok := known[r.Name]; ok && old != r.State {
+				p.events.send(Event{Time: time.Now(), Node: r.Name, What: string(r.State)})
+			}
+			known[r.Name] = r.State
+		}
+		if held := p.engine.hasQuorum(); held != quorum {
+			quorum = held
+			what := "quorum lost"
+			if held {
+				what = "quorum held"
+			}
+			p.events.send(Event{Time: time.Now(), What: what})
+		}
+		select {
+		case <-changed:
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
