@@ -18,6 +18,8 @@ func wide(t *testing.T) *memPFS {
 	b := &Batch{T: 100, Changes: []Change{
 		{Inum: 1024, Kind: KindInode, Inode: dirMeta(1024)},
 		{Inum: 1025, Kind: KindInode, Inode: file},
+		{Inum: 1026, Kind: KindInode, Inode: fileMeta(1026)},
+		{Inum: 1026, Kind: KindData, Block: m.blocks[0]},
 	}}
 	for i := range uint64(300) {
 		b.Changes = append(b.Changes, direntChange(1024, 1025, fmt.Sprint("entry", i)),
@@ -123,5 +125,32 @@ func TestViewRelease(t *testing.T) {
 	v.Release()
 	if released != 1 {
 		t.Fatalf("released %d times", released)
+	}
+}
+
+// A Touch stamps the tables of its keys, the inode and what leads to it, and
+// leaves the others alone.
+func TestTouchStampsTables(t *testing.T) {
+	ctx, p := context.Background(), wide(t)
+	p.mustApply(t, &Batch{T: 101, Touch: []Touch{{1024, 0, ^uint64(0)}, {1025, 0, 10}, {1026, 0, 10}, {7777, 0, 10}}})
+	p.check(t)
+	v := p.view(t)
+	for inum := uint64(1024); inum <= 1026; inum++ {
+		rec, ok, err := v.Inode(ctx, inum)
+		if err != nil || !ok {
+			t.Fatal(inum, err)
+		}
+		if rec.Ref.MirrorTid != 101 || rec.Ref.ModifyTid != 100 {
+			t.Errorf("inode %d at %v/%v", inum, rec.Ref.MirrorTid, rec.Ref.ModifyTid)
+		}
+		for i := range rec.set {
+			want := ondisk.Tid(101)
+			if inum == 1025 && i > 0 || inum == 1026 {
+				want = 100
+			}
+			if rec.set[i].MirrorTid != want {
+				t.Errorf("inode %d: %v at %v, want %v", inum, &rec.set[i], rec.set[i].MirrorTid, want)
+			}
+		}
 	}
 }

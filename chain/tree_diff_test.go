@@ -175,7 +175,7 @@ func TestDiffStampsWhatNeverWas(t *testing.T) {
 		base.mustApply(t, b)
 		src, dst := base.clone(), base.clone()
 		passing := []Change{
-			{Inum: 1025 + 3000, Kind: KindInode, Inode: fileMeta(1025 + 3000)},
+			{Inum: 4025, Kind: KindInode, Inode: fileMeta(4025)},
 			{Inum: 1024, Kind: KindData, Key: 900<<18 + 1<<16, Block: m.blocks[1]},
 			{Inum: 1026, Kind: KindData, Key: 1 << 16, Block: m.blocks[1]}, // in a blockset
 			direntChange(1, 1024, "passing"),
@@ -183,7 +183,9 @@ func TestDiffStampsWhatNeverWas(t *testing.T) {
 		src.mustApply(t, &Batch{T: 101, Changes: passing})
 		mid := src.clone()
 		gone := []Change{
-			{Inum: 1024 + 4000, Kind: KindInode, Inode: fileMeta(1024 + 4000)}, // stays, so that the limit stops there
+			// In the table behind the one of 4025: there the limit stops the walk.
+			{Inum: 4098, Kind: KindInode, Inode: fileMeta(4098)},
+			{Inum: 4100, Kind: KindInode, Inode: fileMeta(4100)},
 			{Inum: 1024 + 10, Kind: KindInode, Inode: fileMeta(1024 + 10)},
 		}
 		for _, c := range passing {
