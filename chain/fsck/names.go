@@ -1,0 +1,170 @@
+package fsck
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A census compares the inodes of a PFS with the entries that name them.
+type census struct {
+	c      *checker
+	p      *pfsState
+	inodes []inodeNote // sorted by number
+	names  []nameNote  // sorted by the number named
+}
+
+// names judges the names of p, which was walked.
+func (c *checker) names(p *pfsState) {
+	slices.SortFunc(p.inodes, func(a, b inodeNote) int { return cmp.Compare(a.inum, b.inum) })
+	slices.SortFunc(p.names, func(a, b nameNote) int {
+		return cmp.Or(cmp.Compare(a.inum, b.inum), cmp.Compare(a.dir, b.dir))
+	})
+	s := &census{c: c, p: p, inodes: p.inodes, names: p.names}
+	if p.lost > 0 {
+		// What is missing there would look like damage everywhere else.
+		s.found(Warning, 0, fmt.Sprintf("%d tables or inodes cannot be read: names were not compared with inodes", p.lost), "")
+		return
+	}
+	s.merge()
+	s.highest()
+	s.attached()
+}
+
+func (s *census) found(sev Severity, inum uint64, what, remedy string) {
+	s.c.add(Finding{Severity: sev, PFS: s.p.label, Inum: inum, What: what, Remedy: remedy, resolve: inum != 0})
+}
+
+// merge goes through inodes and entries side by side.
+func (s *census) merge() {
+	names := s.names
+	for i := range s.inodes {
+		in := &s.inodes[i]
+		for len(names) > 0 && names[0].inum < in.inum {
+			names = s.dangling(names)
+		}
+		n := 0
+		for n < len(names) && names[n].inum == in.inum {
+			n++
+		}
+		s.inode(in, names[:n])
+		names = names[n:]
+	}
+	for len(names) > 0 {
+		names = s.dangling(names)
+	}
+}
+
+// dangling reports the entries of the first number, which has no inode, and
+// returns the others.
+func (s *census) dangling(names []nameNote) []nameNote {
+	inum := names[0].inum
+	n := 0
+	for n < len(names) && names[n].inum == inum {
+		n++
+	}
+	what := fmt.Sprintf("an entry of directory %d names an inode that does not exist", names[0].dir)
+	if inum == ondisk.InumRoot || inum == ondisk.InumCluster {
+		what = fmt.Sprintf("an entry of directory %d names an inode that must have no name", names[0].dir)
+	}
+	s.found(Error, inum, what, "mount read-write and remove the name")
+	return names[n:]
+}
+
+// inode judges one inode by the entries that name it.
+func (s *census) inode(in *inodeNote, names []nameNote) {
+	switch {
+	case in.inum&ondisk.AttrBit != 0:
+		s.attribute(in, names)
+		return
+	case in.inum == ondisk.InumCluster:
+		if len(names) > 0 {
+			s.found(Error, in.inum, "the cluster inode has a name", "mount read-write and remove the name")
+		}
+		return
+	case len(names) == 0 && in.links == 0:
+		s.p.orphans++
+		s.found(Info, in.inum, "an orphan: open when it was deleted and the system stopped", "the next read-write mount removes it")
+		return
+	case len(names) == 0:
+		s.found(Error, in.inum, fmt.Sprintf("a %v with link count %d that no entry names", in.typ, in.links), "its content can be read by number only (anvilfs show inode)")
+		return
+	}
+	for i := range names {
+		if names[i].typ != in.typ {
+			s.found(Error, in.inum, fmt.Sprintf("the entry in directory %d says %v, the inode %v", names[i].dir, names[i].typ, in.typ), "rename it, which makes the entry anew")
+		}
+	}
+	if in.typ == ondisk.ObjDir {
+		if len(names) > 1 {
+			s.found(Error, in.inum, fmt.Sprintf("%d entries name this directory", len(names)), "remove all but one of the names")
+		}
+		if in.parent != names[0].dir {
+			s.found(Warning, in.inum, fmt.Sprintf("says its parent is directory %d, but is in %d", in.parent, names[0].dir), "rename it, which sets the parent")
+		}
+		return
+	}
+	if uint64(in.links) != uint64(len(names)) && in.links != 1<<32-1 {
+		s.found(Error, in.inum, fmt.Sprintf("link count %d, but %d entries name it", in.links, len(names)), "a name removed too many would remove the content")
+	}
+}
+
+// attribute judges an inode that holds the attributes of another.
+func (s *census) attribute(in *inodeNote, names []nameNote) {
+	s.p.attrs++
+	of := in.inum &^ ondisk.AttrBit
+	_, exists := slices.BinarySearchFunc(s.inodes, of, func(n inodeNote, k uint64) int { return cmp.Compare(n.inum, k) })
+	switch {
+	case len(names) > 0:
+		s.found(Error, in.inum, "holds attributes, but has a name", "mount read-write and remove the name")
+	case !exists && of != ondisk.InumRoot, in.parent != of:
+		s.found(Warning, in.inum, fmt.Sprintf("holds the attributes of inode %d, which is gone", of), "the next read-write mount removes it")
+	case in.links != 1:
+		s.found(Warning, in.inum, fmt.Sprintf("holds attributes, and has link count %d", in.links), "")
+	}
+}
+
+// highest compares the numbers with the highest one that was handed out.
+func (s *census) highest() {
+	i, _ := slices.BinarySearchFunc(s.inodes, uint64(ondisk.AttrBit), func(n inodeNote, k uint64) int { return cmp.Compare(n.inum, k) })
+	if i == 0 {
+		return
+	}
+	if top := s.inodes[i-1].inum; top > s.p.meta.PFSInum && top >= ondisk.InumFirst {
+		s.found(Error, top, fmt.Sprintf("the PFS says that %d is the highest number in use: this one can be given out again", s.p.meta.PFSInum), "create no files there; resync the node, or copy the files elsewhere")
+	}
+}
+
+// attached looks for directories that the root does not lead to.
+func (s *census) attached() {
+	const unknown, onPath, fine = 0, 1, 2
+	state := make([]uint8, len(s.inodes))
+	var path []int
+	for i := range s.inodes {
+		path = path[:0]
+		at, ok := i, s.inodes[i].typ == ondisk.ObjDir
+		for ok && state[at] == unknown {
+			state[at] = onPath
+			path = append(path, at)
+			at, ok = s.parentOf(at)
+		}
+		if ok && state[at] == onPath {
+			s.found(Error, s.inodes[at].inum, "a directory that is inside of itself: the root does not lead to it", "in a cluster, resync this node from another")
+		}
+		for _, k := range path {
+			state[k] = fine
+		}
+	}
+}
+
+// parentOf is the index of the directory that has the entry of directory i;
+// ok is false at the root, or if there is none.
+func (s *census) parentOf(i int) (int, bool) {
+	n, ok := slices.BinarySearchFunc(s.names, s.inodes[i].inum, func(n nameNote, k uint64) int { return cmp.Compare(n.inum, k) })
+	if !ok {
+		return 0, false
+	}
+	return slices.BinarySearchFunc(s.inodes, s.names[n].dir, func(n inodeNote, k uint64) int { return cmp.Compare(n.inum, k) })
+}
