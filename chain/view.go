@@ -81,11 +81,14 @@ func (v *View) Inode(ctx context.Context, inum uint64) (in *InodeRec, ok bool, e
 	if inum >= ondisk.DirBit {
 		return nil, false, nil
 	}
-	ref, err := v.reader.find(ctx, rootOwner, v.root.set, inum)
-	if err != nil || ref == nil {
+	refs, err := v.reader.find(ctx, rootOwner, v.root.set, inum)
+	if err != nil || refs == nil {
 		return nil, false, err
 	}
-	in, err = v.reader.inode(ctx, rootOwner, ref)
+	if in = v.reader.cachedInode(&refs[0]); in != nil {
+		return in, true, nil
+	}
+	in, err = v.reader.inodeAndNext(ctx, refs)
 	return in, err == nil, err
 }
 
@@ -93,10 +96,17 @@ func (v *View) Inode(ctx context.Context, inum uint64) (in *InodeRec, ok bool, e
 // it returns false. The root directory is not among them.
 func (v *View) Inodes(ctx context.Context, from, to uint64, fn func(*InodeRec) bool) error {
 	to = min(to, ondisk.DirBit-1)
-	return v.reader.scan(ctx, rootOwner, v.root.set, from, to, func(ref *ondisk.Blockref) (bool, error) {
-		rec, err := v.reader.inode(ctx, rootOwner, ref)
-		return err == nil && fn(rec), err
+	ahead := inodeRun{size: runMin}
+	err := v.reader.scan(ctx, rootOwner, v.root.set, from, to, func(ref *ondisk.Blockref) (bool, error) {
+		if ahead.refs = append(ahead.refs, *ref); len(ahead.refs) < ahead.size {
+			return true, nil
+		}
+		return ahead.flush(ctx, &v.reader, fn)
 	})
+	if err == nil && !ahead.stopped {
+		_, err = ahead.flush(ctx, &v.reader, fn)
+	}
+	return err
 }
 
 // own is the owner of a record's own tree.

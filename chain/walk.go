@@ -139,12 +139,7 @@ func (o owner) check(refs []ondisk.Blockref) error {
 
 // inode reads an INODE block; o is the tree that refers to it.
 func (r *treeReader) inode(ctx context.Context, o owner, ref *ondisk.Blockref) (*InodeRec, error) {
-	if rec, ok := r.cache.get(ref).(*InodeRec); ok {
-		if rec.Ref != *ref {
-			clone := *rec
-			clone.Ref = *ref
-			rec = &clone
-		}
+	if rec := r.cachedInode(ref); rec != nil {
 		return rec, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -154,6 +149,21 @@ func (r *treeReader) inode(ctx context.Context, o owner, ref *ondisk.Blockref) (
 	if err != nil {
 		return nil, o.fail(ref, err)
 	}
+	return r.decodeInode(o, ref, block)
+}
+
+func (r *treeReader) cachedInode(ref *ondisk.Blockref) *InodeRec {
+	rec, _ := r.cache.get(ref).(*InodeRec)
+	if rec != nil && rec.Ref != *ref {
+		clone := *rec
+		clone.Ref = *ref
+		rec = &clone
+	}
+	return rec
+}
+
+// decodeInode checks a verified INODE block against its place and caches it.
+func (r *treeReader) decodeInode(o owner, ref *ondisk.Blockref, block []byte) (*InodeRec, error) {
 	ino, err := ondisk.DecodeInode(block)
 	if err != nil {
 		return nil, o.fail(ref, err)
@@ -206,8 +216,9 @@ func (r *treeReader) dirent(ctx context.Context, o owner, ref *ondisk.Blockref) 
 	return d, nil
 }
 
-// find returns the leaf at key, nil if there is none. The leaf must not be changed.
-func (r *treeReader) find(ctx context.Context, o owner, refs []ondisk.Blockref, key uint64) (*ondisk.Blockref, error) {
+// find returns the leaf at key and what follows it in its array, nil if there
+// is none. Leaves must not be changed.
+func (r *treeReader) find(ctx context.Context, o owner, refs []ondisk.Blockref, key uint64) ([]ondisk.Blockref, error) {
 	for depth := 0; ; depth++ {
 		i := search(refs, key)
 		if i == len(refs) || refs[i].Key > key {
@@ -215,7 +226,7 @@ func (r *treeReader) find(ctx context.Context, o owner, refs []ondisk.Blockref, 
 		}
 		ref := &refs[i]
 		if ref.Type != ondisk.TypeIndirect {
-			return ref, nil
+			return refs[i:], nil
 		}
 		if depth == maxDepth {
 			return nil, o.fail(ref, errTooDeep)
