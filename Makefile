@@ -1,0 +1,69 @@
+# make help lists the targets. CI runs make test.
+GO      ?= go
+BIN     := bin/anvilfs
+PREFIX  ?= /usr/local
+SBIN    ?= /sbin
+
+.PHONY: help build run test test-go test-long check lint race fuzz bench install uninstall deps
+
+help:
+	@echo 'make run        the tour: three members in a directory, mounted, one lost and brought back'
+	@echo 'make test       everything that a change must pass (about ten minutes on two cores)'
+	@echo 'make build      bin/anvilfs'
+	@echo 'make lint       format, vet and the rules of the house'
+	@echo 'make check      the regression tree over real mounts (T="001 010" picks tests)'
+	@echo 'make race       unit tests under the race detector'
+	@echo 'make fuzz       every fuzz target for FUZZTIME (6s) each'
+	@echo 'make bench      workloads beside ext4 and a loopback filesystem'
+	@echo 'make test-long  crash states and simulations at depth (LONG=10m each)'
+	@echo 'make install    the binary and the helpers of mount(8), mkfs(8) and fsck(8)'
+
+build:
+	$(GO) build -o $(BIN) ./cmd/anvilfs
+
+run: build deps
+	$(BIN) demo
+
+deps:
+	@./tests/deps
+
+test: deps lint test-go check
+
+test-go:
+	$(GO) test -timeout 15m ./...
+
+lint:
+	@files=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$files" ]; then echo "gofmt -w is needed on:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+
+check: build
+	./tests/check $(T)
+
+race:
+	$(GO) test -race -timeout 30m ./...
+
+FUZZTIME ?= 6s
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+LONG ?= 10m
+test-long: build
+	ANVILFS_LONG=$(LONG) $(GO) test -timeout 24h -v -run 'Crash|Sim|Explore|Long' ./chain/crashtest ./cluster/sim
+
+bench: build
+	./tests/bench/run
+
+install: build
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/anvilfs
+	install -d $(DESTDIR)$(SBIN)
+	for h in mount.fuse.anvilfs mount.anvilfs umount.fuse.anvilfs umount.anvilfs mkfs.anvilfs fsck.anvilfs fsck.fuse.anvilfs; do \
+	  ln -sfn $(PREFIX)/bin/anvilfs $(DESTDIR)$(SBIN)/$$h; done
+
+uninstall:
+	for h in mount.fuse.anvilfs mount.anvilfs umount.fuse.anvilfs umount.anvilfs mkfs.anvilfs fsck.anvilfs fsck.fuse.anvilfs; do \
+	  rm -f $(DESTDIR)$(SBIN)/$$h; done
+	rm -f $(DESTDIR)$(PREFIX)/bin/anvilfs

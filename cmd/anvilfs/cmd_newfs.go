@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/filedev"
+)
+
+type newfs struct {
+	label  string
+	size   string
+	slaves []string
+	force  bool
+	quiet  bool
+	dryRun bool
+}
+
+func newfsCommand() *cobra.Command {
+	var n newfs
+	c := &cobra.Command{
+		Use:   "newfs [-L LABEL] [-s SIZE] MEMBER... [--slave MEMBER]",
+		Short: "Make a filesystem: one volume on each member, one cluster of them all",
+		Long: `Makes one HAMMER2 volume on each member and a filesystem LABEL that has a full
+copy on every one of them. A member is a block device or an image file; with
+-s, files that do not exist are created. DEV:DEV is one volume over several
+devices.
+
+Members given as arguments are masters: they vote, and writing goes on while
+more than half of them are there. A --slave follows and has no vote.
+
+What already carries a filesystem, a partition table or the like is refused
+unless -f is given.`,
+		Args: needArgs(1, -1, "at least one MEMBER"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return n.run(c.Context(), c.OutOrStdout(), args)
+		},
+	}
+	f := c.Flags()
+	f.StringVarP(&n.label, "label", "L", "DATA", "label of the filesystem")
+	f.StringVarP(&n.size, "size", "s", "", "create image files of this size, like 10g")
+	f.StringArrayVar(&n.slaves, "slave", nil, "a member that follows without a vote")
+	f.BoolVarP(&n.force, "force", "f", false, "overwrite what is there")
+	f.BoolVarP(&n.quiet, "quiet", "q", false, "print nothing unless it fails")
+	f.BoolVarP(&n.dryRun, "dry-run", "n", false, "check everything, write nothing")
+	return c
+}
+
+// A newMember is a member to be made.
+type newMember struct {
+	member
+	role    ondisk.PFSType
+	created []string // files that did not exist
+	devs    []ondisk.Device
+	result  *chain.FormatResult
+}
+
+func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err error) {
+	if n.quiet {
+		out = io.Discard
+	}
+	list, err := n.plan(masters)
+	if err != nil {
+		return err
+	}
+	if n.dryRun {
+		for _, m := range list {
+			fmt.Fprintf(out, "%s: would become a %v of %s\n", m.name, m.role, n.label)
+		}
+		return nil
+	}
+	defer func() {
+		for _, m := range list {
+			for _, d := range m.devs {
+				err = errors.Join(err, d.Close())
+			}
+			if err != nil {
+				for _, p := range m.created {
+					_ = os.Remove(p) // best effort: it holds nothing
+				}
+			}
+		}
+	}()
+	if err := n.openAll(list); err != nil {
+		return err
+	}
+	if err := n.format(ctx, list); err != nil {
+		return err
+	}
+	return n.report(out, list)
+}
+
+// plan checks everything that can be checked without writing.
+func (n *newfs) plan(masters []string) ([]*newMember, error) {
+	s, err := parseSource(strings.Join(append(append([]string{}, masters...), n.slaves...), ","))
+	if err != nil {
+		return nil, err
+	}
+	if s.label != "" {
+		return nil, fmt.Errorf("%s: the label goes behind -L, not behind an @", s.text)
+	}
+	var list []*newMember
+	for i, m := range s.members {
+		nm := &newMember{member: m, role: ondisk.PFSMaster}
+		if i >= len(masters) {
+			nm.role = ondisk.PFSSlave
+		}
+		for _, p := range m.paths {
+			if err := n.checkPath(nm, p); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, nm)
+	}
+	return list, nil
+}
+
+func (n *newfs) checkPath(m *newMember, path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && n.size != "" && !strings.HasPrefix(path, "/dev/"):
+		m.created = append(m.created, path)
+		return nil
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s does not exist: check the path, or create an image file with -s SIZE", path)
+	case err != nil:
+		return err
+	case st.IsDir():
+		return fmt.Errorf("%s is a directory: give a block device or an image file", path)
+	case n.force:
+		return nil
+	}
+	found, err := signatureOf(path)
+	if err != nil {
+		return err
+	}
+	if found != "" {
+		return fmt.Errorf("%s carries %s: nothing was changed; give -f to overwrite it", path, found)
+	}
+	return nil
+}
+
+// openAll opens every device before the first is written to, so that one that
+// is in use stops the whole.
+func (n *newfs) openAll(list []*newMember) error {
+	var size int64
+	if n.size != "" {
+		var err error
+		if size, err = parseSize(n.size); err != nil {
+			return err
+		}
+	}
+	for _, m := range list {
+		for _, p := range m.paths {
+			var o filedev.Options
+			for _, c := range m.created {
+				if c == p {
+					o.Create = size
+				}
+			}
+			d, err := filedev.Open(p, o)
+			if err != nil {
+				return err
+			}
+			m.devs = append(m.devs, d)
+		}
+	}
+	return nil
+}
+
+// format makes the volumes and joins them.
+func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
+	writer := ondisk.NewUUID()
+	var vols []*chain.Volume
+	var roles []ondisk.PFSType
+	defer func() {
+		for _, v := range vols {
+			err = errors.Join(err, v.Close())
+		}
+	}()
+	for _, m := range list {
+		m.result, err = chain.Format(ctx, m.devs, chain.FormatOptions{
+			Labels: []chain.PFSSpec{{Label: n.label, Type: m.role}}, Writer: writer,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(list) == 1 && list[0].role == ondisk.PFSMaster {
+		return nil // a filesystem of one copy needs no cluster
+	}
+	for _, m := range list {
+		devs := m.devs
+		m.devs = nil // the volume owns them, also if opening fails
+		v, err := chain.Open(ctx, devs, chain.Options{Writer: writer})
+		if err != nil {
+			return err
+		}
+		vols = append(vols, v)
+		roles = append(roles, m.role)
+	}
+	return cluster.Found(ctx, vols, n.label, roles)
+}
+
+// report prints what was made and how to go on.
+func (n *newfs) report(out io.Writer, list []*newMember) error {
+	t := newTable("MEMBER", "ROLE", "SIZE", "USABLE", "HEADERS", "VOLUME ID")
+	names := make([]string, len(list))
+	nMasters := 0
+	for i, m := range list {
+		names[i] = m.name
+		if m.role == ondisk.PFSMaster {
+			nMasters++
+		}
+		t.row(m.name, m.role.String(), formatSize(m.result.Size), formatSize(m.result.Allocatable),
+			fmt.Sprint(m.result.HeaderCopies), m.result.Fsid.String())
+	}
+	t.print(out)
+	switch quorum := nMasters/2 + 1; {
+	case len(list) == 1:
+		fmt.Fprintf(out, "%s is one copy: damage is found, but cannot be repaired from another.\n", n.label)
+	case nMasters == 2:
+		fmt.Fprintf(out, "%s needs both masters for writing: a third would let one of them fail.\n", n.label)
+	default:
+		fmt.Fprintf(out, "%s can be written while %d of %d masters are there.\n", n.label, quorum, nMasters)
+	}
+	_, err := fmt.Fprintf(out, "Mount it with: anvilfs mount %s@%s DIR\n", strings.Join(names, ","), n.label)
+	return err
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// A controller answers the control files of a mount.
+type controller struct {
+	pool *cluster.Pool
+	log  *slog.Logger
+}
+
+// Command carries out one line written to the control file.
+func (c *controller) Command(ctx context.Context, line string, w io.Writer) error {
+	words, err := splitWords(line)
+	if err != nil {
+		return err
+	}
+	if len(words) == 0 {
+		return errors.New("an empty command: help lists what can be asked")
+	}
+	c.log.Debug("control", "command", line)
+	switch verb, rest := words[0], words[1:]; verb {
+	case "help":
+		_, err = io.WriteString(w, controlHelp)
+	case "status":
+		err = c.status(rest, w)
+	case "pid":
+		_, err = fmt.Fprintln(w, os.Getpid())
+	case "sync":
+		err = c.pool.Sync(ctx)
+	case "wait":
+		err = c.wait(ctx, rest)
+	case "node":
+		err = c.node(ctx, rest, w)
+	case "bulkfree":
+		err = c.bulkfree(ctx, w)
+	case "remount":
+		err = c.remount(ctx, rest)
+	default:
+		err = fmt.Errorf("%q is not a command of a mount: help lists them", verb)
+	}
+	return err
+}
+
+const controlHelp = `status [--json]                   the state of the mount and its nodes
+sync                              make everything durable
+wait resync|quorum|healthy TIME   return when it is so
+node offline|online|discard NODE  take away, bring back, copy anew
+node replace NODE DEVICE [-f]     put an empty device in its place
+bulkfree                          find space that nothing refers to any more
+pid                               of the serving process
+`
+
+// Status writes the content of status.json.
+func (c *controller) Status(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	st := c.pool.Status()
+	return e.Encode(&st)
+}
+
+func (c *controller) status(words []string, w io.Writer) error {
+	if len(words) > 0 && words[0] == "--json" {
+		return c.Status(w)
+	}
+	st := c.pool.Status()
+	printStatus(w, &st, false)
+	return nil
+}
+
+func (c *controller) wait(ctx context.Context, words []string) error {
+	if len(words) == 0 {
+		return errors.New("wait for what: resync, quorum or healthy")
+	}
+	if len(words) > 1 {
+		d, err := time.ParseDuration(words[1])
+		if err != nil {
+			return fmt.Errorf("wait: %w", err)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	err := c.pool.Wait(ctx, words[0])
+	if errors.Is(err, context.DeadlineExceeded) {
+		st := c.pool.Status()
+		var b strings.Builder
+		printStatus(&b, &st, false)
+		return fmt.Errorf("still not %s after %s:\n%s", words[0], words[1], b.String())
+	}
+	return err
+}
+
+func (c *controller) node(ctx context.Context, words []string, w io.Writer) error {
+	if len(words) < 2 {
+		return errors.New("node takes offline, online, discard or replace, and a node: status lists them")
+	}
+	verb, name, rest := words[0], words[1], words[2:]
+	var err error
+	switch verb {
+	case "offline":
+		err = c.pool.NodeOffline(ctx, name)
+	case "online":
+		err = c.pool.NodeOnline(ctx, name)
+	case "discard":
+		err = c.pool.NodeDiscard(ctx, name)
+	case "replace":
+		if len(rest) == 0 {
+			return errors.New("node replace takes the node and the new device")
+		}
+		force := len(rest) > 1 && rest[1] == "-f"
+		if !force {
+			if err := refuseForeign(ctx, rest[0]); err != nil {
+				return err
+			}
+		}
+		var spec cluster.MemberSpec
+		if spec, err = parseMember(rest[0]).spec(false); err == nil {
+			err = c.pool.NodeReplace(ctx, name, spec, force)
+		}
+	default:
+		return fmt.Errorf("node has no command %q: offline, online, discard and replace", verb)
+	}
+	if err != nil {
+		return fmt.Errorf("node %s %s: %w", verb, name, err)
+	}
+	for _, n := range c.pool.Status().Nodes {
+		if n.Name == name || len(rest) > 0 && n.Name == rest[0] {
+			fmt.Fprintln(w, describeNode(&n))
+		}
+	}
+	return nil
+}
+
+func (c *controller) remount(ctx context.Context, words []string) error {
+	switch {
+	case len(words) == 1 && words[0] == "ro":
+		return c.pool.Sync(ctx)
+	case len(words) == 1 && words[0] == "rw":
+		if c.pool.Status().Health == cluster.PoolReadOnly {
+			return errors.New("the devices were opened for reading only: unmount, and mount without ro")
+		}
+		return nil
+	}
+	return errors.New("remount takes ro or rw")
+}

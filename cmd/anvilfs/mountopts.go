@@ -1,0 +1,169 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// mountOptions are what -o says. Zero values are defaults.
+type mountOptions struct {
+	readOnly   bool
+	remount    bool
+	allowOther bool
+	fuseblk    bool
+	debug      bool
+	flags      uintptr // MS_*, without MS_RDONLY
+	commit     time.Duration
+	deadline   time.Duration
+	memory     int64
+	quorum     cluster.OnNoQuorum
+	logFile    string
+}
+
+// flagWords are the generic words that set or clear bits of mount(2).
+var flagWords = map[string]struct {
+	set, clear uintptr
+}{
+	"suid": {0, unix.MS_NOSUID}, "nosuid": {unix.MS_NOSUID, 0},
+	"dev": {0, unix.MS_NODEV}, "nodev": {unix.MS_NODEV, 0},
+	"exec": {0, unix.MS_NOEXEC}, "noexec": {unix.MS_NOEXEC, 0},
+	"async": {0, unix.MS_SYNCHRONOUS}, "sync": {unix.MS_SYNCHRONOUS, 0},
+	"dirsync": {unix.MS_DIRSYNC, 0},
+	"atime":   {0, unix.MS_NOATIME}, "noatime": {unix.MS_NOATIME, 0},
+	"diratime": {0, unix.MS_NODIRATIME}, "nodiratime": {unix.MS_NODIRATIME, 0},
+	"relatime": {unix.MS_RELATIME, unix.MS_STRICTATIME | unix.MS_NOATIME}, "norelatime": {0, unix.MS_RELATIME},
+	"strictatime": {unix.MS_STRICTATIME, unix.MS_RELATIME | unix.MS_NOATIME}, "nostrictatime": {0, unix.MS_STRICTATIME},
+	"lazytime": {unix.MS_LAZYTIME, 0}, "nolazytime": {0, unix.MS_LAZYTIME},
+	"nosymfollow": {unix.MS_NOSYMFOLLOW, 0},
+}
+
+// ignoredWords mean something to mount(8), fstab or the kernel, not to us.
+// The kernel always checks permissions here, so default_permissions changes
+// nothing.
+var ignoredWords = map[string]bool{
+	"defaults": true, "auto": true, "noauto": true, "user": true, "nouser": true, "users": true,
+	"owner": true, "group": true, "_netdev": true, "nofail": true, "mand": true, "nomand": true,
+	"default_permissions": true, "silent": true, "loud": true, "iversion": true, "noiversion": true,
+}
+
+// ignoredKeys are words with a value of the same kind. Those of the kernel
+// come back to us from /proc/mounts on a remount.
+var ignoredKeys = map[string]bool{
+	"comment": true, "uhelper": true, "user": true,
+	"user_id": true, "group_id": true, "rootmode": true, "fd": true, "max_read": true, "blksize": true,
+}
+
+// parseMountOptions reads the lists that were given with -o, in order: later
+// words win. With sloppy, unknown words are ignored.
+func parseMountOptions(lists []string, sloppy bool) (mountOptions, error) {
+	var o mountOptions
+	for _, list := range lists {
+		for _, word := range splitPlain(list, ',') {
+			word = strings.TrimSpace(unescape(word))
+			if word == "" {
+				continue
+			}
+			err := o.set(word)
+			if errors.Is(err, errUnknownOption) && sloppy {
+				continue
+			}
+			if err != nil {
+				return o, err
+			}
+		}
+	}
+	return o, nil
+}
+
+var errUnknownOption = errors.New("unknown mount option")
+
+func (o *mountOptions) set(word string) error {
+	key, value, hasValue := strings.Cut(word, "=")
+	switch {
+	case strings.HasPrefix(key, "x-") || strings.HasPrefix(key, "X-"):
+		return nil
+	case hasValue && ignoredKeys[key]:
+		return nil
+	case hasValue:
+		return o.setValue(key, value)
+	case ignoredWords[key]:
+		return nil
+	}
+	if f, ok := flagWords[key]; ok {
+		o.flags = o.flags&^f.clear | f.set
+		return nil
+	}
+	switch key {
+	case "ro":
+		o.readOnly = true
+	case "rw":
+		o.readOnly = false
+	case "remount":
+		o.remount = true
+	case "allow_other":
+		o.allowOther = true
+	case "fuseblk":
+		o.fuseblk = true
+	case "debug":
+		o.debug = true
+	case "commit", "memory", "quorum", "deadline", "log":
+		return fmt.Errorf("mount option %s needs a value: %s=...", key, key)
+	default:
+		return fmt.Errorf("%w %q: docs/mount-options.md lists those that exist", errUnknownOption, word)
+	}
+	return nil
+}
+
+func (o *mountOptions) setValue(key, value string) (err error) {
+	switch key {
+	case "commit":
+		o.commit, err = parseSeconds(value)
+	case "deadline":
+		o.deadline, err = parseSeconds(value)
+	case "memory":
+		if o.memory, err = parseSize(value); err == nil && o.memory < minMemory {
+			err = fmt.Errorf("%s is less than the %s that are needed", value, formatSize(minMemory))
+		}
+	case "quorum":
+		switch value {
+		case "hang":
+			o.quorum = cluster.Hang
+		case "eio":
+			o.quorum = cluster.EIO
+		default:
+			err = fmt.Errorf("%q is neither hang nor eio", value)
+		}
+	case "log":
+		if o.logFile = value; value == "" {
+			err = errors.New("no file given")
+		}
+	default:
+		return fmt.Errorf("%w %q: docs/mount-options.md lists those that exist", errUnknownOption, key+"="+value)
+	}
+	if err != nil {
+		return fmt.Errorf("mount option %s: %w", key, err)
+	}
+	return nil
+}
+
+// minMemory leaves room for the largest system call and some caches.
+const minMemory = 32 << 20
+
+// parseSeconds reads a number of seconds, or a duration with a unit.
+func parseSeconds(s string) (time.Duration, error) {
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		s = strconv.FormatFloat(n, 'f', -1, 64) + "s"
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q is not a time above zero: write seconds, or a number with ms, s, m or h", s)
+	}
+	return d, nil
+}

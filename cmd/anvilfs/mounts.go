@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// A mountEntry is one line of mountinfo that matters to us.
+type mountEntry struct {
+	target, source, kind string
+	options              string // of the mount, then of the superblock
+}
+
+// anvilMounts lists the anvilfs mounts of this mount namespace, oldest first.
+func anvilMounts() ([]mountEntry, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var list []mountEntry
+	for line := range strings.Lines(string(data)) {
+		if m, ok := parseMountinfo(line); ok && isAnvil(m.kind) {
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
+func isAnvil(kind string) bool { return kind == "fuse.anvilfs" || kind == "fuseblk.anvilfs" }
+
+// parseMountinfo reads "36 35 0:44 / /mnt rw,noatime shared:1 - fuse.anvilfs SRC rw,...".
+func parseMountinfo(line string) (m mountEntry, ok bool) {
+	before, after, found := strings.Cut(strings.TrimSpace(line), " - ")
+	f, g := strings.Fields(before), strings.Fields(after)
+	if !found || len(f) < 6 || len(g) < 3 {
+		return m, false
+	}
+	return mountEntry{unmangle(f[4]), unmangle(g[1]), g[0], f[5] + "," + g[2]}, true
+}
+
+// findMount is the topmost anvilfs mount on dir itself.
+func findMount(dir string) (mountEntry, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return mountEntry{}, err
+	}
+	// The directory may be reached through links; its parent is resolved, as
+	// the mount point itself may belong to a dead daemon.
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		abs = filepath.Join(parent, filepath.Base(abs))
+	}
+	if st, err := os.Lstat(abs); err == nil && st.Mode()&os.ModeSymlink != 0 {
+		if abs, err = filepath.EvalSymlinks(abs); err != nil {
+			return mountEntry{}, err
+		}
+	}
+	list, err := anvilMounts()
+	if err != nil {
+		return mountEntry{}, err
+	}
+	for _, m := range slices.Backward(list) {
+		if m.target == abs {
+			return m, nil
+		}
+	}
+	return mountEntry{}, fmt.Errorf("no anvilfs filesystem is mounted on %s: 'anvilfs status' lists those that are", dir)
+}
+
+// mangle and unmangle write blanks and the like as the kernel and libmount do.
+var mangle = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace
+
+var unmangle = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
+
+// mountError explains errors of files below a mount point.
+func mountError(dir string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s is not on an anvilfs filesystem: 'anvilfs status' lists those that are mounted", dir)
+	case errors.Is(err, syscall.ENOTCONN), errors.Is(err, syscall.ECONNABORTED):
+		return fmt.Errorf("the daemon of %s is gone: 'umount %s', then mount it again; nothing that was synced is lost", dir, dir)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%s: %w: run this as the user who mounted it", dir, syscall.EACCES)
+	}
+	return err
+}

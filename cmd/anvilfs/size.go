@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// units are powers of 1024, as disks and memory are divided.
+const units = "kmgtpe"
+
+// parseSize reads a number of bytes with an optional unit: 64m, 10G, 1.5t.
+func parseSize(s string) (int64, error) {
+	bad := fmt.Errorf("size %q: write a number with k, m, g or t behind it, like 10g", s)
+	num := strings.ToLower(strings.TrimSpace(s))
+	num = strings.TrimSuffix(strings.TrimSuffix(num, "b"), "i")
+	scale := 1.0
+	if n := len(num); n > 0 {
+		if i := strings.IndexByte(units, num[n-1]); i >= 0 {
+			scale = math.Pow(1024, float64(i+1))
+			num = num[:n-1]
+		}
+	}
+	f, err := strconv.ParseFloat(num, 64)
+	if err != nil || f < 0 || math.IsNaN(f) || f*scale > math.MaxInt64/2 {
+		return 0, bad
+	}
+	return int64(f * scale), nil
+}
+
+// formatSize prints bytes for people: three digits and a unit.
+func formatSize(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, i := float64(n)/1024, 0
+	for f >= 999.5 && i < len(units)-1 {
+		f /= 1024
+		i++
+	}
+	digits := 2
+	for d := f; d >= 10 && digits > 0; d /= 10 {
+		digits--
+	}
+	text := strconv.FormatFloat(f, 'f', digits, 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return fmt.Sprintf("%s %ciB", text, units[i]-'a'+'A')
+}

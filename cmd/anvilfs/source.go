@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/filedev"
+)
+
+// A source is what stands before the mount point: MEMBER[,MEMBER...][@LABEL],
+// where a member is a device or file, or several joined by colons that are
+// one volume. A backslash takes the meaning from the next character.
+type source struct {
+	text    string
+	label   string // "" = the only PFS there is
+	members []member
+}
+
+// A member is the devices of one volume.
+type member struct {
+	name  string // as written
+	paths []string
+}
+
+func parseSource(text string) (source, error) {
+	s := source{text: text}
+	list := text
+	if at := lastPlain(text, '@'); at >= 0 {
+		list, s.label = text[:at], unescape(text[at+1:])
+		if s.label == "" {
+			return s, fmt.Errorf("source %q has nothing behind the @: give the label of a PFS, or leave out the @", text)
+		}
+	}
+	seen := make(map[string]bool)
+	for _, part := range splitPlain(list, ',') {
+		m := member{name: part}
+		for _, p := range splitPlain(part, ':') {
+			if p = unescape(p); p == "" {
+				return s, fmt.Errorf("source %q has an empty member: write MEMBER,MEMBER,...@LABEL", text)
+			}
+			abs, err := filepath.Abs(p)
+			if err != nil {
+				return s, err
+			}
+			if seen[abs] {
+				return s, fmt.Errorf("%s is named twice in source %q: name every device once", p, text)
+			}
+			seen[abs] = true
+			m.paths = append(m.paths, abs)
+		}
+		s.members = append(s.members, m)
+	}
+	return s, nil
+}
+
+// lastPlain is the position of the last sep without a backslash, or -1.
+func lastPlain(s string, sep byte) int {
+	last := -1
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case sep:
+			last = i
+		}
+	}
+	return last
+}
+
+// splitPlain splits at every sep without a backslash.
+func splitPlain(s string, sep byte) []string {
+	var parts []string
+	from := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case sep:
+			parts = append(parts, s[from:i])
+			from = i + 1
+		}
+	}
+	return append(parts, s[from:])
+}
+
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// open opens all devices of the member.
+func (m member) open(_ context.Context, readOnly bool) ([]ondisk.Device, error) {
+	var devs []ondisk.Device
+	for _, p := range m.paths {
+		d, err := filedev.Open(p, filedev.Options{ReadOnly: readOnly})
+		if err != nil {
+			for _, d := range devs {
+				err = errors.Join(err, d.Close())
+			}
+			return nil, err
+		}
+		devs = append(devs, d)
+	}
+	return devs, nil
+}
+
+// volume opens the member as a volume.
+func (m member) volume(ctx context.Context, readOnly bool) (*chain.Volume, error) {
+	devs, err := m.open(ctx, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	v, err := chain.Open(ctx, devs, chain.Options{ReadOnly: readOnly})
+	if err != nil {
+		return nil, explain(err)
+	}
+	return v, nil
+}
+
+// explain adds the remedy to errors of opening that do not carry one.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, ondisk.ErrNotHammer2):
+		return fmt.Errorf("%w: check the path, or make a volume there with 'anvilfs newfs'", err)
+	case errors.Is(err, ondisk.ErrCorrupt):
+		return fmt.Errorf("%w: 'anvilfs fsck' lists the damage", err)
+	}
+	return err
+}
+
+// specs are the members for the pool.
+func (s source) specs(readOnly bool) []cluster.MemberSpec {
+	var list []cluster.MemberSpec
+	for _, m := range s.members {
+		list = append(list, m.spec(readOnly))
+	}
+	return list
+}
+
+func (m member) spec(readOnly bool) cluster.MemberSpec {
+	return cluster.MemberSpec{
+		Name: m.name,
+		Open: func(ctx context.Context) ([]ondisk.Device, error) { return m.open(ctx, readOnly) },
+	}
+}
+
+// localLabel is the PFS that every formatter of HAMMER2 adds by itself.
+const localLabel = "LOCAL"
+
+// findLabel fills in the label where there is only one to choose.
+func (s *source) findLabel(ctx context.Context) error {
+	if s.label != "" {
+		return nil
+	}
+	var lastErr error
+	for _, m := range s.members {
+		v, err := m.volume(ctx, true)
+		if err != nil {
+			lastErr = err
+			continue
+		}
+		infos, err := v.PFSs(ctx)
+		err = errors.Join(err, v.Close())
+		if err != nil {
+			lastErr = err
+			continue
+		}
+		var labels []string
+		for _, i := range infos {
+			if i.Label != localLabel && !hidden(i.Label) {
+				labels = append(labels, i.Label)
+			}
+		}
+		if len(labels) != 1 {
+			return fmt.Errorf("%s holds %d PFSs (%s): say which one with %s@LABEL",
+				m.name, len(labels), strings.Join(labels, ", "), s.text)
+		}
+		s.label = labels[0]
+		return nil
+	}
+	return lastErr
+}
+
+// hidden reports whether a PFS is a tool of ours, not the user's.
+func hidden(label string) bool { return strings.HasPrefix(label, ".anvilfs") }
