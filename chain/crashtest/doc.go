@@ -1,0 +1,29 @@
+// Package crashtest asks of every state a power cut can leave whether
+// chain.Volume keeps its word. It owns workloads, a model of what they do, and
+// the judge of one image:
+//
+//	workload --> chain.Volume --> Tap --> crashdev --> images, many per flush
+//	    |                                                |
+//	    +--> model: one state per transaction --------> judge
+//
+// Of each image it demands that:
+//
+//   - every header slot that decodes reaches only intact blocks, the newest
+//     one only chunks that are allocated in its freemap;
+//   - it opens, and holds exactly one of two states: that of the last
+//     transaction acknowledged before the cut or that of the one in flight;
+//     all of its PFSs, their files and their state entries, and nothing else;
+//   - a state entry's T is the mirror_tid of its PFS's root;
+//   - it takes another transaction, and all of the above holds again. Of every
+//     few images, that is cut and judged once more.
+//
+// Runs are the same for the same workload, shape and seed: Tap passes on the
+// writes between two flushes in order of address, since between flushes order
+// means nothing, and refuses a flush while a write is under way.
+//
+// Judges run in parallel on images of their own; the table of images seen has
+// the only lock.
+//
+// Not here: damage that is not a power cut (faultdev), and what an image of
+// somebody else's looks like (golden, fsck).
+package crashtest

@@ -1,0 +1,137 @@
+package crashtest
+
+import (
+	"context"
+	"flag"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	long   = flag.Duration("long", 0, "explore for that long; or set ANVILFS_LONG")
+	replay = flag.String("replay", "", "workload,shape,seed,max,drop,cut of a failure")
+)
+
+// budget is how long TestExplore takes.
+func budget(t *testing.T) time.Duration {
+	d := *long
+	if env := os.Getenv("ANVILFS_LONG"); d == 0 && env != "" {
+		var err error
+		if d, err = time.ParseDuration(env); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d == 0 {
+		d = 10 * time.Second
+	}
+	return d
+}
+
+// TestExplore cuts every workload on every shape, with one seed after the
+// other, until its time is over. At the least each was cut once.
+func TestExplore(t *testing.T) {
+	d := budget(t)
+	e := &Explorer{Deadline: time.Now().Add(d), Limit: 4}
+	most := 6
+	if d > time.Minute {
+		most = 40
+	}
+	for seed := uint64(1); !e.done() || seed == 1; seed++ {
+		for _, w := range Workloads() {
+			for _, shape := range Shapes() {
+				if !w.fits(shape) || e.done() && seed > 1 {
+					continue
+				}
+				if err := e.Explore(t.Context(), Run{Workload: w, Shape: shape, Seed: seed, Max: most}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for _, f := range e.Failures() {
+		t.Error(f)
+	}
+	c := e.Counts()
+	t.Logf("explored %d crash images, %d distinct, %d cut again in recovery; %d transactions, %d aborted",
+		c.Images, c.Distinct, c.Recovered, c.Commits, c.Aborted)
+	if !t.Failed() && c.Distinct < 500 {
+		t.Errorf("%d distinct images are too few to say anything", c.Distinct)
+	}
+}
+
+// TestLostFlush proves that the explorer sees what it is for: no flush of a
+// transaction that changes anything can be left out unnoticed.
+func TestLostFlush(t *testing.T) {
+	ctx, w := t.Context(), workload(t, "two-pfs")
+	w.Steps = 2
+	for _, s := range Shapes()[:2] {
+		rec, err := record(ctx, w, s, 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flushes := 0
+		for _, c := range rec.commits[1:] {
+			for k := c.before + 1; k <= c.upto; k++ {
+				flushes++
+				e := &Explorer{}
+				if err := e.Explore(ctx, Run{Workload: w, Shape: s, Seed: 1, Drop: k}); err != nil {
+					t.Fatal(err)
+				}
+				if len(e.Failures()) == 0 {
+					t.Errorf("%s: flush %d, in transaction %q, was lost and nobody noticed", s.Name, k, c.what)
+				}
+			}
+		}
+		if flushes < 6 {
+			t.Errorf("%s: only %d flushes were lost", s.Name, flushes)
+		}
+	}
+}
+
+// TestReplay shows one failure again, from what the failure says.
+func TestReplay(t *testing.T) {
+	if *replay == "" {
+		t.Skip("nothing to replay")
+	}
+	part := strings.SplitN(*replay, ",", 6)
+	if len(part) < 6 {
+		t.Fatalf("%q: want workload,shape,seed,max,drop,cut", *replay)
+	}
+	var num [3]int
+	for i := range num {
+		var err error
+		if num[i], err = strconv.Atoi(part[2+i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := slices.IndexFunc(Shapes(), func(s Shape) bool { return s.Name == part[1] })
+	if i < 0 {
+		t.Fatalf("no shape %q", part[1])
+	}
+	e := &Explorer{Limit: 4}
+	r := Run{Workload: workload(t, part[0]), Shape: Shapes()[i], Seed: uint64(num[0]), Max: num[1], Drop: num[2], Cut: part[5]}
+	if err := e.Explore(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	if e.Counts().Images == 0 {
+		t.Error("there is no such image")
+	}
+	for _, f := range e.Failures() {
+		t.Error(f)
+	}
+}
+
+func workload(t *testing.T, name string) Workload {
+	t.Helper()
+	for _, w := range Workloads() {
+		if w.Name == name {
+			return w
+		}
+	}
+	t.Fatalf("no workload %q", name)
+	return Workload{}
+}

@@ -1,0 +1,101 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
+)
+
+// allowed is what may be on an image after n events: the last transaction
+// acknowledged by then, and the one that had begun.
+func allowed(commits []commit, n int) []*commit {
+	last := 0
+	for i := range commits {
+		if commits[i].acked <= n {
+			last = i
+		}
+	}
+	list := []*commit{&commits[last]}
+	if last+1 < len(commits) && commits[last+1].begun < n {
+		list = append(list, &commits[last+1])
+	}
+	return list
+}
+
+// choose finds the state with that digest among those allowed.
+func choose(want []*commit, digest uint64) *commit {
+	for _, c := range want {
+		if c.digest == digest {
+			return c
+		}
+	}
+	return nil
+}
+
+// judge opens an image, which it changes, and returns the digest of what it
+// holds. The image must hold one of the states in want.
+func judge(ctx context.Context, img *memdev.Device, want []*commit) (uint64, error) {
+	if err := checkStructure(img); err != nil {
+		return 0, fmt.Errorf("as it was left: %w", err)
+	}
+	v, err := chain.Open(ctx, []ondisk.Device{img}, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	if err != nil {
+		return 0, fmt.Errorf("it does not open: %w", err)
+	}
+	got, err := readVolume(ctx, v)
+	if err != nil {
+		return 0, fmt.Errorf("reading it: %w", err)
+	}
+	digest := got.digest()
+	found := choose(want, digest)
+	if found == nil {
+		return 0, wrongState(want, got)
+	}
+	if err := got.matched(); err != nil {
+		return 0, err
+	}
+	if v.Foreign() {
+		return 0, errors.New("it seems to be changed by another writer")
+	}
+	if err := v.Tainted(); err != nil {
+		return 0, fmt.Errorf("it seems tainted: %w", err)
+	}
+	s := resume(ctx, img, v, digest, found.state)
+	if err := s.probe(); err != nil {
+		return 0, fmt.Errorf("going on from %q: %w", found.what, err)
+	}
+	if err := checkStructure(img); err != nil {
+		return 0, fmt.Errorf("after going on from %q: %w", found.what, err)
+	}
+	return digest, nil
+}
+
+func wrongState(want []*commit, got *volume) error {
+	var errs []error
+	for _, c := range want {
+		errs = append(errs, fmt.Errorf("not the state after %q: %s", c.what, difference(c.state, got)))
+	}
+	return errors.Join(errs...)
+}
+
+// probe is what every image must be able to do: a few transactions, and to
+// hold what they left.
+func (s *session) probe() error {
+	n := 1
+	if s.rnd.IntN(8) == 0 {
+		n = 6 // every slot once and more
+	}
+	for range n {
+		if err := s.stepFiles(); err != nil {
+			return err
+		}
+		if err := s.stepRewrite(); err != nil {
+			return err
+		}
+	}
+	return s.verify()
+}

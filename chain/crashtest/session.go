@@ -1,0 +1,233 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A session is a volume in use, with the model of what it should hold.
+type session struct {
+	ctx   context.Context
+	tap   *Tap // nil: nothing is recorded
+	dev   ondisk.Device
+	v     *chain.Volume
+	rnd   *rand.Rand
+	pool  []*ondisk.EncodedBlock
+	tight bool // space is scarce, and the reserve is all there is
+
+	now     *volume // as committed
+	commits []commit
+	seq     uint32 // of the last tid
+	inum    uint64 // of the last inode
+	names   int
+	held    *heldView
+	aborted int // transactions that found no space
+}
+
+// A commit is a transaction of a recording. The state before the first is a
+// commit with acked 0.
+type commit struct {
+	what         string
+	begun, acked int // events recorded before Begin, and when Commit returned
+	before, upto int // flushes asked for at these times
+	state        *volume
+	digest       uint64
+}
+
+// A heldView is a view that stays open while its PFS goes on.
+type heldView struct {
+	view *chain.View
+	want *tree
+}
+
+// openSession opens dev. If now is nil, the model is what the volume holds.
+// Numbers go on behind those in use.
+func openSession(ctx context.Context, dev ondisk.Device, seed uint64, now *volume) (*session, error) {
+	s := newSession(ctx, dev, seed)
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	if now == nil {
+		var err error
+		if now, err = readVolume(ctx, s.v); err != nil {
+			return nil, err
+		}
+	}
+	s.start(now)
+	return s, nil
+}
+
+func newSession(ctx context.Context, dev ondisk.Device, seed uint64) *session {
+	s := &session{ctx: ctx, dev: dev, rnd: rand.New(rand.NewPCG(seed, 7)), pool: blockPool(), seq: 1 << 8, inum: 1 << 10}
+	s.tap, _ = dev.(*Tap)
+	return s
+}
+
+// probeNames is where the names begin that are used after a crash.
+const probeNames = 1 << 20
+
+// resume goes on with a volume that is open, after a crash.
+func resume(ctx context.Context, dev ondisk.Device, v *chain.Volume, seed uint64, now *volume) *session {
+	s := newSession(ctx, dev, seed)
+	s.v, s.names = v, probeNames
+	s.start(now)
+	return s
+}
+
+func (s *session) start(now *volume) {
+	s.now = now
+	for _, t := range now.trees {
+		s.seq = max(s.seq, t.t.Seq())
+		for k := range t.leaves {
+			s.inum = max(s.inum, k.inum)
+		}
+	}
+	s.commits = []commit{{what: "nothing", state: now, digest: now.digest()}}
+}
+
+func (s *session) open() (err error) {
+	s.v, err = chain.Open(s.ctx, []ondisk.Device{s.dev}, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	return err
+}
+
+// blockPool holds file blocks of all kinds: most cannot be compressed, and
+// their sizes go up to a whole block.
+var blockPool = sync.OnceValue(func() []*ondisk.EncodedBlock {
+	rnd := rand.New(rand.NewPCG(5, 5))
+	var pool []*ondisk.EncodedBlock
+	for _, n := range []int{700, 1024, 3000, 4096, 9000, 16384, 16384, 16000, 32768, 65536, 65536, 65536} {
+		p := make([]byte, n)
+		for i := range p {
+			p[i] = byte(rnd.Uint32())
+		}
+		if n == 65536 && len(pool)%2 == 0 {
+			clear(p[n/3:]) // compresses to a third
+		}
+		b, _, err := ondisk.EncodeData(p, uint8(ondisk.CompLZ4), uint8(ondisk.CheckXXHash64))
+		if err != nil {
+			panic(err) // lengths and settings are right
+		}
+		pool = append(pool, b)
+	}
+	return pool
+})
+
+// events is the number of events recorded.
+func (s *session) events() int {
+	if s.tap == nil {
+		return 0
+	}
+	return s.tap.Events()
+}
+
+func (s *session) flushes() int {
+	if s.tap == nil {
+		return 0
+	}
+	return s.tap.Flushes()
+}
+
+// errGiveUp ends a transaction that is meant to be aborted.
+var errGiveUp = errors.New("given up on purpose")
+
+// txn runs one transaction. fn changes the volume and the model alike. Finding
+// no space, or giving up, must leave no trace.
+func (s *session) txn(what string, fn func(t *chain.Txn, m *volume) error) error {
+	c := commit{what: what, begun: s.events(), before: s.flushes(), state: s.now.clone()}
+	t, err := s.v.Begin(s.ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if s.tight {
+		t.UseReserve()
+	}
+	if err = fn(t, c.state); err == nil {
+		err = t.Commit(s.ctx)
+	} else {
+		t.Abort()
+	}
+	switch {
+	case errors.Is(err, errGiveUp), errors.Is(err, chain.ErrNoSpace):
+		s.aborted++
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	c.acked, c.upto, c.digest = s.events(), s.flushes(), c.state.digest()
+	s.now = c.state
+	s.commits = append(s.commits, c)
+	return nil
+}
+
+// tid is the next one. Each PFS of a cluster has its own, but that they all
+// rise together does no harm.
+func (s *session) tid() ondisk.Tid {
+	s.seq++
+	return ondisk.MakeTid(1+s.seq>>10, s.seq)
+}
+
+// apply makes a batch part of a transaction, with the state entry for it.
+func (s *session) apply(t *chain.Txn, m *volume, label string, b *chain.Batch) error {
+	if err := t.Apply(s.ctx, label, b); err != nil {
+		return err
+	}
+	m.trees[label] = m.trees[label].apply(b)
+	return s.setState(t, m, label)
+}
+
+// setState makes the PFS's state entry that of where it is now.
+func (s *session) setState(t *chain.Txn, m *volume, label string) error {
+	tr := m.trees[label]
+	e := m.states[tr.fsid]
+	e.Fsid, e.T = tr.fsid, tr.t
+	e.H = [16]byte(wordUUID(fmt.Sprint(label, tr.t)))
+	m.states[tr.fsid] = e
+	return t.SetState(e)
+}
+
+// verify compares the open volume with the model.
+func (s *session) verify() error {
+	got, err := readVolume(s.ctx, s.v)
+	if err != nil {
+		return err
+	}
+	if got.digest() != s.now.digest() {
+		return fmt.Errorf("not what was committed: %s", difference(s.now, got))
+	}
+	return nil
+}
+
+// release ends the held view, which must show what it showed at first.
+func (s *session) release() error {
+	h := s.held
+	if h == nil {
+		return nil
+	}
+	s.held = nil
+	defer h.view.Release()
+	got, err := readTree(s.ctx, h.view)
+	if err != nil {
+		return fmt.Errorf("view of %v: %w", h.want.t, err)
+	}
+	got.fsid = h.want.fsid
+	old, cur := newVolume(), newVolume()
+	old.trees["view"], cur.trees["view"] = h.want, got
+	if old.digest() != cur.digest() {
+		return fmt.Errorf("view of %v changed: %s", h.want.t, difference(old, cur))
+	}
+	return nil
+}
+
+// close ends the session as a program would.
+func (s *session) close() error {
+	if err := s.release(); err != nil {
+		return err
+	}
+	return s.v.Close()
+}

@@ -1,0 +1,166 @@
+package crashtest
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
+)
+
+// A Shape is a volume that workloads start from.
+type Shape struct {
+	Name string
+	Size int64
+	Free int // chunks left free; 0 = all. Few make space go round quickly
+}
+
+// Shapes lists the volumes that are tried: header slots and room matter.
+func Shapes() []Shape {
+	const four, one = 3*ondisk.HeaderZone + ondisk.VolumeAlign, 64 << 20
+	return []Shape{
+		{"four-slots", four, 0},
+		{"one-slot", one, 0},
+		{"four-slots-tight", four, 140},
+		{"one-slot-tight", one, 90},
+	}
+}
+
+// Labels of the PFSs that every volume has from the start.
+const (
+	first  = "ALPHA"
+	second = "BETA"
+)
+
+// wordUUID is a UUID that is the same in every run.
+func wordUUID(word string) (u ondisk.UUID) {
+	for i := range u {
+		u[i] = byte(sumOf([]byte(word), []byte{byte(i)}))
+	}
+	return u
+}
+
+// build formats a volume. Its age is given: the clock has no part in a replay.
+func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
+	dev := memdev.New(s.Size)
+	var specs []chain.PFSSpec
+	for _, label := range []string{first, second} {
+		specs = append(specs, chain.PFSSpec{Label: label, Fsid: wordUUID(label), Clid: wordUUID("cluster " + label)})
+	}
+	_, err := chain.Format(ctx, []ondisk.Device{dev}, chain.FormatOptions{
+		Labels: specs, NoLocal: true, Boot: ondisk.VolumeAlign, Aux: ondisk.VolumeAlign,
+		Fsid: wordUUID("volume"), Writer: wordUUID("writer"), Now: time.Unix(1e9, 0),
+	})
+	if err == nil && s.Free > 0 {
+		err = s.occupy(dev)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("building %s: %w", s.Name, err)
+	}
+	return dev, nil
+}
+
+// occupy marks all but s.Free chunks as allocated, as if a scan for lost space
+// were long overdue. Filling gigabytes would take longer than all the rest.
+func (s Shape) occupy(dev *memdev.Device) error {
+	hdrs := headers(dev)
+	if len(hdrs) == 0 {
+		return fmt.Errorf("%d bytes hold no header", s.Size)
+	}
+	h := hdrs[0]
+	var leaves []ondisk.Blockref
+	left := s.Free
+	for key := uint64(0); key < h.VoluSize; key += ondisk.ZoneSize {
+		ref, err := s.leaf(dev, h, key, &left)
+		if err != nil {
+			return err
+		}
+		leaves = append(leaves, ref)
+	}
+	copy(h.Freemap[:], leaves)
+	if len(leaves) > len(h.Freemap) {
+		block := make([]byte, ondisk.FreemapBlockSize)
+		ondisk.EncodeBlockrefs(block, leaves)
+		ref, err := freemapBlock(dev, h, ondisk.TypeFreemapNode, 2, 0, block)
+		if err != nil {
+			return err
+		}
+		h.Freemap = [ondisk.InodeRefs]ondisk.Blockref{ref}
+	}
+	total := uint64(0)
+	for _, seg := range usable(h) {
+		total += uint64(seg) * ondisk.SegmentSize
+	}
+	h.AllocatorFree = h.AllocatorSize - total + uint64(s.Free)*ondisk.ChunkSize
+	block := make([]byte, ondisk.HeaderSize)
+	h.Encode(block)
+	offs := ondisk.SlotOffsets(h.VoluSize)
+	if len(offs) == 1 {
+		offs = append(offs, spareSlot)
+	}
+	for _, off := range offs {
+		if _, err := dev.WriteAt(block, off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// segments is the range [lo, hi) of a zone's segments that blocks can be in.
+func segments(h *ondisk.VolumeHeader, key uint64) (lo, hi uint64) {
+	from := max((h.AllocatorBeg+ondisk.SegmentSize-1)&^(ondisk.SegmentSize-1), key+ondisk.ReservedSize)
+	to := min(key+ondisk.ZoneSize, h.VoluSize&^(ondisk.SegmentSize-1))
+	if from >= to {
+		return 0, 0
+	}
+	return (from - key) / ondisk.SegmentSize, (to - key) / ondisk.SegmentSize
+}
+
+// usable counts these segments, zone by zone.
+func usable(h *ondisk.VolumeHeader) (counts []int) {
+	for key := uint64(0); key < h.VoluSize; key += ondisk.ZoneSize {
+		lo, hi := segments(h, key)
+		counts = append(counts, int(hi-lo))
+	}
+	return counts
+}
+
+// leaf writes the freemap leaf of a zone in which *left chunks at most are free.
+func (s Shape) leaf(dev *memdev.Device, h *ondisk.VolumeHeader, key uint64, left *int) (ondisk.Blockref, error) {
+	var entries [ondisk.FreemapRefs]ondisk.FreemapEntry
+	lo, hi := segments(h, key)
+	for i := range entries {
+		e := &entries[i]
+		e.Linear = ondisk.SegmentSize
+		for w := range e.Bitmap {
+			e.Bitmap[w] = ^uint64(0)
+		}
+		if uint64(i) < lo || uint64(i) >= hi {
+			continue
+		}
+		// Not in one run: what needs several chunks has to look for them.
+		for c := 0; c < ondisk.ChunksPerSegment && *left > 0; c++ {
+			if c%8 == 7 {
+				continue
+			}
+			e.SetState(c, ondisk.ChunkFree)
+			e.Avail += ondisk.ChunkSize
+			*left--
+		}
+	}
+	block := make([]byte, ondisk.FreemapBlockSize)
+	ondisk.EncodeFreemapLeaf(block, &entries)
+	return freemapBlock(dev, h, ondisk.TypeFreemapLeaf, 1, key, block)
+}
+
+// freemapBlock writes the first copy of a freemap block.
+func freemapBlock(dev *memdev.Device, h *ondisk.VolumeHeader, typ ondisk.BlockType, level uint8, key uint64, block []byte) (ondisk.Blockref, error) {
+	ref := ondisk.Blockref{Type: typ, Key: key, KeyBits: ondisk.ZoneRadix + 8*(level-1), MirrorTid: h.MirrorTid}
+	ref.SetMethods(ondisk.CheckFreemap, ondisk.CompNone)
+	ref.DataOff = ondisk.MakeDataOff(key+uint64(level)*ondisk.MaxBlock, ondisk.FreemapBlockRadix)
+	ref.SetCheck(block)
+	_, err := dev.WriteAt(block, int64(ref.Off()))
+	return ref, err
+}

@@ -1,0 +1,299 @@
+package crashtest
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/anvilfs/anvilfs/chain"
+)
+
+// A Workload is a random mixture of steps.
+type Workload struct {
+	Name  string
+	Steps int
+	Roomy bool // needs more space than tight shapes have
+	mix   []weighted
+}
+
+type weighted struct {
+	weight int
+	step   func(*session) error
+}
+
+// Workloads lists what is tried.
+func Workloads() []Workload {
+	return []Workload{
+		{"files", 14, false, []weighted{{12, (*session).stepFiles}, {2, (*session).stepPromise}, {1, (*session).stepReopen}}},
+		{"two-pfs", 12, false, []weighted{{3, (*session).stepFiles}, {4, (*session).stepBoth}, {2, (*session).stepPromise}}},
+		{"promises", 12, false, []weighted{{2, (*session).stepFiles}, {4, (*session).stepPromise}, {1, (*session).stepReopen}}},
+		{"snapshots", 14, false, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {3, (*session).stepSnapshot},
+			{2, (*session).stepForgetSnapshot}, {2, (*session).stepTwice}}},
+		{"resync", 14, false, []weighted{{3, (*session).stepFiles}, {2, (*session).stepShadow}, {3, (*session).stepShadowFiles},
+			{3, (*session).stepSwap}, {1, (*session).stepReopen}}},
+		{"bulkfree", 10, true, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {2, (*session).stepBulkfree},
+			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}}},
+		{"reuse", 40, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
+			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepTwice}, {1, (*session).stepReopen}}},
+		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
+	}
+}
+
+// A recording is a workload that was run.
+type recording struct {
+	tap     *Tap
+	commits []commit
+	aborted int
+}
+
+// record runs a workload on a new volume of that shape. Flush number drop is
+// lost on the way, if it is not 0.
+func record(ctx context.Context, w Workload, shape Shape, seed uint64, drop int) (*recording, error) {
+	base, err := shape.build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openSession(ctx, NewTap(base, drop), seed, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.tight = shape.Free > 0
+	if err := s.run(w); err != nil {
+		return nil, fmt.Errorf("without any cut: %w", err)
+	}
+	if err := s.tap.Misuse(); err != nil {
+		return nil, err
+	}
+	return &recording{s.tap, s.commits, s.aborted}, nil
+}
+
+func (s *session) run(w Workload) error {
+	total := 0
+	for _, m := range w.mix {
+		total += m.weight
+	}
+	if err := s.stepFiles(); err != nil {
+		return err
+	}
+	for range w.Steps {
+		n := s.rnd.IntN(total)
+		for _, m := range w.mix {
+			if n -= m.weight; n < 0 {
+				if err := m.step(s); err != nil {
+					return err
+				}
+				break
+			}
+		}
+	}
+	if err := s.verify(); err != nil {
+		return err
+	}
+	return s.close()
+}
+
+func (s *session) oneOf(labels []string) string { return labels[s.rnd.IntN(len(labels))] }
+
+// stepFiles is a transaction of one batch on one PFS.
+func (s *session) stepFiles() error {
+	label := s.oneOf([]string{first, first, second})
+	return s.txn("files of "+label, func(t *chain.Txn, m *volume) error {
+		return s.apply(t, m, label, s.maker(m.trees[label]).files(1+s.rnd.IntN(6)))
+	})
+}
+
+// stepBoth changes two PFSs in one transaction.
+func (s *session) stepBoth() error {
+	return s.txn("both PFSs", func(t *chain.Txn, m *volume) error {
+		if err := s.apply(t, m, first, s.maker(m.trees[first]).files(1+s.rnd.IntN(3))); err != nil {
+			return err
+		}
+		return s.apply(t, m, second, s.maker(m.trees[second]).files(1+s.rnd.IntN(3)))
+	})
+}
+
+// stepTwice applies several batches to a PFS in one transaction, a snapshot
+// between them now and then.
+func (s *session) stepTwice() error {
+	return s.txn("several batches", func(t *chain.Txn, m *volume) error {
+		for i := range 2 + s.rnd.IntN(2) {
+			if i == 1 && s.rnd.IntN(2) == 0 {
+				if err := s.snapshot(t, m, first); err != nil {
+					return err
+				}
+			}
+			if err := s.apply(t, m, first, s.maker(m.trees[first]).rewrite(4)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// stepRewrite replaces data in place, as databases do: old blocks become free.
+func (s *session) stepRewrite() error {
+	return s.txn("rewriting", func(t *chain.Txn, m *volume) error {
+		return s.apply(t, m, first, s.maker(m.trees[first]).rewrite(1+s.rnd.IntN(6)))
+	})
+}
+
+// stepPromise changes nothing but a state entry.
+func (s *session) stepPromise() error {
+	label := s.oneOf([]string{first, second})
+	return s.txn("promise of "+label, func(t *chain.Txn, m *volume) error {
+		fsid := m.trees[label].fsid
+		e := m.states[fsid]
+		e.Fsid, e.T = fsid, m.trees[label].t
+		e.PromisedEpoch++
+		e.Candidate = s.rnd.Uint64()
+		m.states[fsid] = e
+		return t.SetState(e)
+	})
+}
+
+// stepAbort fills a transaction and drops it.
+func (s *session) stepAbort() error {
+	return s.txn("aborted", func(t *chain.Txn, m *volume) error {
+		if err := s.apply(t, m, first, s.maker(m.trees[first]).rewrite(5)); err != nil {
+			return err
+		}
+		return errGiveUp
+	})
+}
+
+// stepLarge writes more than waits for a commit.
+func (s *session) stepLarge() error {
+	return s.txn("large", func(t *chain.Txn, m *volume) error {
+		if err := s.apply(t, m, first, s.maker(m.trees[first]).mass(140)); err != nil {
+			return err
+		}
+		// What was written early is dropped again, and its space may go on.
+		if err := s.apply(t, m, first, s.maker(m.trees[first]).rewrite(30)); err != nil {
+			return err
+		}
+		return s.apply(t, m, first, s.maker(m.trees[first]).files(3))
+	})
+}
+
+func (s *session) stepLargeAbort() error {
+	return s.txn("large, aborted", func(t *chain.Txn, m *volume) error {
+		if err := s.apply(t, m, first, s.maker(m.trees[first]).mass(140)); err != nil {
+			return err
+		}
+		return errGiveUp
+	})
+}
+
+func (s *session) stepReopen() error {
+	if err := s.close(); err != nil {
+		return fmt.Errorf("closing: %w", err)
+	}
+	return s.open()
+}
+
+func (s *session) stepDrain() error { return s.v.DrainFrees(s.ctx) }
+
+func (s *session) stepBulkfree() error {
+	_, err := s.v.Bulkfree(s.ctx, chain.BulkfreeOptions{})
+	return err
+}
+
+// stepHold keeps a view open over the next steps, or ends one.
+func (s *session) stepHold() error {
+	if s.held != nil {
+		return s.release()
+	}
+	view, err := s.v.View(s.ctx, first)
+	if err == nil {
+		s.held = &heldView{view, s.now.trees[first]}
+	}
+	return err
+}
+
+// snapshot makes one inside a transaction.
+func (s *session) snapshot(t *chain.Txn, m *volume, src string) error {
+	s.names++
+	label := fmt.Sprintf("SNAP%d", s.names)
+	return s.copyPFS(t, m, src, label, chain.SnapSpec{})
+}
+
+func (s *session) copyPFS(t *chain.Txn, m *volume, src, dst string, spec chain.SnapSpec) error {
+	spec.Fsid, spec.Clid = wordUUID(dst), wordUUID("cluster "+dst)
+	if err := t.Snapshot(s.ctx, src, dst, spec); err != nil {
+		return err
+	}
+	from := m.trees[src]
+	m.trees[dst] = &tree{fsid: spec.Fsid, t: from.t, leaves: from.leaves}
+	return nil
+}
+
+func (s *session) stepSnapshot() error {
+	if len(s.now.labels("SNAP")) > 4 {
+		return s.stepForgetSnapshot()
+	}
+	label := s.oneOf([]string{first, second})
+	return s.txn("snapshot of "+label, func(t *chain.Txn, m *volume) error { return s.snapshot(t, m, label) })
+}
+
+func (s *session) stepForgetSnapshot() error {
+	snaps := s.now.labels("SNAP")
+	if len(snaps) == 0 {
+		return s.stepFiles()
+	}
+	label := s.oneOf(snaps)
+	return s.txn("deleting "+label, func(t *chain.Txn, m *volume) error {
+		delete(m.trees, label)
+		return t.DeletePFS(s.ctx, label)
+	})
+}
+
+const shadow = ".shadow"
+
+// stepShadow makes the second root that a resync works on.
+func (s *session) stepShadow() error {
+	if s.now.trees[shadow] != nil {
+		return s.stepShadowFiles()
+	}
+	return s.txn("shadow", func(t *chain.Txn, m *volume) error {
+		return s.copyPFS(t, m, first, shadow, chain.SnapSpec{Shadow: true})
+	})
+}
+
+func (s *session) stepShadowFiles() error {
+	if s.now.trees[shadow] == nil {
+		return s.stepFiles()
+	}
+	return s.txn("files of the shadow", func(t *chain.Txn, m *volume) error {
+		b := s.maker(m.trees[shadow]).files(1 + s.rnd.IntN(5))
+		m.trees[shadow] = m.trees[shadow].apply(b)
+		return t.Apply(s.ctx, shadow, b)
+	})
+}
+
+// stepSwap makes the shadow the PFS.
+func (s *session) stepSwap() error {
+	from := s.now.trees[shadow]
+	if from == nil {
+		return s.stepShadow()
+	}
+	return s.txn("swap", func(t *chain.Txn, m *volume) error {
+		if err := t.SwapRoot(s.ctx, first, shadow); err != nil {
+			return err
+		}
+		m.trees[first] = &tree{fsid: m.trees[first].fsid, t: from.t, leaves: from.leaves}
+		delete(m.trees, shadow)
+		return s.setState(t, m, first)
+	})
+}
+
+// matched looks up whether entries and roots agree.
+func (v *volume) matched() error {
+	for label, t := range v.trees {
+		if e, ok := v.states[t.fsid]; ok && e.T != t.t {
+			return fmt.Errorf("PFS %s is at %v, its state entry at %v", label, t.t, e.T)
+		}
+	}
+	return nil
+}
+
+// fits reports whether the workload has room on a shape.
+func (w *Workload) fits(s Shape) bool { return !w.Roomy || s.Free == 0 }
