@@ -190,9 +190,10 @@ func (b *bulkPass) merge(ctx context.Context, from, to uint64) error {
 		gone = b.mergeZone(b.v.fm.zone(n), gone)
 	}
 	// Put up before the commit: the chunks stay as they are on media until
-	// the quarantine ends, so a commit that fails loses nothing.
+	// the quarantine ends, so a commit that fails loses nothing. Views there
+	// were when the pass began were walked, later ones see less.
 	b.v.mu.Lock()
-	b.v.quar.add(b.v.seq, gone)
+	b.v.quar.add(b.v.seq, true, gone)
 	b.v.mu.Unlock()
 	b.v.fm.trim()
 	return t.Commit(ctx)

@@ -130,7 +130,7 @@ func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 	defer v.mu.Unlock()
 	v.hdr = hdr
 	v.seq++
-	v.quar.add(v.seq, gone)
+	v.quar.add(v.seq, false, gone)
 	v.space = fm.space()
 }
 
@@ -183,7 +183,7 @@ func (v *Volume) foreignStill() bool {
 func (v *Volume) DrainFrees(ctx context.Context) error {
 	for range v.geo.slots + 1 {
 		v.mu.Lock()
-		pending := len(v.quar.batches) > 0 && v.quar.batches[0].seq <= v.oldestPinLocked()
+		pending := v.quar.waits(v.oldestPinLocked())
 		v.mu.Unlock()
 		if !pending {
 			return nil

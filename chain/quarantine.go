@@ -6,7 +6,7 @@ import "github.com/anvilfs/anvilfs/ondisk"
 // can read it any more: neither a header slot that a crash could bring back
 // nor a view. Until then its chunks stay allocated on media.
 type quarantine struct {
-	batches []quarBatch // in order of seq
+	batches []quarBatch
 	bytes   uint64
 	held    map[uint64]struct{} // chunk addresses in batches
 }
@@ -14,11 +14,12 @@ type quarantine struct {
 // A quarBatch became unreachable with one header.
 type quarBatch struct {
 	seq     uint64
+	unseen  bool // no view reaches it either
 	extents []extent
 }
 
 // add takes in what the header of that seq no longer reaches.
-func (q *quarantine) add(seq uint64, extents []extent) {
+func (q *quarantine) add(seq uint64, unseen bool, extents []extent) {
 	if len(extents) == 0 {
 		return
 	}
@@ -31,11 +32,7 @@ func (q *quarantine) add(seq uint64, extents []extent) {
 			q.held[off] = struct{}{}
 		}
 	}
-	if n := len(q.batches); n > 0 && q.batches[n-1].seq == seq {
-		q.batches[n-1].extents = append(q.batches[n-1].extents, extents...)
-		return
-	}
-	q.batches = append(q.batches, quarBatch{seq, extents})
+	q.batches = append(q.batches, quarBatch{seq, unseen, extents})
 }
 
 // due takes out what may be reused: seq is that of the last header written,
@@ -45,14 +42,16 @@ func (q *quarantine) add(seq uint64, extents []extent) {
 // them reaches the batch.
 func (q *quarantine) due(seq, oldestPin uint64, slots int) []extent {
 	var out []extent
-	for len(q.batches) > 0 {
-		b := q.batches[0]
-		if b.seq+uint64(slots)-1 > seq || b.seq > oldestPin {
-			break
+	kept := q.batches[:0]
+	for _, b := range q.batches {
+		if b.seq+uint64(slots)-1 > seq || b.pinned(oldestPin) {
+			kept = append(kept, b)
+		} else {
+			out = append(out, b.extents...)
 		}
-		out = append(out, b.extents...)
-		q.batches = q.batches[1:]
 	}
+	clear(q.batches[len(kept):])
+	q.batches = kept
 	for _, x := range out {
 		q.bytes -= 1 << x.radix
 		for off := x.off; off < x.off+1<<x.radix; off += ondisk.ChunkSize {
@@ -60,6 +59,19 @@ func (q *quarantine) due(seq, oldestPin uint64, slots int) []extent {
 		}
 	}
 	return out
+}
+
+// pinned reports whether a view may still read the batch.
+func (b *quarBatch) pinned(oldestPin uint64) bool { return !b.unseen && b.seq > oldestPin }
+
+// waits reports whether anything becomes free by commits alone.
+func (q *quarantine) waits(oldestPin uint64) bool {
+	for i := range q.batches {
+		if !q.batches[i].pinned(oldestPin) {
+			return true
+		}
+	}
+	return false
 }
 
 // releaseQuarantine frees what is due. The caller has the turn.
