@@ -140,7 +140,7 @@ func writeJunk(v *Volume, label string, tid ondisk.Tid) error {
 		return err
 	}
 	b := &Batch{T: tid, Changes: []Change{{Inum: 5000, Kind: KindInode, Inode: fileMeta(5000)}}}
-	for i := range max(v.Space().Avail()/ondisk.LogicalBlock, 40) - 40 {
+	for i := range max(v.Space().Avail()/ondisk.LogicalBlock*97/100, 40) - 40 {
 		b.Changes = append(b.Changes, Change{Inum: 5000, Kind: KindData, Key: i * ondisk.LogicalBlock, Block: block})
 	}
 	if err := t.Apply(bg, label, b); err != nil {
