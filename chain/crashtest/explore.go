@@ -50,6 +50,7 @@ type Counts struct {
 	Recovered int // of the images, those cut again while they recovered
 	Commits   int // transactions cut through
 	Aborted   int // transactions that found no space or were given up
+	Reused    int // pages that blocks were written to again
 }
 
 // An Explorer judges images on all cores. It may be used for several runs,
@@ -92,6 +93,7 @@ func (e *Explorer) Explore(ctx context.Context, r Run) error {
 	}
 	e.counts.Commits += len(rec.commits) - 1
 	e.counts.Aborted += rec.aborted
+	e.counts.Reused += rec.tap.Reused()
 	e.mu.Unlock()
 	x := &exploration{e: e, run: r, rec: rec, pages: rec.tap.pages()}
 	jobs := make(chan crashdev.State)
@@ -103,11 +105,10 @@ func (e *Explorer) Explore(ctx context.Context, r Run) error {
 			}
 		})
 	}
-	rec.tap.Each(crashdev.Options{Seed: r.Seed, Max: r.Max}, func(st crashdev.State) bool {
-		if r.Cut != "" && r.Cut != st.Name {
-			return true
+	x.each(r.Max, func(st crashdev.State) bool {
+		if r.Cut == "" || r.Cut == st.Name {
+			jobs <- st
 		}
-		jobs <- st
 		return !e.done()
 	})
 	close(jobs)
@@ -127,6 +128,17 @@ type exploration struct {
 	rec   *recording
 	pages []pageRange
 	outer string // cut that the recording starts from, if it is a recovery
+}
+
+// each calls fn with all states of the recording, until it returns false. At
+// the moment of each answer the least that can be left comes first.
+func (x *exploration) each(most int, fn func(crashdev.State) bool) {
+	for _, c := range x.rec.commits {
+		if !fn(x.rec.tap.Least(c.acked)) {
+			return
+		}
+	}
+	x.rec.tap.Each(crashdev.Options{Seed: x.run.Seed, Max: most}, fn)
 }
 
 // image judges one state, unless its image is known.
@@ -192,7 +204,7 @@ func (x *exploration) recover(ctx context.Context, st crashdev.State, img *memde
 	x.e.counts.Recovered++
 	x.e.mu.Unlock()
 	y := &exploration{e: x.e, run: x.run, rec: &recording{tap: s.tap, commits: s.commits}, pages: s.tap.pages(), outer: st.Name}
-	s.tap.Each(crashdev.Options{Seed: x.run.Seed, Max: 2}, func(st crashdev.State) bool {
+	y.each(2, func(st crashdev.State) bool {
 		y.image(ctx, st)
 		return !x.e.done()
 	})

@@ -23,8 +23,8 @@ func Shapes() []Shape {
 	return []Shape{
 		{"four-slots", four, 0},
 		{"one-slot", one, 0},
-		{"four-slots-tight", four, 140},
-		{"one-slot-tight", one, 90},
+		{"four-slots-tight", four, 80},
+		{"one-slot-tight", one, 50},
 	}
 }
 

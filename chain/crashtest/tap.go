@@ -3,6 +3,7 @@ package crashtest
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -32,6 +33,7 @@ type Tap struct {
 	drop    int        // number of the flush to forget, from 1; 0 = none
 	misuse  error
 	touched map[int64]bool // 4 KiB pages ever written
+	reused  int            // writes of pages with blocks, after the first
 }
 
 const tapPage = 4096
@@ -65,6 +67,14 @@ func (t *Tap) Flushes() int {
 	return t.flushes
 }
 
+// Reused counts pages that blocks were written to again. Headers and freemap,
+// which have their fixed places, do not count.
+func (t *Tap) Reused() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reused
+}
+
 // Misuse is what the program did that no device allows, nil if nothing.
 func (t *Tap) Misuse() error {
 	t.mu.Lock()
@@ -76,6 +86,15 @@ func (t *Tap) Misuse() error {
 func (t *Tap) Each(o crashdev.Options, fn func(crashdev.State) bool) int {
 	t.Events()
 	return t.rec.Each(o, fn)
+}
+
+// Least is what must be left after n events: nothing that no flush covers.
+func (t *Tap) Least(n int) crashdev.State {
+	t.Events()
+	return crashdev.State{
+		Name: fmt.Sprintf("cut after %d, nothing that was not flushed", n), N: n,
+		Image: t.rec.Image(n, func(int, int) bool { return false }),
+	}
 }
 
 // pages lists what was ever written, in order. All else is as it was.
@@ -121,6 +140,9 @@ func (t *Tap) WriteAt(p []byte, off int64) (int, error) {
 	}
 	end := off + int64(len(p))
 	for n := off / tapPage; n*tapPage < end; n++ {
+		if t.touched[n] && n*tapPage%ondisk.ZoneSize >= ondisk.ReservedSize {
+			t.reused++
+		}
 		t.touched[n] = true
 	}
 	for _, w := range t.pending {

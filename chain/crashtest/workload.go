@@ -32,7 +32,7 @@ func Workloads() []Workload {
 			{3, (*session).stepSwap}, {1, (*session).stepReopen}}},
 		{"bulkfree", 10, true, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {2, (*session).stepBulkfree},
 			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}}},
-		{"reuse", 40, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
+		{"reuse", 50, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
 			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepTwice}, {1, (*session).stepReopen}}},
 		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
 	}
