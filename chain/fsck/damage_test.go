@@ -1,0 +1,352 @@
+package fsck
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/chain/media"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
+)
+
+var bg = context.Background()
+
+// A maker builds a volume of our own, so that it can be wrong in one point.
+type maker struct {
+	*testing.T
+	dev   *memdev.Device
+	batch chain.Batch
+}
+
+func newMaker(t *testing.T, size int64) *maker {
+	m := &maker{T: t, dev: memdev.New(size)}
+	if _, err := chain.Format(bg, []ondisk.Device{m.dev}, chain.FormatOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (m *maker) inode(inum uint64, typ ondisk.ObjType, edit func(*ondisk.InodeMeta)) {
+	meta := ondisk.NewInodeMeta(inum, typ)
+	meta.Mode, meta.Nlinks, meta.Iparent = 0o644, 1, ondisk.InumRoot
+	meta.CompAlgo, meta.CheckAlgo = uint8(ondisk.CompLZ4), uint8(ondisk.CheckXXHash64)
+	if edit != nil {
+		edit(&meta)
+	}
+	m.batch.Changes = append(m.batch.Changes, chain.Change{Inum: inum, Kind: chain.KindInode, Inode: &meta})
+}
+
+func (m *maker) entry(dir uint64, name string, inum uint64, typ ondisk.ObjType) {
+	key := ondisk.NameHash(name)
+	m.batch.Changes = append(m.batch.Changes, chain.Change{Inum: dir, Kind: chain.KindDirent, Key: key,
+		Dirent: ondisk.Dirent{Key: key, Inum: inum, Type: typ, Name: name}})
+}
+
+func (m *maker) data(inum, off uint64, p []byte) {
+	blk, _, err := ondisk.EncodeData(p, uint8(ondisk.CompNone), uint8(ondisk.CheckXXHash64))
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.batch.Changes = append(m.batch.Changes, chain.Change{Inum: inum, Kind: chain.KindData, Key: off, Block: blk})
+}
+
+// commit writes the changes so far, and what more does.
+func (m *maker) commit(tid ondisk.Tid, more func(*chain.Txn) error) {
+	m.Helper()
+	v, err := chain.Open(bg, []ondisk.Device{m.dev}, chain.Options{})
+	if err != nil {
+		m.Fatal(err)
+	}
+	txn, err := v.Begin(bg)
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.batch.T = tid
+	m.batch.Sort()
+	err = txn.Apply(bg, "DATA", &m.batch)
+	if err == nil && more != nil {
+		err = more(txn)
+	}
+	if err == nil {
+		err = txn.Commit(bg)
+	}
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.batch = chain.Batch{}
+	if err := v.Close(); err != nil {
+		m.Fatal(err)
+	}
+	m.dev.Reopen()
+}
+
+// tree makes directories and files that are all right.
+func (m *maker) tree() {
+	m.inode(1024, ondisk.ObjDir, nil)
+	m.entry(ondisk.InumRoot, "dir", 1024, ondisk.ObjDir)
+	for i := range uint64(300) {
+		name := fmt.Sprint("file", i)
+		m.inode(2000+i, ondisk.ObjFile, func(meta *ondisk.InodeMeta) { meta.Size, meta.Iparent = 70000, 1024 })
+		m.entry(1024, name, 2000+i, ondisk.ObjFile)
+		block := make([]byte, 65536)
+		copy(block, name)
+		m.data(2000+i, 0, block)
+		m.data(2000+i, 65536, []byte(name))
+	}
+	attrs, err := ondisk.EncodeXattrs([]ondisk.Xattr{{Name: "user.x", Value: []byte("y")}})
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.inode(ondisk.AttrBit|2000, ondisk.ObjFile, func(meta *ondisk.InodeMeta) {
+		meta.OpFlags, meta.Size, meta.Iparent = ondisk.OpDirectData, uint64(len(attrs)), 2000
+	})
+	m.batch.Changes[len(m.batch.Changes)-1].Inline = attrs
+	m.inode(ondisk.InumCluster, ondisk.ObjFile, func(meta *ondisk.InodeMeta) { meta.OpFlags = ondisk.OpDirectData })
+}
+
+func TestOwnVolumesAreClean(t *testing.T) {
+	for _, size := range []int64{1 << 30, 9 << 30} {
+		m := newMaker(t, size)
+		if rep := check(t, Options{AllSlots: true}, m.dev); !rep.Clean() || rep.Foreign {
+			t.Fatalf("fresh: %v", rep.Findings)
+		}
+		m.tree()
+		m.commit(ondisk.MakeTid(1, 1), nil)
+		m.commit(ondisk.MakeTid(1, 2), func(txn *chain.Txn) error { return txn.Snapshot(bg, "DATA", "SNAP", chain.SnapSpec{}) })
+		m.batch.Changes = []chain.Change{{Inum: 2007, Kind: chain.KindData, Key: 0, Delete: true}}
+		m.commit(ondisk.MakeTid(1, 3), nil)
+		rep := check(t, Options{AllSlots: true}, m.dev)
+		if !rep.Clean() {
+			t.Errorf("with files and a snapshot: %v", rep.Findings)
+		}
+		for _, p := range rep.PFSs {
+			if p.Label != "LOCAL" && (p.Inodes != 303 || p.Entries != 301 || p.Attributes != 1) {
+				t.Errorf("%+v", p)
+			}
+		}
+	}
+}
+
+// Rules between inodes and names, each broken once.
+func TestNames(t *testing.T) {
+	free := func(*ondisk.InodeMeta) {}
+	for _, c := range []struct {
+		name     string
+		breakIt  func(m *maker)
+		severity Severity
+		want     []string
+	}{
+		{"dangling entry", func(m *maker) { m.entry(1024, "lost", 1999, ondisk.ObjFile) }, Error, []string{"/dir/lost", "does not exist"}},
+		{"unnamed", func(m *maker) { m.inode(3000, ondisk.ObjFile, free) }, Error, []string{"inode 3000", "no entry names"}},
+		{"orphan", func(m *maker) { m.inode(3000, ondisk.ObjFile, func(i *ondisk.InodeMeta) { i.Nlinks = 0 }) }, Info, []string{"inode 3000", "orphan"}},
+		{"link count", func(m *maker) { m.entry(1, "second", 2005, ondisk.ObjFile) }, Error, []string{"inode 2005", "2 entries name it"}},
+		{"type copy", func(m *maker) {
+			m.inode(3000, ondisk.ObjFIFO, free)
+			m.entry(1, "pipe", 3000, ondisk.ObjSocket)
+		}, Error, []string{"/pipe", "says socket, the inode fifo"}},
+		{"two parents", func(m *maker) { m.entry(1, "again", 1024, ondisk.ObjDir) }, Error, []string{"inode 1024", "2 entries name this directory"}},
+		{"parent", func(m *maker) {
+			m.inode(3000, ondisk.ObjDir, func(i *ondisk.InodeMeta) { i.Iparent = 2 })
+			m.entry(1024, "sub", 3000, ondisk.ObjDir)
+		}, Warning, []string{"/dir/sub", "says its parent is directory 2"}},
+		{"loop", func(m *maker) {
+			m.inode(3000, ondisk.ObjDir, func(i *ondisk.InodeMeta) { i.Iparent = 3001 })
+			m.inode(3001, ondisk.ObjDir, func(i *ondisk.InodeMeta) { i.Iparent = 3000 })
+			m.entry(3000, "b", 3001, ondisk.ObjDir)
+			m.entry(3001, "a", 3000, ondisk.ObjDir)
+		}, Error, []string{"inside of itself"}},
+		{"attributes of nobody", func(m *maker) {
+			m.inode(ondisk.AttrBit|1999, ondisk.ObjFile, func(i *ondisk.InodeMeta) { i.Iparent, i.OpFlags, i.Size = 1999, ondisk.OpDirectData, 16 })
+			m.batch.Changes[len(m.batch.Changes)-1].Inline = append([]byte("ANVXATR1"), make([]byte, 8)...)
+		}, Warning, []string{"attributes of inode 1999, which is gone"}},
+		{"bad attributes", func(m *maker) {
+			m.inode(ondisk.AttrBit|2001, ondisk.ObjFile, func(i *ondisk.InodeMeta) { i.Iparent, i.OpFlags, i.Size = 2001, ondisk.OpDirectData, 16 })
+			m.batch.Changes[len(m.batch.Changes)-1].Inline = []byte("junk")
+		}, Error, []string{"/dir/file1 ", "extended attributes"}},
+		{"named cluster inode", func(m *maker) { m.entry(1, "cluster", 2, ondisk.ObjFile) }, Error, []string{"the cluster inode has a name"}},
+		{"one name twice", func(m *maker) {
+			m.entry(1, "dir", 2000, ondisk.ObjFile)
+			c := &m.batch.Changes[len(m.batch.Changes)-1]
+			c.Key++
+			c.Dirent.Key++
+		}, Error, []string{`"dir" is there twice`}},
+		{"data behind the end", func(m *maker) { m.data(2003, 1<<20, []byte("x")) }, Warning, []string{"/dir/file3", "behind the end"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMaker(t, 1<<30)
+			m.tree()
+			c.breakIt(m)
+			m.commit(ondisk.MakeTid(1, 1), nil)
+			rep := check(t, Options{}, m.dev)
+			if !has(rep, c.severity, c.want...) {
+				t.Errorf("no %v with %q in %v", c.severity, c.want, rep.Findings)
+			}
+		})
+	}
+}
+
+// find returns the blockref of an inode of DATA, or of its first child of a type.
+func (m *maker) find(inum uint64, typ ondisk.BlockType) ondisk.Blockref {
+	m.Helper()
+	set, err := media.Open([]ondisk.Device{m.dev})
+	if err != nil {
+		m.Fatal(err)
+	}
+	list, err := set.PFSs(bg, set.Header())
+	if err != nil {
+		m.Fatal(err)
+	}
+	for i := range list {
+		if list[i].Label() != "DATA" {
+			continue
+		}
+		ref, refs := list[i].Ref, list[i].Set
+		if inum != ondisk.InumRoot {
+			if ref, err = set.Find(bg, list[i].Set, inum); err != nil {
+				m.Fatal(err)
+			}
+			_, _, refs, _ = set.Inode(&ref)
+		}
+		if typ == ondisk.TypeInode {
+			return ref
+		}
+		for k := range refs {
+			if refs[k].Type == typ {
+				return refs[k]
+			}
+		}
+	}
+	m.Fatalf("no %v below inode %d", typ, inum)
+	return ondisk.Blockref{}
+}
+
+// Every kind of block, flipped.
+func TestFlippedBlocks(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		inum uint64
+		typ  ondisk.BlockType
+		want []string
+	}{
+		{"data", 2007, ondisk.TypeData, []string{"/dir/file7 ", "bytes from 0 on", "damaged"}},
+		{"inode", 2007, ondisk.TypeInode, []string{"inode 2007", "damaged"}},
+		{"directory table", 1024, ondisk.TypeIndirect, []string{"/dir ", "damaged"}},
+		{"index table", 1, ondisk.TypeIndirect, []string{"DATA", "damaged"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMaker(t, 1<<30)
+			m.tree()
+			m.commit(ondisk.MakeTid(1, 1), nil)
+			ref := m.find(c.inum, c.typ)
+			if _, err := m.dev.WriteAt([]byte{0xA5}, int64(ref.Off())+int64(ref.Size())-1); err != nil {
+				t.Fatal(err)
+			}
+			if rep := check(t, Options{}, m.dev); !has(rep, Error, c.want...) {
+				t.Errorf("no error with %q in %v", c.want, rep.Findings)
+			}
+		})
+	}
+}
+
+// edit changes the newest header and gives it good codes.
+func (m *maker) edit(fn func(h *ondisk.VolumeHeader)) {
+	set, err := media.Open([]ondisk.Device{m.dev})
+	if err != nil {
+		m.Fatal(err)
+	}
+	h := set.Header().Clone()
+	fn(h)
+	b := make([]byte, ondisk.HeaderSize)
+	h.Encode(b)
+	if _, err := m.dev.WriteAt(b, set.Best.Off); err != nil {
+		m.Fatal(err)
+	}
+}
+
+// editLeaf changes the first freemap leaf and gives it good codes.
+func (m *maker) editLeaf(fn func(leaf *[ondisk.FreemapRefs]ondisk.FreemapEntry)) {
+	m.edit(func(h *ondisk.VolumeHeader) {
+		r := &h.Freemap[0]
+		b := make([]byte, ondisk.FreemapBlockSize)
+		if _, err := m.dev.ReadAt(b, int64(r.Off())); err != nil {
+			m.Fatal(err)
+		}
+		leaf, err := ondisk.DecodeFreemapLeaf(b)
+		if err != nil {
+			m.Fatal(err)
+		}
+		fn(leaf)
+		ondisk.EncodeFreemapLeaf(b, leaf)
+		if _, err := m.dev.WriteAt(b, int64(r.Off())); err != nil {
+			m.Fatal(err)
+		}
+		r.SetCheck(b)
+	})
+}
+
+func TestFreemapAndHeader(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		breakIt  func(m *maker)
+		severity Severity
+		want     []string
+	}{
+		{"used but free", func(m *maker) {
+			ref := m.find(2007, ondisk.TypeData)
+			m.editLeaf(func(leaf *[ondisk.FreemapRefs]ondisk.FreemapEntry) {
+				leaf[ref.Off()/ondisk.SegmentSize].SetState(int(ref.Off()%ondisk.SegmentSize/ondisk.ChunkSize), ondisk.ChunkFree)
+			})
+		}, Error, []string{"1 chunks in use are not marked"}},
+		{"leak", func(m *maker) {
+			m.editLeaf(func(leaf *[ondisk.FreemapRefs]ondisk.FreemapEntry) { leaf[200].SetState(3, ondisk.ChunkAllocated) })
+		}, Info, []string{"16384 bytes are allocated, but nothing reaches"}},
+		{"sum", func(m *maker) {
+			m.editLeaf(func(leaf *[ondisk.FreemapRefs]ondisk.FreemapEntry) { leaf[200].Avail = 0 })
+		}, Warning, []string{"counts 0 bytes free"}},
+		{"reserved", func(m *maker) {
+			m.editLeaf(func(leaf *[ondisk.FreemapRefs]ondisk.FreemapEntry) { leaf[0].SetState(9, ondisk.ChunkFree) })
+		}, Error, []string{"where no block may be"}},
+		{"no leaf", func(m *maker) {
+			m.edit(func(h *ondisk.VolumeHeader) { h.Freemap = [4]ondisk.Blockref{} })
+		}, Error, []string{"not marked as allocated"}},
+		{"free sum", func(m *maker) {
+			m.edit(func(h *ondisk.VolumeHeader) { h.AllocatorFree -= 16384 })
+		}, Warning, []string{"bytes are free, the freemap"}},
+		{"freemap tid", func(m *maker) {
+			m.edit(func(h *ondisk.VolumeHeader) { h.FreemapTid = 1 })
+		}, Error, []string{"newer than freemap_tid"}},
+		{"header tid", func(m *maker) {
+			m.edit(func(h *ondisk.VolumeHeader) { h.MirrorTid, h.FreemapTid = 20, 20 })
+		}, Error, []string{"super-root has mirror_tid"}},
+		{"torn header", func(m *maker) {
+			if _, err := m.dev.WriteAt([]byte("junk"), 0x300); err != nil {
+				m.Fatal(err)
+			}
+		}, Error, []string{"header slot 0", "code"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMaker(t, 1<<30)
+			m.tree()
+			m.commit(ondisk.MakeTid(1, 1), nil)
+			c.breakIt(m)
+			rep := check(t, Options{}, m.dev)
+			if !has(rep, c.severity, c.want...) {
+				t.Errorf("no %v with %q in %v", c.severity, c.want, rep.Findings)
+			}
+		})
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	m := newMaker(t, 1<<30)
+	ctx, cancel := context.WithCancel(bg)
+	cancel()
+	if _, err := Check(ctx, []ondisk.Device{m.dev}, Options{}); err == nil {
+		t.Error("a cancelled check gives a report")
+	}
+	if _, err := Check(bg, []ondisk.Device{memdev.New(1 << 30)}, Options{}); err == nil {
+		t.Error("an empty device gives a report")
+	}
+}
