@@ -69,7 +69,7 @@ func (p *Primary) feed(now time.Duration, n *peer) []Effect {
 	}
 	n.behind = true
 	a := *n.answer
-	a.Pos = n.pos
+	a.Pos, a.Flags = n.pos, n.flags
 	common := ondisk.Tid(0)
 	if n.flags == 0 && a.Charter != nil {
 		common = CommonTid(&a.Charter.Lineage, n.pos, &p.charter.Lineage, p.head)
@@ -218,6 +218,14 @@ func (p *Primary) goOn(now time.Duration) []Effect {
 		return p.start(now, c, old)
 	}
 	return nil
+}
+
+// Window returns the committed txgs that are kept for replay, oldest first.
+func (p *Primary) Window() []*Txg {
+	if n := len(p.window); n > 0 && p.window[n-1] == p.flight {
+		return slices.Clone(p.window[:n-1])
+	}
+	return slices.Clone(p.window)
 }
 
 // keepGoing sends again what got no answer, and beats.

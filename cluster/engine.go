@@ -1,0 +1,215 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+const (
+	restWait      = 2 * time.Second  // for the rest, once a quorum answered
+	resendAfter   = 10 * time.Second // nothing is lost inside a process
+	windowBytes   = 64 << 20         // of txgs kept for replay
+	defaultHung   = 30 * time.Second
+	startPatience = 10 * time.Second // beyond the deadline, for an election
+)
+
+// An engine runs the protocol of one PFS over its members.
+//
+// Its loop, one goroutine, owns the primary and the table of members; it gets
+// closures to run and never blocks. Each member's I/O is done by goroutines
+// of its conn. Readers take what the loop published under mu.
+//
+// Lock order: conn.mu, then qmu. mu is taken alone.
+type engine struct {
+	o        Options
+	log      *slog.Logger
+	began    time.Time
+	solo     bool
+	deadline time.Duration
+
+	qmu   sync.Mutex
+	queue []func() // for the loop
+	wake  chan struct{}
+	quit  chan struct{} // closed to end the loop
+	ended chan struct{} // closed when the loop has ended
+	tasks sync.WaitGroup
+	ctx   context.Context // of opening, copying and repairing
+	stop  context.CancelFunc
+
+	gate chan struct{} // one token: the right to commit
+
+	// Owned by the loop.
+	primary  *core.Primary
+	members  []*member
+	request  *request
+	refused  error
+	waiting  error // why no quorum, while electing
+	reconfig chan *Config
+	clid     ondisk.UUID
+	mask     uint64 // of readable members, when last looked at
+	notify   bool   // the next publication wakes everybody
+
+	mu       sync.Mutex
+	pub      published
+	changeCh chan struct{}
+	bad      damageQueue
+}
+
+// published is what the loop lets others see.
+type published struct {
+	committed Position
+	next      ondisk.Tid
+	quorum    bool
+	serving   bool
+	charter   *Charter
+	members   []memberView
+	closed    bool
+}
+
+// now is the protocol's clock.
+func (e *engine) now() time.Duration { return time.Since(e.began) }
+
+// startEngine opens the members and elects this process primary. On an error
+// nothing stays open.
+func startEngine(ctx context.Context, members []MemberSpec, o Options) (*engine, error) {
+	if len(members) == 0 {
+		return nil, refusef("no member given")
+	}
+	e := newEngine(members, o)
+	opened, err := e.openAll(ctx)
+	if err == nil {
+		err = e.admit(opened)
+	}
+	if err != nil {
+		e.abandon(opened)
+		return nil, err
+	}
+	if e.o.ReadOnly {
+		return e, e.startReading()
+	}
+	go e.loop()
+	if err := e.elect(ctx); err != nil {
+		return nil, errors.Join(err, e.close(context.WithoutCancel(ctx)))
+	}
+	return e, nil
+}
+
+func newEngine(specs []MemberSpec, o Options) *engine {
+	e := &engine{
+		o: o, log: o.Logger, began: time.Now(), deadline: o.Deadline,
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
+		gate: make(chan struct{}, 1), changeCh: make(chan struct{}),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.deadline <= 0 {
+		e.deadline = defaultHung
+	}
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	e.gate <- struct{}{}
+	for i, s := range specs {
+		e.members = append(e.members, &member{index: i, spec: s, state: NodeFailed, since: time.Now()})
+	}
+	return e
+}
+
+// elect starts the primary and waits until it serves.
+func (e *engine) elect(ctx context.Context) error {
+	e.post(func() {
+		e.primary = core.NewPrimary(core.PrimaryOptions{
+			Seed: rand.Uint64(), Solo: e.solo, Wait: restWait, Retry: resendAfter, Window: windowBytes,
+			Make: func(T ondisk.Tid, c *core.Charter) (any, [32]byte, int64) {
+				b := charterBatch(T, c)
+				return b, Manifest(b), batchSize(b)
+			},
+		})
+		for _, m := range e.members {
+			if m.conn != nil {
+				e.attach(m, m.first)
+			}
+		}
+		e.step(core.Campaign{})
+	})
+	patience := e.deadline + startPatience
+	for last := time.Now(); ; {
+		changed := e.changed()
+		var serving bool
+		var err, waiting error
+		var copying bool
+		if !e.ask(func() {
+			serving, err, waiting, copying = e.primary.Phase() == core.Serving, e.refused, e.waiting, e.copying()
+		}) {
+			return ErrPoolClosed
+		}
+		if serving || err != nil {
+			return err
+		}
+		if copying {
+			last = time.Now()
+		}
+		if time.Since(last) > patience {
+			return errors.Join(fmt.Errorf("no state could be agreed on within %v", patience), waiting)
+		}
+		select {
+		case <-changed:
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), waiting)
+		}
+	}
+}
+
+// startReading makes a read-only mount: nothing is written, no one is asked
+// for a promise. Members show the state that a primary would adopt; without a
+// quorum the newest at hand.
+func (e *engine) startReading() error {
+	var answers []Answer
+	for _, m := range e.members {
+		if m.conn != nil {
+			answers = append(answers, answerOf(m.conn, m.first))
+		}
+	}
+	var at Position
+	var law *Charter
+	if a, err := Adopt(answers); err == nil {
+		at, law = a.Pos, a.Charter
+	} else {
+		for _, a := range answers {
+			if a.Charter != nil && (law == nil || a.Pos.T > at.T) {
+				at, law = a.Pos, a.Charter
+			}
+		}
+		if law == nil {
+			e.abandon(nil)
+			for _, m := range e.members {
+				if m.conn != nil {
+					m.conn.close()
+				}
+			}
+			return refusef("no member has a state that can be read: %v", err)
+		}
+		e.log.Warn("no quorum: showing the newest copy at hand, which may lack acknowledged changes", "at", at.T.String(), "err", err)
+	}
+	for _, m := range e.members {
+		if m.conn == nil {
+			continue
+		}
+		if m.conn.position() == at {
+			m.enter(NodeReadOnly, "", "")
+		} else {
+			m.enter(NodeBehind, fmt.Sprintf("at %v, shown is %v", m.conn.position().T, at.T), "")
+		}
+	}
+	e.publish(published{committed: at, charter: law, serving: true})
+	go e.loop()
+	return nil
+}

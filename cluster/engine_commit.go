@@ -1,0 +1,224 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A request is a batch that the pool wants committed.
+type request struct {
+	b        *chain.Batch
+	manifest [32]byte
+	sent     *chain.Batch // b, or a copy of it with another T; nil = not sent
+	pos      Position     // of sent
+	done     chan struct{}
+}
+
+// nextT is the T that the next batch must carry.
+func (e *engine) nextT() ondisk.Tid {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pub.next
+}
+
+// commit makes b durable on a quorum of masters. It returns early if ctx
+// ends, or there is no quorum and the mount was told not to wait; b may be
+// committed later all the same, and is to be given again.
+func (e *engine) commit(ctx context.Context, b *chain.Batch) error {
+	if e.o.ReadOnly {
+		return ErrReadOnly
+	}
+	if err := e.takeGate(ctx); err != nil {
+		return err
+	}
+	defer e.giveGate()
+	var manifest [32]byte
+	if !e.solo { // nobody compares the histories of a single copy
+		manifest = Manifest(b)
+	}
+	for {
+		var r *request
+		ok := e.ask(func() {
+			if r = e.request; r == nil {
+				r = &request{b: b, manifest: manifest, done: make(chan struct{})}
+				e.request = r
+				e.submit()
+			}
+		})
+		if !ok {
+			return ErrPoolClosed
+		}
+		if err := e.await(ctx, r.done); err != nil || r.b == b {
+			return err
+		}
+	}
+}
+
+// await waits for a request, or for a reason to give up waiting.
+func (e *engine) await(ctx context.Context, done <-chan struct{}) error {
+	for {
+		changed := e.changed()
+		if e.o.OnNoQuorum == EIO && !e.hasQuorum() {
+			select {
+			case <-done:
+				return nil
+			default:
+				return ErrNoQuorum
+			}
+		}
+		select {
+		case <-done:
+			return nil
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.ended:
+			return ErrPoolClosed
+		}
+	}
+}
+
+func (e *engine) takeGate(ctx context.Context) error {
+	select {
+	case <-e.gate:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.ended:
+		return ErrPoolClosed
+	}
+}
+
+func (e *engine) giveGate() { e.gate <- struct{}{} }
+
+// submit proposes the batch that waits, once the primary takes it.
+func (e *engine) submit() {
+	r := e.request
+	if r == nil || r.sent != nil || e.primary == nil || !e.primary.Free() {
+		return
+	}
+	r.sent = r.b
+	if T := e.primary.NextT(); r.b.T != T {
+		again := *r.b
+		again.T = T
+		r.sent = &again
+	}
+	e.step(core.Propose{Batch: r.sent, Manifest: r.manifest, Size: batchSize(r.sent)})
+	r.pos = e.primary.Head()
+}
+
+// committedTxg ends the request whose txg it is.
+func (e *engine) committedTxg(x *core.Txg) {
+	if r := e.request; r != nil && r.sent != nil && x.Batch == any(r.sent) {
+		e.finish(r)
+	}
+}
+
+func (e *engine) finish(r *request) {
+	e.request = nil
+	e.refresh() // views first: who waits will look at them
+	close(r.done)
+}
+
+// served goes on with a batch that was on its way in an epoch before: if the
+// adopted state contains it, it is committed, else it is sent anew.
+func (e *engine) served() {
+	r := e.request
+	if r == nil || r.sent == nil {
+		return
+	}
+	if e.primary.Charter().Lineage.ContainsPos(e.primary.Adopted(), r.pos) && r.pos.T <= e.primary.Adopted().T {
+		e.finish(r)
+		return
+	}
+	r.sent = nil
+	e.submit()
+}
+
+// hold runs fn while no txg is made. fn should return within limit.
+func (e *engine) hold(ctx context.Context, limit time.Duration, fn func(Position) error) error {
+	if err := e.takeGate(ctx); err != nil {
+		return err
+	}
+	defer e.giveGate()
+	for {
+		changed := e.changed()
+		var at Position
+		var free bool
+		if !e.ask(func() { free = e.request == nil && e.primary.Free(); at = e.primary.Committed() }) {
+			return ErrPoolClosed
+		}
+		if free {
+			began := time.Now()
+			err := fn(at)
+			if took := time.Since(began); took > limit {
+				e.log.Warn("writers were held longer than planned", "took", took, "planned", limit)
+			}
+			return err
+		}
+		select {
+		case <-changed:
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// close ends the engine and closes the members. A member whose request does
+// not return is left open when ctx or the deadline ends.
+func (e *engine) close(ctx context.Context) error {
+	e.stop()
+	var conns []*conn
+	if !e.ask(func() {
+		for _, m := range e.members {
+			if m.conn != nil {
+				conns = append(conns, m.conn)
+				m.conn = nil
+			}
+		}
+		e.qmu.Lock()
+		close(e.quit)
+		e.qmu.Unlock()
+	}) {
+		return nil
+	}
+	<-e.ended
+	e.mu.Lock()
+	e.pub.members, e.pub.closed = nil, true
+	close(e.changeCh)
+	e.changeCh = make(chan struct{})
+	e.mu.Unlock()
+	errs := make(chan error, len(conns)+1)
+	for _, c := range conns {
+		go func() {
+			if err := c.close(); err != nil {
+				err = fmt.Errorf("closing %s: %w", c.name, err)
+				errs <- err
+				return
+			}
+			errs <- nil
+		}()
+	}
+	go func() { e.tasks.Wait(); errs <- nil }()
+	limit := time.NewTimer(e.deadline)
+	defer limit.Stop()
+	var all error
+	for range len(conns) + 1 {
+		select {
+		case err := <-errs:
+			all = errors.Join(all, err)
+		case <-limit.C:
+			return errors.Join(all, fmt.Errorf("a member did not close within %v", e.deadline))
+		case <-ctx.Done():
+			return errors.Join(all, ctx.Err())
+		}
+	}
+	return all
+}

@@ -1,0 +1,381 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// post has the loop run f. It never blocks; false: the engine is closed.
+func (e *engine) post(f func()) bool {
+	e.qmu.Lock()
+	defer e.qmu.Unlock()
+	select {
+	case <-e.quit:
+		return false
+	default:
+	}
+	e.queue = append(e.queue, f)
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// ask has the loop run f and waits for it; false: the engine is closed.
+func (e *engine) ask(f func()) bool {
+	done := make(chan struct{})
+	if !e.post(func() { f(); close(done) }) {
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-e.ended:
+		return false
+	}
+}
+
+// loop runs what is posted, and looks after deadlines.
+func (e *engine) loop() {
+	defer close(e.ended)
+	look := min(max(e.deadline/8, 10*time.Millisecond), time.Second)
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.wake:
+		case <-ticker.C:
+			e.lookForHung()
+			e.tick()
+			e.noteReadable()
+		case <-e.quit:
+			return
+		}
+		for {
+			e.qmu.Lock()
+			todo := e.queue
+			e.queue = nil
+			e.qmu.Unlock()
+			if len(todo) == 0 {
+				break
+			}
+			for _, f := range todo {
+				f()
+			}
+		}
+		e.refresh()
+	}
+}
+
+func (e *engine) tick() {
+	if e.primary == nil {
+		return
+	}
+	if at, ok := e.primary.Deadline(); ok && at <= e.now() {
+		e.step(core.Tick{})
+	}
+}
+
+// step gives the primary an event and does what it asks for.
+func (e *engine) step(ev core.Event) {
+	for _, eff := range e.primary.Step(e.now(), ev) {
+		e.effect(eff)
+	}
+}
+
+func (e *engine) effect(eff core.Effect) {
+	switch eff := eff.(type) {
+	case core.Send:
+		if m := e.byFsid(eff.Msg.Node); m != nil && m.conn != nil {
+			m.conn.deliver(e.now(), core.Recv{Msg: eff.Msg})
+		}
+	case core.Committed:
+		e.committedTxg(eff.Txg)
+	case core.Serve:
+		e.log.Info("serving", "at", eff.Pos.T.String(), "epoch", e.primary.Ballot().Epoch)
+		e.served()
+	case core.Lost:
+		e.log.Warn("another primary was promised a higher epoch; electing again", "epoch", eff.Heard)
+	case core.Refuse:
+		e.refused = e.conflict(eff.Err)
+	case core.Waiting:
+		e.waiting = eff.Err
+	case core.Behind:
+		e.behind(eff)
+	case core.Trouble:
+		e.trouble(eff)
+	case core.QuorumChanged:
+		if !eff.Have {
+			e.log.Error("no quorum: writing stops until members return")
+			e.copyNext()
+		}
+	case core.Reconfigured:
+		e.reconfigured(eff.Config)
+	}
+}
+
+func (e *engine) conflict(err error) error {
+	var clash *core.Conflict
+	if errors.As(err, &clash) {
+		return refusef("%s and %s have different histories: %v and %v", e.nameOf(clash.A), e.nameOf(clash.B), clash.PosA, clash.PosB)
+	}
+	return err
+}
+
+func (e *engine) byFsid(id ondisk.UUID) *member {
+	for _, m := range e.members {
+		if m.fsid == id {
+			return m
+		}
+	}
+	return nil
+}
+
+// attach tells the primary of a member that was opened or came back.
+func (e *engine) attach(m *member, d core.Durable) {
+	c := m.conn
+	if c.node == nil {
+		c.start(e.now(), d, func(msg *core.Message) {
+			e.post(func() {
+				if m.conn == c {
+					e.step(core.Recv{Msg: msg})
+				}
+			})
+		})
+	}
+	a := answerOf(c, d)
+	if m.discarded && a.Flags == core.Foreign {
+		a.Flags = core.Tainted // the operator gave up the change: resync may drop it
+	}
+	m.flags = a.Flags
+	if e.lost(a) {
+		m.flags, a.Flags = core.Tainted, core.Tainted
+		c.setReason("it has lost writes it had acknowledged, or was restored from an image")
+	}
+	m.enter(NodeBehind, "", "")
+	e.step(core.Attach{Answer: a})
+}
+
+// lost compares with what the cluster knows the node to have acknowledged.
+func (e *engine) lost(a Answer) bool {
+	law := e.primary.Charter()
+	if law == nil || a.Pos.IsZero() {
+		return false
+	}
+	return core.LostWrites(a, []Answer{{Charter: law}})
+}
+
+// behind takes note that a member needs a copy. In an election the engine
+// makes copies itself, for nothing is served before; later package sync does.
+func (e *engine) behind(b core.Behind) {
+	m := e.byFsid(b.Node)
+	if m == nil || m.conn == nil {
+		return
+	}
+	m.flags = b.Answer.Flags
+	switch {
+	case m.flags&core.Foreign != 0:
+		m.enter(NodeForeign, m.conn.reason(), "node discard "+m.spec.Name+" drops that change")
+		return
+	case m.flags&core.Tainted != 0:
+		m.enter(NodeTainted, m.conn.reason(), "")
+	default:
+		m.enter(NodeResync, "", "")
+	}
+	if b.Urgent && e.primary.Charter().Config.IsMaster(b.Node) && m.flags == 0 {
+		m.urgent = true
+		e.copyNext()
+	}
+}
+
+// trouble handles a member that said it cannot write.
+func (e *engine) trouble(t core.Trouble) {
+	m := e.byFsid(t.Node)
+	if m == nil || m.conn == nil {
+		return
+	}
+	if t.Kind == core.NoSpace {
+		m.enter(NodeFull, m.conn.reason(), "free space on it, or replace it by a larger one")
+		e.retryFull(m)
+		return
+	}
+	e.fail(m, m.conn.reason())
+}
+
+// fail gives up a member's conn and plans to reopen it.
+func (e *engine) fail(m *member, why string) {
+	c := m.conn
+	if c == nil {
+		return
+	}
+	e.log.Warn("member failed", "member", m.spec.Name, "err", why)
+	m.conn, m.taken = nil, false
+	m.enter(NodeFailed, why, "")
+	c.mute()
+	e.step(core.Detach{Node: m.fsid})
+	e.closeLater(m, c)
+}
+
+// closeLater closes a conn however long it takes; only then the member is
+// opened again, since a late write would land on newer data.
+func (e *engine) closeLater(m *member, c *conn) {
+	m.closing = true
+	e.tasks.Go(func() {
+		err := c.close()
+		e.post(func() {
+			m.closing = false
+			if err != nil {
+				e.log.Debug("closing a failed member", "member", m.spec.Name, "err", err)
+			}
+			if m.state == NodeHung {
+				m.enter(NodeFailed, "its requests have returned", "")
+			}
+			if m.state == NodeFailed {
+				e.reopenLater(m)
+			}
+		})
+	})
+}
+
+const (
+	reopenFirst = time.Second
+	reopenMax   = time.Minute
+)
+
+// reopenLater plans the next attempt, each after twice the time.
+func (e *engine) reopenLater(m *member) {
+	wait := m.backoff
+	m.backoff = min(max(2*wait, reopenFirst), reopenMax)
+	if wait == 0 {
+		wait, m.backoff = reopenFirst, 2*reopenFirst
+	}
+	attempt := m.attempt
+	time.AfterFunc(wait, func() {
+		e.post(func() {
+			if m.attempt == attempt && m.state == NodeFailed && m.conn == nil && !m.opening && !m.closing {
+				e.reopen(m)
+			}
+		})
+	})
+}
+
+func (e *engine) reopen(m *member) {
+	m.opening = true
+	m.attempt++
+	e.tasks.Go(func() {
+		c, d, err := openMember(e.ctx, m.spec, &e.o, e.log)
+		r := opening{m: m, c: c, d: d, err: err}
+		if !e.post(func() { e.reopened(r) }) && c != nil {
+			c.close()
+		}
+	})
+}
+
+// reopened takes in a member that was opened late or again.
+func (e *engine) reopened(r opening) {
+	m := r.m
+	m.opening = false
+	err := r.err
+	if err == nil {
+		err = e.fits(m, r.c)
+	}
+	waiters := m.waiters
+	m.waiters = nil
+	for _, w := range waiters {
+		w <- err
+	}
+	switch {
+	case err == nil && m.state == NodeOffline && len(waiters) == 0:
+		e.tasks.Go(func() { r.c.close() })
+	case err != nil:
+		if r.c != nil {
+			e.tasks.Go(func() { r.c.close() })
+		}
+		m.enter(NodeFailed, err.Error(), "")
+		e.reopenLater(m)
+	default:
+		m.backoff = 0
+		m.take(r.c, r.d)
+		if e.o.ReadOnly {
+			e.readOnlyState(m)
+			return
+		}
+		e.attach(m, r.d)
+		e.log.Info("member is back", "member", m.spec.Name, "at", r.d.Pos.T.String())
+	}
+}
+
+func (e *engine) readOnlyState(m *member) {
+	m.enter(NodeBehind, "", "")
+	if m.conn.position() == e.pub.committed {
+		m.enter(NodeReadOnly, "", "")
+	}
+}
+
+// fits refuses a member that is not what was mounted.
+func (e *engine) fits(m *member, c *conn) error {
+	for _, o := range e.members {
+		if o != m && o.conn != nil && o.fsid == c.info.Fsid {
+			return fmt.Errorf("%s and %s are copies of one node (fsid %v)", o.spec.Name, c.name, c.info.Fsid)
+		}
+	}
+	switch {
+	case !m.fsid.IsZero() && c.info.Fsid != m.fsid:
+		return fmt.Errorf("%s is another copy than before (fsid %v, was %v)", c.name, c.info.Fsid, m.fsid)
+	case c.info.Clid != e.clid && !e.solo, c.solo != e.solo:
+		return fmt.Errorf("%s is not of this cluster", c.name)
+	}
+	return nil
+}
+
+// lookForHung gives up members whose call is out beyond the deadline. Their
+// conn stays, with the device's lock, until the call returns.
+func (e *engine) lookForHung() {
+	for _, m := range e.members {
+		c := m.conn
+		if c == nil || e.o.ReadOnly || c.busy() < e.deadline {
+			continue
+		}
+		why := fmt.Sprintf("a request has been out for %v", e.deadline)
+		e.log.Error("member hangs", "member", m.spec.Name)
+		m.conn, m.taken = nil, false
+		m.enter(NodeHung, why, "it is opened again once the request returns")
+		c.mute()
+		e.step(core.Detach{Node: m.fsid})
+		e.closeLater(m, c)
+	}
+}
+
+// retryFull attaches a member again after space was looked for.
+func (e *engine) retryFull(m *member) {
+	c := m.conn
+	e.step(core.Detach{Node: m.fsid})
+	wait := max(m.backoff, reopenFirst)
+	m.backoff = min(2*wait, reopenMax)
+	e.tasks.Go(func() {
+		err := c.vol.DrainFrees(e.ctx)
+		if err == nil && c.vol.Space().Avail() < c.vol.Space().Total/64 {
+			_, err = c.vol.Bulkfree(e.ctx, chain.BulkfreeOptions{})
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			e.log.Warn("no space could be freed", "member", m.spec.Name, "err", err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-e.ctx.Done():
+			return
+		}
+		e.post(func() {
+			if m.conn == c && m.state == NodeFull {
+				e.attach(m, c.state())
+			}
+		})
+	})
+}

@@ -1,0 +1,192 @@
+package cluster
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A member is one that was given to the mount, or added later. The loop owns
+// it, but for the numbers that readers leave.
+type member struct {
+	index int
+	spec  MemberSpec
+	fsid  ondisk.UUID // zero until it was opened once
+	conn  *conn       // nil while it is not open
+	first core.Durable
+	flags core.Flags
+
+	state  NodeState
+	err    string
+	remedy string
+	since  time.Time
+	lags   time.Time // since when it lacks the committed txg; zero = it does not
+
+	opening   bool
+	closing   bool // an old conn is still being closed
+	attempt   int  // counts reopenings
+	backoff   time.Duration
+	waiters   []chan<- error // for the end of a reopening
+	taken     bool           // a resync owns it
+	urgent    bool           // needed for the barrier
+	discarded bool           // the operator gave up its foreign change
+	promoting bool           // its change of members is under way
+
+	latency  atomic.Int64 // smoothed, in ns
+	silent   atomic.Int32 // reads in a row that failed for other reasons than the data
+	bad      atomic.Uint64
+	repaired atomic.Uint64
+}
+
+func (m *member) enter(s NodeState, why, remedy string) {
+	if m.state != s {
+		m.since = time.Now()
+	}
+	m.state, m.err, m.remedy = s, why, remedy
+}
+
+// take makes c the member's conn.
+func (m *member) take(c *conn, d core.Durable) {
+	m.conn, m.first, m.fsid = c, d, c.info.Fsid
+	m.enter(NodeBehind, "", "")
+}
+
+// sample adds one measured read to the smoothed latency.
+func (m *member) sample(d time.Duration) {
+	old := m.latency.Load()
+	if old == 0 {
+		m.latency.Store(int64(d))
+		return
+	}
+	m.latency.Store(old + (int64(d)-old)/8)
+}
+
+// A memberView is what the loop publishes of a member.
+type memberView struct {
+	m        *member
+	conn     *conn
+	report   NodeReport
+	readable bool // may serve reads if its view has the committed txg
+	master   bool // attached and counted
+}
+
+// refresh publishes what changed since the last time.
+func (e *engine) refresh() {
+	if e.o.ReadOnly || e.primary == nil {
+		e.mu.Lock()
+		p := e.pub
+		e.mu.Unlock()
+		e.publish(p)
+		return
+	}
+	p := published{
+		committed: e.primary.Committed(),
+		quorum:    e.primary.Quorum(),
+		serving:   e.primary.Phase() == core.Serving,
+		charter:   e.primary.Charter(),
+	}
+	if p.serving {
+		p.next = e.primary.NextT()
+	}
+	for _, m := range e.members {
+		e.settle(m, p.committed)
+	}
+	e.publish(p)
+}
+
+// settle lets a member be in sync when it contains the committed txg.
+func (e *engine) settle(m *member, committed Position) {
+	if m.conn == nil || m.taken || m.flags != 0 {
+		return
+	}
+	switch pos := m.conn.position(); {
+	case m.state == NodeBehind && pos.T >= committed.T && e.primary.Phase() == core.Serving:
+		m.enter(NodeInSync, "", "")
+		m.backoff, m.urgent = 0, false
+		e.inSync(m)
+	case m.state != NodeInSync || pos.T >= committed.T:
+		m.lags = time.Time{}
+	case m.lags.IsZero():
+		m.lags = time.Now()
+	case time.Since(m.lags) > lagPatience:
+		m.enter(NodeBehind, "it is slower than the others", "")
+	}
+}
+
+// lagPatience is how long a member may lack the committed txg, as the slowest
+// does for a moment with each, without being reported as behind.
+const lagPatience = 2 * time.Second
+
+// noteReadable wakes who keeps views when a late member has caught up. It is
+// looked at now and then only: with each txg somebody is late.
+func (e *engine) noteReadable() {
+	var mask uint64
+	for _, v := range e.readable() {
+		mask |= 1 << (v.m.index % 64)
+	}
+	if mask != e.mask {
+		e.mask, e.notify = mask, true
+	}
+}
+
+// publish shows p and the members, and wakes those who wait for a change.
+func (e *engine) publish(p published) {
+	p.members = make([]memberView, 0, len(e.members))
+	var cfg *Config
+	if p.charter != nil {
+		cfg = &p.charter.Config
+	}
+	for _, m := range e.members {
+		v := memberView{m: m, conn: m.conn, report: e.report(m, cfg)}
+		good := m.state == NodeInSync || m.state == NodeBehind || m.state == NodeReadOnly
+		v.readable = m.conn != nil && m.flags == 0 && !m.taken && good
+		v.master = v.readable && cfg != nil && cfg.IsMaster(m.fsid)
+		p.members = append(p.members, v)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	same := e.pub.same(&p) && !e.notify
+	e.pub, e.notify = p, false
+	if same {
+		return
+	}
+	close(e.changeCh)
+	e.changeCh = make(chan struct{})
+}
+
+// same reports whether nobody has to be woken: positions move with each
+// commit, and whoever waits for one has asked for it.
+func (p *published) same(o *published) bool {
+	if p.quorum != o.quorum || p.serving != o.serving || p.charter != o.charter || len(p.members) != len(o.members) {
+		return false
+	}
+	for i := range p.members {
+		a, b := &p.members[i], &o.members[i]
+		if a.conn != b.conn || a.report.State != b.report.State || a.report.Err != b.report.Err ||
+			a.readable != b.readable || a.report.Role != b.report.Role || a.report.Replaces != b.report.Replaces {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *engine) report(m *member, cfg *Config) NodeReport {
+	r := NodeReport{
+		Name: m.spec.Name, Fsid: m.fsid, State: m.state, Err: m.err, Remedy: m.remedy, Since: m.since,
+		Position: m.first.Pos, Bad: m.bad.Load(), Repaired: m.repaired.Load(),
+		Latency: time.Duration(m.latency.Load()),
+	}
+	if m.conn != nil {
+		r.Position = m.conn.position()
+		r.Applied = m.conn.numbers()
+		r.Role = m.conn.info.Type
+	}
+	if cfg != nil {
+		if c, ok := cfg.Member(m.fsid); ok {
+			r.Role, r.Replaces = c.Role, c.Replaces
+		}
+	}
+	return r
+}

@@ -1,0 +1,221 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// An opening is the end of an attempt to open a member.
+type opening struct {
+	m    *member
+	c    *conn
+	d    core.Durable
+	err  error
+	late bool // nobody waits for it any more
+}
+
+// openAll opens all members at once. It waits for the slow ones as long as
+// the rest is no quorum, and a little longer; then they are left to come
+// later. The conns it returns belong to the caller.
+func (e *engine) openAll(ctx context.Context) ([]opening, error) {
+	results := make(chan opening, len(e.members))
+	for _, m := range e.members {
+		e.tasks.Go(func() {
+			c, d, err := openMember(e.ctx, m.spec, &e.o, e.log)
+			results <- opening{m: m, c: c, d: d, err: err}
+		})
+	}
+	var opened []opening
+	limit := time.NewTimer(e.deadline)
+	defer limit.Stop()
+	var rest <-chan time.Time
+	for len(opened) < len(e.members) {
+		select {
+		case r := <-results:
+			opened = append(opened, r)
+			if _, err := Adopt(answersOf(opened)); err == nil && rest == nil {
+				rest = time.After(restWait)
+			}
+			continue
+		case <-rest:
+		case <-limit.C:
+		case <-ctx.Done():
+			e.expect(results, len(e.members)-len(opened))
+			return opened, ctx.Err()
+		}
+		e.expect(results, len(e.members)-len(opened))
+		break
+	}
+	for _, m := range e.members {
+		if !answered(opened, m) {
+			m.enter(NodeHung, fmt.Sprintf("opening takes longer than %v", e.deadline), "")
+		}
+	}
+	return opened, nil
+}
+
+func answered(opened []opening, m *member) bool {
+	for _, r := range opened {
+		if r.m == m {
+			return true
+		}
+	}
+	return false
+}
+
+// expect takes in the members that open late.
+func (e *engine) expect(results <-chan opening, n int) {
+	e.tasks.Go(func() {
+		for range n {
+			r := <-results
+			r.late = true
+			if !e.post(func() { e.reopened(r) }) && r.c != nil {
+				r.c.close()
+			}
+		}
+	})
+}
+
+func (e *engine) abandon(opened []opening) {
+	close(e.quit)
+	e.stop()
+	close(e.ended)
+	for _, r := range opened {
+		if r.c != nil {
+			r.c.close()
+		}
+	}
+}
+
+func answersOf(opened []opening) []Answer {
+	var as []Answer
+	for _, r := range opened {
+		if r.c != nil {
+			as = append(as, answerOf(r.c, r.d))
+		}
+	}
+	return as
+}
+
+func answerOf(c *conn, d core.Durable) Answer {
+	return Answer{Node: c.info.Fsid, Pos: d.Pos, Charter: d.Charter,
+		Promised: d.Promised.Epoch, Incarnation: d.Incarnation, Flags: d.Flags}
+}
+
+// admit refuses what must not be mounted, and takes in the rest.
+func (e *engine) admit(opened []opening) error {
+	if err := refuse(opened); err != nil {
+		return err
+	}
+	for _, r := range opened {
+		if r.err != nil {
+			r.m.enter(NodeFailed, r.err.Error(), "")
+			e.log.Warn("member left out", "member", r.m.spec.Name, "err", r.err)
+			continue
+		}
+		e.solo = r.c.solo
+		e.clid = r.c.info.Clid
+		e.o.Label = r.c.label
+		r.m.take(r.c, r.d)
+	}
+	_, err := Adopt(answersOf(opened))
+	var few *core.NoQuorum
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &few) && e.o.ReadOnly && len(answersOf(opened)) > 0:
+		return nil
+	case errors.As(err, &few):
+		return e.explain(few, opened)
+	}
+	var clash *core.Conflict
+	if errors.As(err, &clash) {
+		return refusef("%s and %s say that different txgs were committed, at %v and %v: mount the one that is right alone, read-only, and replace the other",
+			e.nameOf(clash.A), e.nameOf(clash.B), clash.PosA, clash.PosB)
+	}
+	return err
+}
+
+// explain makes of a lack of quorum a text that says who is missing and why.
+func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
+	var why []string
+	for _, r := range opened {
+		switch {
+		case r.err != nil:
+			why = append(why, r.err.Error())
+		case r.d.Flags != 0:
+			why = append(why, fmt.Sprintf("%s is %v: %s", r.c.name, r.d.Flags, r.c.why))
+		case core.LostWrites(answerOf(r.c, r.d), answersOf(opened)):
+			why = append(why, r.c.name+" has lost writes it had acknowledged, or was restored from an image")
+		}
+	}
+	for _, m := range e.members {
+		if m.state == NodeHung {
+			why = append(why, m.spec.Name+": "+m.err)
+		}
+	}
+	for _, id := range few.Silent {
+		if !e.given(id, opened) {
+			why = append(why, fmt.Sprintf("the master with fsid %v was not given or could not be opened", id))
+		}
+	}
+	text := few.Error()
+	if len(why) > 0 {
+		text += ": " + strings.Join(why, "; ")
+	}
+	return fmt.Errorf("%s; mount read-only to see the newest copy at hand: %w", text, ErrNoQuorum)
+}
+
+func (e *engine) given(id ondisk.UUID, opened []opening) bool {
+	for _, r := range opened {
+		if r.c != nil && r.c.info.Fsid == id {
+			return true
+		}
+	}
+	return false
+}
+
+// nameOf is how the user calls a node, its fsid if it was not given.
+func (e *engine) nameOf(id ondisk.UUID) string {
+	for _, m := range e.members {
+		if m.fsid == id {
+			return m.spec.Name
+		}
+	}
+	return id.String()
+}
+
+// refuse finds mistakes in what was given.
+func refuse(opened []opening) error {
+	var first *conn
+	for i, r := range opened {
+		var wrong *refusal
+		if errors.As(r.err, &wrong) {
+			return r.err
+		}
+		if r.c == nil {
+			continue
+		}
+		if first == nil {
+			first = r.c
+		}
+		switch {
+		case r.c.solo && len(opened) > 1:
+			return refusef("%s: PFS %s is not part of a cluster: mount it alone, or add it with node replace", r.c.name, r.c.label)
+		case r.c.info.Clid != first.info.Clid:
+			return refusef("%s and %s are of different clusters (%v and %v)", first.name, r.c.name, first.info.Clid, r.c.info.Clid)
+		}
+		for _, o := range opened[:i] {
+			if o.c != nil && o.c.info.Fsid == r.c.info.Fsid {
+				return refusef("%s and %s are copies of one node (fsid %v): mount one of them, and replace the other", o.c.name, r.c.name, r.c.info.Fsid)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// offline closes a member until online. It refuses to take away the quorum.
+func (e *engine) offline(ctx context.Context, name string) error {
+	var c *conn
+	var m *member
+	err := ErrPoolClosed
+	e.ask(func() {
+		if m = e.byName(name); m == nil {
+			err = fmt.Errorf("%s is no member", name)
+			return
+		}
+		if err = e.spare(m); err != nil {
+			return
+		}
+		c, m.conn, m.taken = m.conn, nil, false
+		m.attempt++ // planned reopenings are void
+		m.enter(NodeOffline, "by the operator", "node online "+name)
+		if c != nil {
+			c.mute()
+			if e.primary != nil {
+				e.step(core.Detach{Node: m.fsid})
+			}
+		}
+	})
+	if err != nil || c == nil {
+		return err
+	}
+	done := make(chan error, 1)
+	e.ask(func() { m.closing = true })
+	e.tasks.Go(func() {
+		err := c.close()
+		e.post(func() { m.closing = false })
+		done <- err
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// spare refuses if the mount cannot go on without m.
+func (e *engine) spare(m *member) error {
+	if e.o.ReadOnly {
+		others := slices.ContainsFunc(e.members, func(o *member) bool { return o != m && o.state == NodeReadOnly })
+		if !others {
+			return fmt.Errorf("%s is the last readable copy", m.spec.Name)
+		}
+		return nil
+	}
+	law := e.primary.Charter()
+	if law == nil || m.state != NodeInSync || !law.Config.IsMaster(m.fsid) {
+		return nil
+	}
+	rest := law.Config.HasQuorum(func(id ondisk.UUID) bool {
+		o := e.byFsid(id)
+		return o != nil && o != m && o.conn != nil && o.flags == 0 && (o.state == NodeInSync || o.state == NodeBehind)
+	})
+	if !rest {
+		return fmt.Errorf("without %s there is no quorum: bring another master in sync first", m.spec.Name)
+	}
+	return nil
+}
+
+// online opens a member again and waits until that was tried.
+func (e *engine) online(ctx context.Context, name string) error {
+	done := make(chan error, 1)
+	err := ErrPoolClosed
+	e.ask(func() {
+		m := e.byName(name)
+		switch {
+		case m == nil:
+			err = fmt.Errorf("%s is no member", name)
+			return
+		case m.conn != nil:
+			err = nil
+			done <- nil
+			return
+		case m.closing:
+			err = fmt.Errorf("%s: a request of before has not returned yet", name)
+			return
+		}
+		err = nil
+		m.waiters = append(m.waiters, done)
+		if !m.opening {
+			m.enter(NodeFailed, "being opened", "")
+			e.reopen(m)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.ended:
+		return ErrPoolClosed
+	}
+}
+
+// discard gives up the change that another system made to a member: it stays
+// there as a snapshot while there is room, and the member is resynced.
+func (e *engine) discard(ctx context.Context, name string) error {
+	var c *conn
+	var d core.Durable
+	err := ErrPoolClosed
+	e.ask(func() {
+		m := e.byName(name)
+		if m == nil || m.conn == nil || m.state != NodeForeign {
+			err = fmt.Errorf("%s has no change of another system to discard", name)
+			return
+		}
+		err = nil
+		c, d = m.conn, m.conn.state()
+	})
+	if err != nil {
+		return err
+	}
+	if err := keepForeign(ctx, c); err != nil {
+		e.log.Warn("the discarded change could not be kept as a snapshot", "member", name, "err", err)
+	}
+	e.ask(func() {
+		if m := e.byName(name); m.conn == c {
+			m.discarded = true
+			e.attach(m, d)
+		}
+	})
+	return nil
+}
+
+func keepForeign(ctx context.Context, c *conn) error {
+	t, err := c.vol.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	label := fmt.Sprintf("foreign-%d.%d", c.entry.T.Epoch(), c.entry.T.Seq())
+	if err := t.Snapshot(ctx, c.label, label, chain.SnapSpec{}); err != nil {
+		t.Abort()
+		return err
+	}
+	return t.Commit(ctx)
+}
+
+// reconfigure makes members the configuration and waits until it is.
+func (e *engine) reconfigure(ctx context.Context, members []Member) error {
+	if err := e.takeGate(ctx); err != nil {
+		return err
+	}
+	defer e.giveGate()
+	done := make(chan *Config, 1)
+	err := ErrPoolClosed
+	e.ask(func() {
+		if err = nil; e.reconfig != nil {
+			err = errors.New("another change of members is under way")
+			return
+		}
+		e.reconfig = done
+		e.step(core.Reconfigure{Members: members})
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the change of members is not committed yet: %w", ctx.Err())
+	case <-e.ended:
+		return ErrPoolClosed
+	}
+}
+
+// reconfigured follows a change of members: who left is closed, and the
+// media are told their role.
+func (e *engine) reconfigured(cfg *Config) {
+	if e.reconfig != nil {
+		e.reconfig <- cfg
+		e.reconfig = nil
+	}
+	for _, m := range e.members {
+		if m.fsid.IsZero() || m.conn == nil {
+			continue
+		}
+		in, ok := cfg.Member(m.fsid)
+		if !ok {
+			c := m.conn
+			m.conn, m.taken = nil, false
+			m.attempt++
+			m.enter(NodeOffline, "no longer a member of the cluster", "")
+			c.mute()
+			e.step(core.Detach{Node: m.fsid})
+			e.tasks.Go(func() { c.close() })
+			continue
+		}
+		if c := m.conn; c.info.Type != in.Role {
+			c.info.Type = in.Role
+			e.tasks.Go(func() {
+				if err := c.setRole(e.ctx, in.Role); err != nil {
+					e.log.Warn("the role was not written to the media", "member", c.name, "err", err)
+				}
+			})
+		}
+	}
+}
+
+// setRole stores a role for other systems; ours is in the charter.
+func (c *conn) setRole(ctx context.Context, role ondisk.PFSType) error {
+	t, err := c.vol.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.SetPFS(ctx, c.label, func(m *ondisk.InodeMeta) { m.PFSType = role }); err != nil {
+		t.Abort()
+		return err
+	}
+	return t.Commit(ctx)
+}

@@ -1,0 +1,187 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// replace makes a new device a member in place of another. It enters under a
+// new fsid as a slave, which gives no vote to a copy that is not complete, and
+// takes over the place of the old one, by a change of members, when it is in
+// sync. An fsid is never used twice: what the old device says later cannot be
+// taken for the new one's word.
+func (e *engine) replace(ctx context.Context, name string, with MemberSpec, force bool) error {
+	if e.solo || e.o.ReadOnly {
+		return errors.New("only members of a cluster that is mounted for writing can be replaced")
+	}
+	old, law, err := e.replaceable(name, with)
+	if err != nil {
+		return err
+	}
+	fresh := Member{Fsid: ondisk.NewUUID(), Role: ondisk.PFSSlave, Replaces: old.Fsid, Incarnation: ondisk.NewUUID()}
+	if err := e.prepare(ctx, with, fresh, force); err != nil {
+		return err
+	}
+	members := slices.DeleteFunc(slices.Clone(law.Config.Members), func(m Member) bool {
+		return m.Replaces == old.Fsid && !old.Fsid.IsZero() // an earlier attempt
+	})
+	if err := e.reconfigure(ctx, append(members, fresh)); err != nil {
+		return err
+	}
+	newName := with.Name
+	ok := e.ask(func() {
+		for _, m := range e.members {
+			if m.spec.Name == newName { // the place of the old device
+				m.spec, m.fsid, m.flags = with, ondisk.UUID{}, 0
+				m.enter(NodeOffline, "", "")
+				return
+			}
+		}
+		e.members = append(e.members, &member{index: len(e.members), spec: with, state: NodeOffline})
+	})
+	if !ok {
+		return ErrPoolClosed
+	}
+	return e.online(ctx, newName)
+}
+
+// replaceable finds the member of the configuration that name means.
+func (e *engine) replaceable(name string, with MemberSpec) (Member, *Charter, error) {
+	var old Member
+	var law *Charter
+	err := ErrPoolClosed
+	e.ask(func() {
+		err = nil
+		law = e.primary.Charter()
+		m := e.byName(name)
+		for _, c := range law.Config.Members {
+			if c.Fsid.String() == name || m != nil && c.Fsid == m.fsid {
+				old = c
+			}
+		}
+		same := e.byName(with.Name)
+		switch {
+		case old.Fsid.IsZero():
+			err = fmt.Errorf("%s is no member of the cluster", name)
+		case same != nil && (same.conn != nil || same.closing):
+			err = fmt.Errorf("%s is in use: take it offline first", with.Name)
+		case same != nil && same.fsid != old.Fsid && !same.fsid.IsZero():
+			err = fmt.Errorf("%s is another member", with.Name)
+		}
+	})
+	return old, law, err
+}
+
+// prepare makes the device an empty member.
+func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, force bool) error {
+	devs, err := with.Open(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", with.Name, err)
+	}
+	closeAll := func() error {
+		var err error
+		for _, d := range devs {
+			err = errors.Join(err, d.Close())
+		}
+		return err
+	}
+	if !force {
+		if err := mustBeEmpty(devs); err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", with.Name, err), closeAll())
+		}
+	}
+	spec := chain.PFSSpec{Label: e.label(), Type: ondisk.PFSSlave, Clid: e.clusterID(), Fsid: fresh.Fsid}
+	if _, err := chain.Format(ctx, devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}}); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", with.Name, err), closeAll())
+	}
+	vol, err := chain.Open(ctx, devs, chain.Options{Logger: e.log})
+	if err != nil {
+		return fmt.Errorf("%s: %w", with.Name, err)
+	}
+	t, err := vol.Begin(ctx)
+	if err == nil {
+		if err = t.SetState(ondisk.StateEntry{Fsid: fresh.Fsid, Incarnation: fresh.Incarnation}); err == nil {
+			err = t.Commit(ctx)
+		} else {
+			t.Abort()
+		}
+	}
+	return errors.Join(err, vol.Close())
+}
+
+// emptyLook is how much of a device is looked at for what it holds.
+const emptyLook = 1 << 20
+
+func mustBeEmpty(devs []ondisk.Device) error {
+	for _, d := range devs {
+		b := ondisk.AlignedBuffer(int(min(emptyLook, d.Size())))
+		if _, err := d.ReadAt(b, 0); err != nil {
+			return err
+		}
+		for _, x := range b {
+			if x != 0 {
+				return errors.New("the device is not empty; force is needed to overwrite it")
+			}
+		}
+	}
+	return nil
+}
+
+func (e *engine) label() (label string) {
+	e.ask(func() { label = e.o.Label })
+	return label
+}
+
+func (e *engine) clusterID() (id ondisk.UUID) {
+	e.ask(func() { id = e.clid })
+	return id
+}
+
+// inSync promotes a member that came to take the place of another.
+func (e *engine) inSync(m *member) {
+	law := e.primary.Charter()
+	in, ok := law.Config.Member(m.fsid)
+	if !ok || in.Replaces.IsZero() || m.promoting {
+		return
+	}
+	m.promoting = true
+	e.tasks.Go(func() {
+		err := e.promote(e.ctx, in)
+		e.post(func() { m.promoting = false })
+		if err != nil && e.ctx.Err() == nil {
+			e.log.Warn("a replacement could not take its place", "member", m.spec.Name, "err", err)
+		}
+	})
+}
+
+func (e *engine) promote(ctx context.Context, in Member) error {
+	var members []Member
+	err := ErrPoolClosed
+	e.ask(func() {
+		err = nil
+		cfg := &e.primary.Charter().Config
+		role := in.Role
+		if old, ok := cfg.Member(in.Replaces); ok {
+			role = old.Role
+		}
+		for _, o := range cfg.Members {
+			switch o.Fsid {
+			case in.Replaces:
+			case in.Fsid:
+				o.Role, o.Replaces = role, ondisk.UUID{}
+				members = append(members, o)
+			default:
+				members = append(members, o)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return e.reconfigure(ctx, members)
+}

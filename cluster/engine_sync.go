@@ -1,0 +1,341 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A ResyncTarget is a member that a resync may write, and nobody else.
+type ResyncTarget struct {
+	Name     string
+	Volume   *chain.Volume
+	Label    string
+	Position Position // zero: nothing there can be relied on
+	Lineage  Lineage
+	Resume   ondisk.StateEntry // to be written back with what changed
+}
+
+// A Source is a node to copy from.
+type Source struct {
+	Name     string
+	View     *chain.View
+	Position Position
+	Lineage  Lineage
+}
+
+// resyncWanted names the members that are reachable and not in sync, except
+// those whose fate an operator must decide.
+func (e *engine) resyncWanted() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var names []string
+	for _, v := range e.pub.members {
+		if v.conn != nil && e.pub.serving && (v.report.State == NodeResync || v.report.State == NodeTainted) {
+			names = append(names, v.report.Name)
+		}
+	}
+	return names
+}
+
+// acquireTarget gives a member to a resync: no txg and no promise reaches it
+// until release. The primary looks at it anew then.
+func (e *engine) acquireTarget(name string) (*ResyncTarget, func(), error) {
+	var m *member
+	var c *conn
+	var flags core.Flags
+	var law *Charter
+	err := ErrPoolClosed
+	e.ask(func() { m, c, flags, law, err = e.takeMember(name) })
+	if err != nil {
+		return nil, nil, err
+	}
+	c.pause()
+	d := c.state()
+	t := &ResyncTarget{Name: name, Volume: c.vol, Label: c.label, Position: d.Pos, Resume: c.entry}
+	if d.Charter != nil {
+		t.Lineage = d.Charter.Lineage
+	}
+	if flags&core.Tainted != 0 && !m.discarded {
+		t.Position, t.Lineage = Position{}, Lineage{}
+	}
+	if law != nil {
+		if in, ok := law.Config.Member(c.info.Fsid); ok && !in.Incarnation.IsZero() {
+			t.Resume.Incarnation = in.Incarnation
+		}
+	}
+	var once sync.Once
+	release := func() { once.Do(func() { e.releaseTarget(m, c) }) }
+	return t, release, nil
+}
+
+func (e *engine) takeMember(name string) (*member, *conn, core.Flags, *Charter, error) {
+	m := e.byName(name)
+	switch {
+	case m == nil:
+		return nil, nil, 0, nil, fmt.Errorf("%s is no member", name)
+	case m.conn == nil || m.taken:
+		return nil, nil, 0, nil, fmt.Errorf("%s cannot be resynced now: %s", name, m.state)
+	case m.state == NodeForeign:
+		return nil, nil, 0, nil, fmt.Errorf("%s was changed by another system: node discard or replace it first", name)
+	}
+	m.taken = true
+	e.step(core.Detach{Node: m.fsid})
+	return m, m.conn, m.flags, e.primary.Charter(), nil
+}
+
+func (e *engine) byName(name string) *member {
+	for _, m := range e.members {
+		if m.spec.Name == name {
+			return m
+		}
+	}
+	for _, m := range e.members {
+		if m.fsid.String() == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// releaseTarget reads what the resync left, if it has not joined.
+func (e *engine) releaseTarget(m *member, c *conn) {
+	var mine bool
+	if !e.ask(func() { mine = m.conn == c && m.taken }) || !mine {
+		return
+	}
+	if err := e.rejoin(m, c, Position{}); err != nil {
+		e.post(func() {
+			m.taken = false
+			if m.conn == c {
+				e.fail(m, err.Error())
+			}
+		})
+	}
+}
+
+// rejoin reads a member's state and attaches it. want is the position it must
+// have; zero = any.
+func (e *engine) rejoin(m *member, c *conn, want Position) error {
+	if !want.IsZero() {
+		if entry, _ := c.vol.State(c.info.Fsid); entry.T != want.T || entry.H != want.H {
+			return fmt.Errorf("%s is at %v, not at %v", c.name, entry.T, want.T)
+		}
+		c.mended = true
+	}
+	d, err := c.resume(e.ctx, e.now())
+	if err != nil {
+		return err
+	}
+	ok := e.ask(func() {
+		m.taken = false
+		if !want.IsZero() {
+			m.discarded = false
+		}
+		if m.conn == c {
+			e.attach(m, d)
+		}
+	})
+	if !ok {
+		return ErrPoolClosed
+	}
+	return nil
+}
+
+// join ends a resync: the target is at pos and gets the next txg.
+func (e *engine) join(name string, pos Position) error {
+	var m *member
+	var c *conn
+	if !e.ask(func() {
+		if m = e.byName(name); m != nil && m.taken {
+			c = m.conn
+		}
+	}) {
+		return ErrPoolClosed
+	}
+	if c == nil {
+		return fmt.Errorf("%s is not being resynced", name)
+	}
+	return e.rejoin(m, c, pos)
+}
+
+// pinSource returns an in-sync node at the committed txg, other than not.
+// During an election it is one that has the barrier.
+func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), error) {
+	for {
+		var s Source
+		var ok bool
+		if !e.ask(func() { s, ok = e.source(not) }) {
+			return s, nil, ErrPoolClosed
+		}
+		if ok {
+			return s, s.View.Release, nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return s, nil, fmt.Errorf("no node in sync to copy from: %w", ctx.Err())
+		}
+	}
+}
+
+func (e *engine) source(not string) (Source, bool) {
+	goal := e.primary.Committed()
+	switch e.primary.Phase() {
+	case core.Barrier:
+		goal = e.primary.Head()
+	case core.Serving:
+	default:
+		return Source{}, false
+	}
+	var best *member
+	for _, m := range e.members {
+		if m.conn == nil || m.taken || m.flags != 0 || m.spec.Name == not || m.conn.position() != goal {
+			continue
+		}
+		if best == nil || m.latency.Load() < best.latency.Load() {
+			best = m
+		}
+	}
+	if best == nil {
+		return Source{}, false
+	}
+	v, pos, law, ok := best.conn.shown()
+	if !ok {
+		return Source{}, false
+	}
+	if pos != goal || law == nil {
+		v.Release()
+		return Source{}, false
+	}
+	return Source{best.spec.Name, v, pos, law.Lineage}, true
+}
+
+// retained returns the committed batches that follow the state after; false
+// if they are not all in the window.
+func (e *engine) retained(after Position) ([]*chain.Batch, bool) {
+	var out []*chain.Batch
+	found := false
+	e.ask(func() {
+		if e.primary == nil {
+			return
+		}
+		found = after == e.primary.Committed()
+		for _, x := range e.primary.Window() {
+			found = found || x.Prev == after
+			if found && x.Pos.T > after.T {
+				out = append(out, x.Batch.(*chain.Batch))
+			}
+		}
+	})
+	return out, found
+}
+
+// copying reports whether a copy for the barrier is under way.
+func (e *engine) copying() bool {
+	for _, m := range e.members {
+		if m.urgent && m.taken {
+			return true
+		}
+	}
+	return false
+}
+
+// copyNext copies the barrier's state to a master that does not have what the
+// barrier was built on: one at a time, until there are enough.
+func (e *engine) copyNext() {
+	if e.copying() || e.primary.Phase() != core.Barrier || e.primary.Quorum() {
+		return
+	}
+	for _, m := range e.members {
+		if !m.urgent || m.taken || m.conn == nil {
+			continue
+		}
+		name := m.spec.Name
+		e.tasks.Go(func() {
+			err := e.catchUp(e.ctx, name)
+			e.post(func() {
+				m.urgent = false
+				if err != nil {
+					e.log.Warn("copying the adopted state failed", "member", name, "err", err)
+				}
+				e.copyNext()
+			})
+		})
+		return
+	}
+}
+
+// Limits of one batch of a copy.
+const (
+	copyChanges = 10000
+	copyBytes   = 16 << 20
+)
+
+// catchUp makes a member equal to the source in one transaction, so that it
+// is its old state or the new one and nothing between.
+func (e *engine) catchUp(ctx context.Context, name string) error {
+	t, release, err := e.acquireTarget(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	s, unpin, err := e.pinSource(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unpin()
+	common := CommonTid(&t.Lineage, t.Position, &s.Lineage, s.Position)
+	old, err := t.Volume.View(ctx, t.Label)
+	if err != nil {
+		return err
+	}
+	defer old.Release()
+	txn, err := t.Volume.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	txn.UseReserve()
+	if err := copyState(ctx, txn, t.Label, s, old, common); err != nil {
+		txn.Abort()
+		return err
+	}
+	entry := t.Resume
+	entry.T, entry.H, entry.Acked = s.Position.T, s.Position.H, s.Position.T
+	if err := txn.SetState(entry); err != nil {
+		txn.Abort()
+		return err
+	}
+	if err := txn.Commit(ctx); err != nil {
+		return err
+	}
+	e.log.Info("copied the adopted state", "member", name, "from", s.Name, "since", common.String())
+	return e.join(name, s.Position)
+}
+
+func copyState(ctx context.Context, txn *chain.Txn, label string, s Source, old *chain.View, common ondisk.Tid) error {
+	var from chain.Cursor
+	for {
+		b := &chain.Batch{T: s.Position.T, Discard: true}
+		next, done, _, err := chain.Diff(ctx, s.View, old, common, from, chain.DiffLimits{Changes: copyChanges, Bytes: copyBytes},
+			func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
+			func(t chain.Touch) error { b.Touch = append(b.Touch, t); return nil })
+		if err != nil {
+			return err
+		}
+		b.Sort()
+		if err := txn.Apply(ctx, label, b); err != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		if done {
+			return nil
+		}
+		from = next
+	}
+}

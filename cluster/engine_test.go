@@ -1,0 +1,381 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
+)
+
+const testVolume = 256 << 20
+
+// A testCluster is a set of memory devices that outlives its engines.
+type testCluster struct {
+	t     *testing.T
+	disks []*memdev.Device
+	fault []*faultdev.Device // of the last open
+	gone  []bool
+	ctx   context.Context
+}
+
+func newTestCluster(t *testing.T, n int) *testCluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	c := &testCluster{t: t, ctx: ctx}
+	var vols []*chain.Volume
+	var roles []ondisk.PFSType
+	for range n {
+		d := memdev.New(testVolume).Named(diskName(len(c.disks)))
+		c.disks = append(c.disks, d)
+		_, err := chain.Format(ctx, []ondisk.Device{d}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: "HOME", Type: ondisk.PFSMaster}}})
+		check(t, err)
+		v, err := chain.Open(ctx, []ondisk.Device{d}, chain.Options{})
+		check(t, err)
+		vols = append(vols, v)
+		roles = append(roles, ondisk.PFSMaster)
+	}
+	check(t, Found(ctx, vols, "HOME", roles))
+	for _, v := range vols {
+		check(t, v.Close())
+	}
+	c.fault, c.gone = make([]*faultdev.Device, n), make([]bool, n)
+	return c
+}
+
+func diskName(i int) string { return string(rune('a'+i)) + ".img" }
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *testCluster) spec(i int) MemberSpec {
+	return MemberSpec{Name: diskName(i), Open: func(context.Context) ([]ondisk.Device, error) {
+		if c.gone[i] {
+			return nil, fmt.Errorf("no such device")
+		}
+		c.disks[i].Reopen()
+		c.fault[i] = faultdev.New(c.disks[i])
+		return []ondisk.Device{c.fault[i]}, nil
+	}}
+}
+
+func (c *testCluster) start(o Options, members ...int) (*engine, error) {
+	if len(members) == 0 {
+		for i := range c.disks {
+			members = append(members, i)
+		}
+	}
+	var specs []MemberSpec
+	for _, i := range members {
+		specs = append(specs, c.spec(i))
+	}
+	if o.Label == "" {
+		o.Label = "HOME"
+	}
+	if testing.Verbose() {
+		o.Logger = slog.New(slog.NewTextHandler(testWriter{c.t}, nil))
+	}
+	e, err := startEngine(c.ctx, specs, o)
+	return e, err
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+func (c *testCluster) mustStart(o Options, members ...int) *engine {
+	c.t.Helper()
+	e, err := c.start(o, members...)
+	check(c.t, err)
+	c.t.Cleanup(func() { e.close(context.Background()) })
+	return e
+}
+
+// file is a batch that makes an inode with that content.
+func file(T ondisk.Tid, inum uint64, content string) *chain.Batch {
+	meta := ondisk.NewInodeMeta(inum, ondisk.ObjFile)
+	meta.OpFlags, meta.Nlinks, meta.Size = ondisk.OpDirectData, 1, uint64(len(content))
+	return &chain.Batch{T: T, Changes: []chain.Change{{Inum: inum, Kind: chain.KindInode, Inode: &meta, Inline: []byte(content)}}}
+}
+
+func put(t *testing.T, e *engine, inum uint64, content string) {
+	t.Helper()
+	check(t, e.commit(t.Context(), file(e.nextT(), inum, content)))
+}
+
+// get reads from every node that may be read.
+func get(t *testing.T, e *engine, inum uint64) []string {
+	t.Helper()
+	var out []string
+	for _, v := range e.views() {
+		in, ok, err := v.View.Inode(t.Context(), inum)
+		check(t, err)
+		s := "-"
+		if ok {
+			s = string(in.Inline[:in.Meta.Size])
+		}
+		out = append(out, s)
+		v.View.Release()
+	}
+	return out
+}
+
+// until waits for a condition on the reports.
+func until(t *testing.T, e *engine, what string, ok func([]NodeReport) bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		if ok(e.nodes()) {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s does not come: %+v", what, e.nodes())
+}
+
+func states(rs []NodeReport) string {
+	var s []string
+	for _, r := range rs {
+		s = append(s, string(r.State))
+	}
+	return strings.Join(s, " ")
+}
+
+func untilStates(t *testing.T, e *engine, want string) {
+	t.Helper()
+	until(t, e, want, func(rs []NodeReport) bool { return states(rs) == want })
+}
+
+// untilEqual waits until three members are in sync at one position.
+func untilEqual(t *testing.T, e *engine) {
+	t.Helper()
+	until(t, e, "everybody in sync", func(rs []NodeReport) bool {
+		return states(rs) == "in-sync in-sync in-sync" && rs[0].Position == rs[1].Position && rs[1].Position == rs[2].Position
+	})
+}
+
+func TestEngineCommits(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	for i := range 20 {
+		put(t, e, uint64(2000+i), fmt.Sprint("content ", i))
+	}
+	untilEqual(t, e)
+	if got := get(t, e, 2019); !slices.Equal(got, []string{"content 19", "content 19", "content 19"}) {
+		t.Fatal(got)
+	}
+	at := e.committed()
+	check(t, e.close(c.ctx))
+
+	e = c.mustStart(Options{})
+	if now := e.committed(); now.T.Epoch() != at.T.Epoch()+1 || now.T.Seq() != 0 {
+		t.Fatalf("after %v the next mount is at %v", at, now)
+	}
+	if got := get(t, e, 2019); len(got) < 2 || got[0] != "content 19" {
+		t.Fatal(got)
+	}
+}
+
+func TestEngineGoesOnWithQuorum(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	put(t, e, 2000, "before")
+	c.fault[1].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Flush})
+	put(t, e, 2001, "while it fails")
+	put(t, e, 2002, "after")
+	// It is reopened after a second and fed from the window.
+	untilEqual(t, e)
+	if got := get(t, e, 2002); !slices.Equal(got, []string{"after", "after", "after"}) {
+		t.Fatal(got)
+	}
+}
+
+func TestEngineOfflineOnline(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	check(t, e.offline(c.ctx, "c.img"))
+	untilStates(t, e, "in-sync in-sync offline")
+	put(t, e, 2000, "two of three")
+	if err := e.offline(c.ctx, "b.img"); err == nil {
+		t.Fatal("the quorum can be taken away")
+	}
+	check(t, e.online(c.ctx, "c.img"))
+	untilEqual(t, e)
+	if got := get(t, e, 2000); len(got) != 3 {
+		t.Fatal(got)
+	}
+}
+
+// One member was away for a whole mount: its tail is in an older epoch than
+// the window knows, and package sync has to copy.
+func TestEngineWantsResync(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	put(t, e, 2000, "all")
+	untilStates(t, e, "in-sync in-sync in-sync")
+	check(t, e.close(c.ctx))
+	c.gone[2] = true
+	e = c.mustStart(Options{})
+	put(t, e, 2001, "two")
+	check(t, e.close(c.ctx))
+	c.gone[2] = false
+	e = c.mustStart(Options{})
+	untilStates(t, e, "in-sync in-sync resync")
+	if got := e.resyncWanted(); !slices.Equal(got, []string{"c.img"}) {
+		t.Fatal(got)
+	}
+	check(t, e.catchUp(c.ctx, "c.img"))
+	put(t, e, 2002, "all again")
+	untilEqual(t, e)
+	if got := get(t, e, 2001); !slices.Equal(got, []string{"two", "two", "two"}) {
+		t.Fatal(got)
+	}
+}
+
+// (7, 9, silent): what one member holds may have been acknowledged.
+func TestEngineAdoptsWhatMayBeCommitted(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	check(t, e.offline(c.ctx, "a.img"))
+	put(t, e, 2000, "on b and c")
+	check(t, e.close(c.ctx))
+	c.gone[2] = true
+	e = c.mustStart(Options{})
+	for _, s := range get(t, e, 2000) {
+		if s != "on b and c" {
+			t.Fatalf("a shows %q", s)
+		}
+	}
+	until(t, e, "both", func(rs []NodeReport) bool { return rs[0].State == NodeInSync && rs[1].State == NodeInSync })
+}
+
+func TestEngineNoQuorum(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.gone[1], c.gone[2] = true, true
+	_, err := c.start(Options{})
+	if err == nil || !strings.Contains(err.Error(), "1 of 3 masters answered, 2 needed") || !strings.Contains(err.Error(), "b.img") {
+		t.Fatal(err)
+	}
+	e := c.mustStart(Options{ReadOnly: true})
+	if len(get(t, e, 2000)) != 1 {
+		t.Fatal("nothing to read")
+	}
+	check(t, e.close(c.ctx))
+}
+
+func TestEngineLosesQuorum(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{OnNoQuorum: EIO})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	c.gone[1], c.gone[2] = true, true
+	c.fault[1].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write, Times: faultdev.Always})
+	c.fault[2].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write, Times: faultdev.Always})
+	b := file(e.nextT(), 2000, "hangs")
+	if err := e.commit(c.ctx, b); err != ErrNoQuorum {
+		t.Fatal(err)
+	}
+	c.gone[1] = false
+	until(t, e, "quorum", func([]NodeReport) bool { return e.hasQuorum() })
+	check(t, e.commit(c.ctx, b))
+	if got := get(t, e, 2000); len(got) == 0 || got[0] != "hangs" {
+		t.Fatal(got)
+	}
+}
+
+func TestEngineHungMember(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{Deadline: 200 * time.Millisecond})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	hung := c.fault[0]
+	hung.Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Flush})
+	put(t, e, 2000, "without a")
+	untilStates(t, e, "hung in-sync in-sync")
+	put(t, e, 2001, "still")
+	hung.Release()
+	untilEqual(t, e)
+}
+
+func TestEngineRefuses(t *testing.T) {
+	c := newTestCluster(t, 3)
+	d := newTestCluster(t, 2)
+	c.disks = append(c.disks, c.disks[0].Clone(), d.disks[0])
+	c.fault, c.gone = make([]*faultdev.Device, 5), make([]bool, 5)
+	for _, x := range []struct {
+		members []int
+		o       Options
+		want    string
+	}{
+		{[]int{0, 1, 3}, Options{}, "copies of one node"},
+		{[]int{0, 1, 4}, Options{}, "different clusters"},
+		{[]int{0, 1, 2}, Options{Label: "WORK"}, "HOME"},
+	} {
+		_, err := c.start(x.o, x.members...)
+		if err == nil || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%v: %v, want %q", x.members, err, x.want)
+		}
+	}
+}
+
+func TestEngineSolo(t *testing.T) {
+	c := &testCluster{t: t, ctx: t.Context(), fault: make([]*faultdev.Device, 1), gone: make([]bool, 1)}
+	c.disks = []*memdev.Device{memdev.New(testVolume)}
+	_, err := chain.Format(c.ctx, []ondisk.Device{c.disks[0]}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: "HOME", Type: ondisk.PFSMaster}}})
+	check(t, err)
+	for i := range 3 {
+		e := c.mustStart(Options{})
+		put(t, e, uint64(2000+i), "solo")
+		if in, _, _ := e.views()[0].View.Inode(c.ctx, CharterInum); in != nil {
+			t.Fatal("a charter was written")
+		}
+		if n := len(get(t, e, 2000)); n != 1 {
+			t.Fatal(n)
+		}
+		e.views() // leaves references behind: closing must not hang
+		check(t, e.close(c.ctx))
+	}
+}
+
+func TestEngineReplace(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.disks = append(c.disks, memdev.New(testVolume).Named("d.img"))
+	c.fault, c.gone = append(c.fault, nil), append(c.gone, false)
+	e := c.mustStart(Options{}, 0, 1, 2)
+	untilStates(t, e, "in-sync in-sync in-sync")
+	put(t, e, 2000, "old data")
+	check(t, e.offline(c.ctx, "b.img"))
+	check(t, e.replace(c.ctx, "b.img", c.spec(3), false))
+	untilStates(t, e, "in-sync offline in-sync resync")
+	put(t, e, 2001, "meanwhile")
+	check(t, e.catchUp(c.ctx, "d.img"))
+	until(t, e, "promotion", func(rs []NodeReport) bool {
+		return rs[3].State == NodeInSync && rs[3].Role == ondisk.PFSMaster && rs[3].Replaces.IsZero()
+	})
+	put(t, e, 2002, "new member")
+	check(t, e.close(c.ctx))
+	e = c.mustStart(Options{}, 2, 3)
+	if got := get(t, e, 2000); len(got) != 2 || got[0] != "old data" || got[1] != "old data" {
+		t.Fatal(got)
+	}
+	if _, err := c.start(Options{}, 1); err == nil {
+		t.Fatal("the old member is a cluster of its own")
+	}
+}

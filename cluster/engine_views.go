@@ -1,0 +1,231 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A nodeView is a node that may be read. Who got it releases View.
+type nodeView struct {
+	Node int // index of the member, for reportRead
+	Name string
+	T    ondisk.Tid // the node's position; a PFS that is not clustered has no barriers
+	View *chain.View
+}
+
+// goneAfter is how many reads in a row must fail for other reasons than the
+// data until a member counts as gone.
+const goneAfter = 8
+
+// committed is the last committed position.
+func (e *engine) committed() Position {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pub.committed
+}
+
+// hasQuorum reports whether enough masters are attached to commit.
+func (e *engine) hasQuorum() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pub.quorum
+}
+
+// changed returns a channel that is closed when a node, the quorum or the
+// set of readable nodes changes.
+func (e *engine) changed() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changeCh
+}
+
+// readable returns the members that may serve reads now, the focus first.
+func (e *engine) readable() []memberView {
+	e.mu.Lock()
+	p := e.pub
+	e.mu.Unlock()
+	if !p.serving {
+		return nil
+	}
+	var ms []memberView
+	for _, v := range p.members {
+		if pos := v.position(); v.readable && (pos == p.committed || pos.T > p.committed.T) {
+			ms = append(ms, v)
+		}
+	}
+	slices.SortStableFunc(ms, func(a, b memberView) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.m.latency.Load(), b.m.latency.Load()))
+	})
+	return ms
+}
+
+func (v *memberView) position() Position {
+	if v.conn == nil {
+		return Position{}
+	}
+	return v.conn.position()
+}
+
+// rank orders reading by role, as Resolve does: masters before slaves.
+func (v *memberView) rank() int {
+	if v.report.Role == ondisk.PFSMaster {
+		return 0
+	}
+	return 1
+}
+
+// views returns the nodes that contain the last committed txg, best first.
+func (e *engine) views() []nodeView {
+	committed := e.committed()
+	var out []nodeView
+	for _, v := range e.readable() {
+		view, pos, _, ok := v.conn.shown()
+		switch {
+		case !ok:
+		case pos.T < committed.T:
+			view.Release()
+		default:
+			out = append(out, nodeView{v.m.index, v.m.spec.Name, pos.T, view})
+		}
+	}
+	return out
+}
+
+// reportRead takes the time of a read, or its error. Damage is queued for
+// repair; a member that answers nothing any more is given up.
+func (e *engine) reportRead(node int, d time.Duration, err error, ref *chain.NodeError) {
+	e.mu.Lock()
+	var m *member
+	for _, v := range e.pub.members {
+		if v.m.index == node {
+			m = v.m
+		}
+	}
+	e.mu.Unlock()
+	switch {
+	case m == nil || errors.Is(err, context.Canceled) || errors.Is(err, chain.ErrClosed):
+	case err == nil:
+		m.silent.Store(0)
+		m.sample(d)
+	default:
+		m.bad.Add(1)
+		e.log.Warn("bad read, another node answers", "member", m.spec.Name, "err", err)
+		if !errors.Is(err, ondisk.ErrCorrupt) && m.silent.Add(1) >= goneAfter {
+			m.silent.Store(0)
+			e.post(func() { e.fail(m, err.Error()) })
+			return
+		}
+		if ref != nil && !e.o.ReadOnly && !e.solo {
+			e.damaged(m, ref)
+		}
+	}
+}
+
+// space is that of the smallest attached master.
+func (e *engine) space() chain.Space {
+	var least chain.Space
+	found := false
+	for _, votes := range []bool{true, false} {
+		for _, v := range e.attached() {
+			if votes && !v.master {
+				continue
+			}
+			if s := v.conn.vol.Space(); !found || s.Avail() < least.Avail() {
+				least, found = s, true
+			}
+		}
+		if found {
+			break
+		}
+	}
+	return least
+}
+
+// attached returns the members that have an open volume.
+func (e *engine) attached() []memberView {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var ms []memberView
+	for _, v := range e.pub.members {
+		if v.conn != nil {
+			ms = append(ms, v)
+		}
+	}
+	return ms
+}
+
+// nodes reports on all members, and on those of the configuration that were
+// not given.
+func (e *engine) nodes() []NodeReport {
+	e.mu.Lock()
+	p := e.pub
+	e.mu.Unlock()
+	var out []NodeReport
+	given := make(map[ondisk.UUID]bool)
+	for _, v := range p.members {
+		r := v.report
+		if v.conn != nil {
+			s := v.conn.vol.Space()
+			r.Space = NodeSpace{s.Total, s.Free, s.Pending, s.Reserved}
+			r.Position = v.conn.position()
+			r.Applied = v.conn.numbers()
+		}
+		r.Bad, r.Repaired = v.m.bad.Load(), v.m.repaired.Load()
+		r.Latency = time.Duration(v.m.latency.Load())
+		given[r.Fsid] = true
+		out = append(out, r)
+	}
+	if best := e.readable(); len(best) > 0 {
+		for i := range out {
+			out[i].Focus = out[i].Fsid == best[0].m.fsid
+		}
+	}
+	if p.charter == nil {
+		return out
+	}
+	for _, m := range p.charter.Config.Members {
+		if !given[m.Fsid] {
+			out = append(out, NodeReport{Name: m.Fsid.String(), Fsid: m.Fsid, Role: m.Role, State: NodeMissing,
+				Err: "not given to the mount", Remedy: "mount with it, or node replace", Replaces: m.Replaces})
+		}
+	}
+	return out
+}
+
+// each runs f for every attached member at once and joins the errors.
+func (e *engine) each(f func(v *chain.Volume) error) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var all error
+	for _, v := range e.attached() {
+		wg.Go(func() {
+			if err := f(v.conn.vol); err != nil && !errors.Is(err, chain.ErrReadOnly) && !errors.Is(err, chain.ErrClosed) {
+				mu.Lock()
+				all = errors.Join(all, err)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// drainFrees makes dropped space usable on all attached members.
+func (e *engine) drainFrees(ctx context.Context) error {
+	return e.each(func(v *chain.Volume) error { return v.DrainFrees(ctx) })
+}
+
+// bulkfree looks for unused space on all attached members.
+func (e *engine) bulkfree(ctx context.Context) error {
+	return e.each(func(v *chain.Volume) error {
+		_, err := v.Bulkfree(ctx, chain.BulkfreeOptions{})
+		return err
+	})
+}

@@ -1,0 +1,74 @@
+package cluster
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// Manifest is a hash over what a batch changes: keys, tids, records, and of
+// data blocks the size, methods and check code. Blocks without a check code
+// go in as a whole. The batch must be sorted.
+func Manifest(b *chain.Batch) [32]byte {
+	h := sha256.New()
+	buf := make([]byte, 0, 2048)
+	le := binary.LittleEndian
+	for i := range b.Changes {
+		c := &b.Changes[i]
+		buf = append(buf[:0], byte(c.Kind), 0)
+		if c.Delete {
+			buf[1] = 1
+		}
+		buf = le.AppendUint64(buf, c.Inum)
+		buf = le.AppendUint64(buf, c.Key)
+		buf = le.AppendUint64(buf, c.To)
+		buf = le.AppendUint64(buf, uint64(c.ModifyTid))
+		switch {
+		case c.Delete:
+		case c.Kind == chain.KindInode:
+			n := len(buf)
+			buf = append(buf, make([]byte, ondisk.InodeMetaSize)...)
+			c.Inode.Encode(buf[n:])
+			buf = append(buf, c.Inline...)
+		case c.Kind == chain.KindDirent:
+			buf = le.AppendUint64(buf, c.Dirent.Inum)
+			buf = append(buf, byte(c.Dirent.Type))
+			buf = append(buf, c.Dirent.Name...)
+		default:
+			buf = append(buf, c.Block.Radix, byte(c.Block.Comp), byte(c.Block.Check))
+			buf = append(buf, c.Block.Code[:]...)
+			if c.Block.Check == ondisk.CheckNone || c.Block.Check == ondisk.CheckDisabled {
+				buf = append(buf, c.Block.Bytes...)
+			}
+		}
+		var size [4]byte
+		le.PutUint32(size[:], uint32(len(buf)))
+		h.Write(size[:])
+		h.Write(buf)
+	}
+	for _, t := range b.Touch {
+		buf = le.AppendUint64(buf[:0], t.Inum)
+		buf = le.AppendUint64(buf, t.Lo)
+		buf = le.AppendUint64(buf, t.Hi)
+		h.Write(buf)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// batchSize estimates the memory that a batch holds.
+func batchSize(b *chain.Batch) int64 {
+	size := int64(64)
+	for i := range b.Changes {
+		c := &b.Changes[i]
+		size += 128 + int64(len(c.Inline)+len(c.Dirent.Name))
+		if c.Inode != nil {
+			size += ondisk.InodeMetaSize
+		}
+		if c.Block != nil {
+			size += int64(len(c.Block.Bytes))
+		}
+	}
+	return size
+}

@@ -1,0 +1,256 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A conn is one open of one member: the volume, and the node of the protocol
+// that lives on it. A member that fails gets a new conn when it is reopened.
+//
+// Lock order: conn.mu, then engine.qmu. Jobs run without locks, one at a time.
+type conn struct {
+	name  string
+	label string
+	vol   *chain.Volume
+	info  chain.PFSInfo // at open
+	solo  bool          // not clustered: no state is kept
+	entry ondisk.StateEntry
+	why   string // what is wrong with it, if its flags are set
+	log   *slog.Logger
+
+	mu       sync.Mutex
+	node     *core.Node
+	send     func(*core.Message) // to the primary; never blocks
+	paused   bool                // a resync owns the PFS; messages are dropped
+	closed   bool
+	jobSince time.Time // when the job that is out began; zero without one
+	jobs     sync.WaitGroup
+	applied  uint64
+	mended   bool // a resync made it whole since it was opened
+
+	vmu  sync.Mutex
+	pos  Position // of view
+	view *chain.View
+	law  *Charter // of view
+}
+
+// start makes the conn answer the messages of a primary.
+func (c *conn) start(now time.Duration, d core.Durable, send func(*core.Message)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.node = core.NewNode(now, c.info.Fsid, d, core.NodeOptions{})
+	c.send = send
+}
+
+// deliver gives the node an event. It never blocks on I/O.
+func (c *conn) deliver(now time.Duration, ev core.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, isDone := ev.(core.Done); c.closed || c.paused && !isDone {
+		return
+	}
+	for _, eff := range c.node.Step(now, ev) {
+		switch eff := eff.(type) {
+		case core.Send:
+			c.send(eff.Msg)
+		case core.Start:
+			c.jobSince = time.Now()
+			c.jobs.Add(1)
+			go c.run(eff.Job, c.node.State(), now)
+		}
+	}
+}
+
+// run performs a job and reports its end.
+func (c *conn) run(j *core.Job, before core.Durable, now time.Duration) {
+	began := time.Now()
+	result := core.OK
+	if err := c.perform(j, before); err != nil {
+		result = core.Broken
+		if errors.Is(err, chain.ErrNoSpace) && c.vol.Failed() == nil {
+			result = core.Full
+		}
+		c.log.Warn("member cannot be written", "member", c.name, "err", err)
+		c.mu.Lock()
+		c.why = err.Error()
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	c.jobSince = time.Time{}
+	c.mu.Unlock()
+	c.deliver(now+time.Since(began), core.Done{Result: result})
+	c.jobs.Done()
+}
+
+// perform makes a job durable: txg and state entry in one header commit, or
+// nothing. Jobs are not cancelled: half of one is worth nothing.
+func (c *conn) perform(j *core.Job, before core.Durable) error {
+	ctx := context.Background()
+	if c.solo && j.Txg == nil {
+		return nil
+	}
+	t, err := c.vol.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	after := j.After(before)
+	if j.Txg != nil {
+		t.UseReserve() // what was admitted has a right to the space
+		err = t.Apply(ctx, c.label, j.Txg.Batch.(*chain.Batch))
+	}
+	entry := c.entry
+	if err == nil && !c.solo {
+		entry = c.nextEntry(after)
+		err = t.SetState(entry)
+	}
+	if err != nil {
+		t.Abort()
+		return err
+	}
+	if err := t.Commit(ctx); err != nil {
+		return err
+	}
+	c.entry = entry
+	if j.Txg == nil {
+		return nil
+	}
+	c.mu.Lock()
+	c.applied++
+	c.mu.Unlock()
+	return c.show(ctx, after)
+}
+
+// nextEntry is the durable state as the header keeps it. What other parts
+// keep in the entry stays.
+func (c *conn) nextEntry(d core.Durable) ondisk.StateEntry {
+	e := c.entry
+	e.Fsid = c.info.Fsid
+	e.PromisedEpoch, e.Candidate = d.Promised.Epoch, d.Promised.Cand
+	e.T, e.H, e.Acked = d.Pos.T, d.Pos.H, d.Pos.T
+	e.Incarnation = d.Incarnation
+	if d.Charter != nil {
+		e.ConfigVersion = d.Charter.Config.Version
+	}
+	return e
+}
+
+// show makes the committed state what readers get.
+func (c *conn) show(ctx context.Context, d core.Durable) error {
+	v, err := c.vol.View(ctx, c.label)
+	if err != nil {
+		return err
+	}
+	c.vmu.Lock()
+	old := c.view
+	c.view, c.pos, c.law = v, d.Pos, d.Charter
+	c.vmu.Unlock()
+	if old != nil {
+		old.Release()
+	}
+	return nil
+}
+
+// shown returns what readers get, retained; ok is false after close.
+func (c *conn) shown() (v *chain.View, pos Position, law *Charter, ok bool) {
+	c.vmu.Lock()
+	defer c.vmu.Unlock()
+	if c.view == nil {
+		return nil, c.pos, c.law, false
+	}
+	c.view.Retain()
+	return c.view, c.pos, c.law, true
+}
+
+// position is where the view is.
+func (c *conn) position() Position {
+	c.vmu.Lock()
+	defer c.vmu.Unlock()
+	return c.pos
+}
+
+// busy is how long the job that is out has been out.
+func (c *conn) busy() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.jobSince.IsZero() {
+		return 0
+	}
+	return time.Since(c.jobSince)
+}
+
+func (c *conn) reason() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.why
+}
+
+func (c *conn) setReason(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.why = why
+}
+
+// state is the node's durable state.
+func (c *conn) state() core.Durable {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.node.State()
+}
+
+func (c *conn) numbers() (applied uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.applied
+}
+
+// pause gives the PFS to a resync: no message reaches the node any more. It
+// waits for the job that is out.
+func (c *conn) pause() {
+	c.mu.Lock()
+	c.paused = true
+	c.mu.Unlock()
+	c.jobs.Wait()
+}
+
+// resume reads the state that a resync left and lets messages in again.
+func (c *conn) resume(ctx context.Context, now time.Duration) (core.Durable, error) {
+	d, err := c.load(ctx)
+	if err != nil {
+		return d, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.node.Step(now, core.Reset{State: d})
+	c.paused = false
+	return d, nil
+}
+
+// mute drops what the node still has to say: the primary has given it up.
+func (c *conn) mute() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+}
+
+// close waits for the job that is out and closes the volume. With a device
+// that hangs it hangs too.
+func (c *conn) close() error {
+	c.mute()
+	c.jobs.Wait()
+	c.vmu.Lock()
+	v := c.view
+	c.view = nil
+	c.vmu.Unlock()
+	if v != nil {
+		v.Release()
+	}
+	return c.vol.Close()
+}
