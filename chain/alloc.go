@@ -43,7 +43,7 @@ type openChunk struct {
 type tracedChunk struct {
 	live  int32 // bytes
 	open  bool
-	fresh bool // nothing in it was committed yet
+	begun uint64 // Volume.seq when its first block was put there
 }
 
 func (a *allocator) init() {
@@ -97,7 +97,7 @@ func (fm *freemap) allocate(t ondisk.BlockType, radix uint8) (uint64, error) {
 	}
 	o := &openChunk{base: base}
 	a.open[t] = append(a.open[t], o)
-	a.traced[base] = &tracedChunk{open: true, fresh: true}
+	a.traced[base] = &tracedChunk{open: true, begun: fm.v.seq}
 	if len(a.traced) > maxTraced {
 		a.forget()
 	}
@@ -141,7 +141,7 @@ func (fm *freemap) undoOpen() {
 	for t := range a.open {
 		a.open[t] = slices.DeleteFunc(a.open[t], func(o *openChunk) bool {
 			c := a.traced[o.base]
-			if !c.fresh || c.live > 0 {
+			if !fm.fresh(c) || c.live > 0 {
 				return false
 			}
 			delete(a.traced, o.base)
@@ -152,14 +152,8 @@ func (fm *freemap) undoOpen() {
 	}
 }
 
-// committed notes that the open chunks are in a committed freemap.
-func (a *allocator) committed() {
-	for t := range a.open {
-		for _, o := range a.open[t] {
-			a.traced[o.base].fresh = false
-		}
-	}
-}
+// fresh reports whether no header reaches anything in c, now or ever.
+func (fm *freemap) fresh(c *tracedChunk) bool { return c.begun == fm.v.seq }
 
 // forget drops the account of some chunks; Bulkfree finds them.
 func (a *allocator) forget() {
@@ -343,8 +337,14 @@ func (fm *freemap) give(off uint64, radix uint8) {
 		return
 	}
 	base := off &^ (ondisk.ChunkSize - 1)
-	if fm.unlive(base, radix) {
+	c := fm.alloc.traced[base]
+	switch {
+	case !fm.unlive(base, radix):
+	case fm.fresh(c):
 		fm.setChunks(z, seg, chunk, ondisk.ChunkRadix, ondisk.ChunkFree)
+	default:
+		// The block was never committed, but others in the chunk were.
+		fm.alloc.emptied = append(fm.alloc.emptied, extent{base, ondisk.ChunkRadix})
 	}
 }
 

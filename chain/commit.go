@@ -124,7 +124,6 @@ func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 	}
 	gone = append(gone, fm.alloc.emptied...)
 	fm.alloc.emptied = nil
-	fm.alloc.committed()
 	fm.trim()
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -115,18 +115,36 @@ func (h *headerSlots) header() *ondisk.VolumeHeader {
 	return h.slots[h.cur].hdr
 }
 
-// repair writes a torn slot 0 from the spare copy.
+// repair writes a torn slot 0 from the spare copy; with several slots, the
+// header in use over a torn slot that is due next.
+//
+// Without that, pages of the torn header stay where the next one is torn too.
+// The page that the first lacked may be the same in both, and then the first
+// becomes valid after all, when its blocks have been overwritten.
 func (h *headerSlots) repair() error {
+	from := h.spare
 	if h.cur >= 0 {
+		from = &h.slots[h.cur]
+	}
+	i := h.next()
+	s := &h.slots[i]
+	if s.hdr != nil || h.cur >= 0 && (s.content == nil || s.empty()) {
 		return nil
 	}
-	s := &h.slots[0]
 	s.content = nil
-	if err := h.put(s, h.spare.content); err != nil {
+	if err := h.put(s, from.content); err != nil {
 		return err
 	}
-	s.hdr, s.err, h.cur = h.spare.hdr, nil, 0
+	s.hdr, s.err = from.hdr, nil
+	if h.cur < 0 {
+		h.cur = i
+	}
 	return h.dev.Flush()
+}
+
+// empty reports whether nothing was ever written: growing makes such slots.
+func (s *slot) empty() bool {
+	return s.content != nil && len(bytes.Trim(s.content, "\x00")) == 0
 }
 
 // taint says what a crash of ours cannot have done to the slots.
@@ -135,9 +153,7 @@ func (h *headerSlots) taint() error {
 	for i := range h.slots {
 		s := &h.slots[i]
 		due := h.cur >= 0 && i == (h.cur+1)%len(h.slots)
-		// A slot that growing made is empty.
-		empty := s.hdr == nil && s.content != nil && len(bytes.Trim(s.content, "\x00")) == 0
-		if s.content == nil || s.hdr == nil && !due && !empty && h.cur >= 0 {
+		if s.content == nil || s.hdr == nil && !due && !s.empty() && h.cur >= 0 {
 			errs = append(errs, s.err)
 		}
 	}
