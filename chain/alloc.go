@@ -152,7 +152,8 @@ func (fm *freemap) undoOpen() {
 	}
 }
 
-// fresh reports whether no header reaches anything in c, now or ever.
+// fresh reports whether c was begun since the last commit, so that no header
+// reaches anything in it.
 func (fm *freemap) fresh(c *tracedChunk) bool { return c.begun == fm.v.seq }
 
 // forget drops the account of some chunks; Bulkfree finds them.

@@ -45,14 +45,7 @@ func wordUUID(word string) (u ondisk.UUID) {
 // build formats a volume. Its age is given: the clock has no part in a replay.
 func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 	dev := memdev.New(s.Size)
-	var specs []chain.PFSSpec
-	for _, label := range []string{first, second} {
-		specs = append(specs, chain.PFSSpec{Label: label, Fsid: wordUUID(label), Clid: wordUUID("cluster " + label)})
-	}
-	_, err := chain.Format(ctx, []ondisk.Device{dev}, chain.FormatOptions{
-		Labels: specs, NoLocal: true, Boot: ondisk.VolumeAlign, Aux: ondisk.VolumeAlign,
-		Fsid: wordUUID("volume"), Writer: wordUUID("writer"), Now: time.Unix(1e9, 0),
-	})
+	err := format(ctx, dev, "volume")
 	if err == nil && s.Free > 0 {
 		err = s.occupy(dev)
 	}
@@ -60,6 +53,19 @@ func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 		return nil, fmt.Errorf("building %s: %w", s.Name, err)
 	}
 	return dev, nil
+}
+
+// format makes a volume that is the same whenever it has the same name.
+func format(ctx context.Context, dev ondisk.Device, name string) error {
+	var specs []chain.PFSSpec
+	for _, label := range []string{first, second} {
+		specs = append(specs, chain.PFSSpec{Label: label, Fsid: wordUUID(label), Clid: wordUUID("cluster " + label)})
+	}
+	_, err := chain.Format(ctx, []ondisk.Device{dev}, chain.FormatOptions{
+		Labels: specs, NoLocal: true, Boot: ondisk.VolumeAlign, Aux: ondisk.VolumeAlign,
+		Fsid: wordUUID(name), Writer: wordUUID("writer"), Now: time.Unix(1e9, 0),
+	})
+	return err
 }
 
 // occupy marks all but s.Free chunks as allocated, as if a scan for lost space

@@ -33,7 +33,7 @@ func Workloads() []Workload {
 		{"bulkfree", 10, true, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {2, (*session).stepBulkfree},
 			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}}},
 		{"reuse", 50, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
-			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepTwice}, {1, (*session).stepReopen}}},
+			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepPromise}, {2, (*session).stepTwice}, {1, (*session).stepReopen}}},
 		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
 	}
 }
@@ -136,10 +136,10 @@ func (s *session) stepRewrite() error {
 	})
 }
 
-// stepPromise changes nothing but a state entry.
+// stepPromise changes nothing but a state entry. It needs no space.
 func (s *session) stepPromise() error {
-	label := s.oneOf([]string{first, second})
-	return s.txn("promise of "+label, func(t *chain.Txn, m *volume) error {
+	label, aborted := s.oneOf([]string{first, second}), s.aborted
+	err := s.txn("promise of "+label, func(t *chain.Txn, m *volume) error {
 		fsid := m.trees[label].fsid
 		e := m.states[fsid]
 		e.Fsid, e.T = fsid, m.trees[label].t
@@ -148,6 +148,10 @@ func (s *session) stepPromise() error {
 		m.states[fsid] = e
 		return t.SetState(e)
 	})
+	if err == nil && s.aborted > aborted {
+		err = fmt.Errorf("a promise of %s: %w", label, chain.ErrNoSpace)
+	}
+	return err
 }
 
 // stepAbort fills a transaction and drops it.
