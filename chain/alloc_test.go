@@ -175,7 +175,20 @@ func TestNoSpace(t *testing.T) {
 		}
 		l.must(err)
 	}
+	for i := 0; ; i++ {
+		err := commitBatch(l.v, "DATA", &Batch{T: fill + 3000 + ondisk.Tid(i), Changes: []Change{
+			{Inum: 9000 + uint64(i), Kind: KindInode, Inode: fileMeta(9000 + uint64(i))},
+		}})
+		if errors.Is(err, ErrNoSpace) {
+			break
+		}
+		l.must(err)
+	}
 	// Full for all but those who free.
+	del := &Batch{T: fill + 4000, Changes: []Change{{Inum: 5000, Kind: KindInode, Delete: true}}}
+	if err := commitBatch(l.v, "DATA", del); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("the reserve is for everyone: %v", err)
+	}
 	l.must(l.txn(func(t *Txn) error {
 		t.UseReserve()
 		return t.Apply(bg, "DATA", &Batch{T: fill + 5000, Changes: []Change{{Inum: 5000, Kind: KindInode, Delete: true}}})

@@ -103,6 +103,29 @@ func TestPFSTwiceInOneTxn(t *testing.T) {
 	checkView(t, l.v, "P", m)
 }
 
+// A PFS that got the content of another keeps off what snapshots of that have.
+func TestSwapKeepsSnapshots(t *testing.T) {
+	l := newLife(t, 2, 256<<20)
+	l.fill(3)
+	l.must(l.txn(func(tx *Txn) error { return tx.Snapshot(bg, "DATA", "shadow", SnapSpec{Shadow: true}) }))
+	block := encode(t, l.m.rnd, ondisk.LogicalBlock)
+	write := func(label string, tid ondisk.Tid) {
+		l.must(commitBatch(l.v, label, &Batch{T: tid, Changes: []Change{
+			{Inum: 5000, Kind: KindInode, Inode: fileMeta(5000)}, {Inum: 5000, Kind: KindData, Block: block},
+		}}))
+	}
+	write("shadow", l.tid+10)
+	l.must(l.txn(func(tx *Txn) error { return tx.Snapshot(bg, "shadow", "kept", SnapSpec{}) }))
+	l.must(l.txn(func(tx *Txn) error { return tx.SwapRoot(bg, "DATA", "shadow") }))
+	for i := range ondisk.Tid(8) {
+		write("DATA", l.tid+11+i)
+	}
+	mustCheck(t, l.dev)
+	if p := l.info("DATA"); p.Subtype != 0 || p.T != l.tid+18 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // Hundreds of snapshots need indirect blocks under the super-root.
 func TestManySnapshots(t *testing.T) {
 	l := newLife(t, 2, 512<<20)
