@@ -165,7 +165,10 @@ func (p *Pool) encodeRest(ctx context.Context, o *overlay, nodes []*onode) error
 // build makes the batch of a closed group. Errors are those of reading an
 // inode's settings from the tree.
 func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
-	nodes := g.sortedNodes()
+	nodes, err := p.existing(ctx, g.sortedNodes())
+	if err != nil {
+		return nil, err
+	}
 	if err := p.encodeRest(ctx, g.overlay, nodes); err != nil {
 		return nil, err
 	}
@@ -183,6 +186,27 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 		n.mu.Unlock()
 	}
 	return b, nil
+}
+
+// existing leaves out changes below inodes that are nowhere. Nobody can have
+// asked for them, but a batch with one of them could never be applied, nor
+// anything after it.
+func (p *Pool) existing(ctx context.Context, nodes []*onode) ([]*onode, error) {
+	kept := nodes[:0]
+	for _, n := range nodes {
+		if n.rec == nil && !n.deleted {
+			_, ok, err := p.Inode(ctx, n.inum)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				p.log.Error("changes of an inode that does not exist", "inode", n.inum)
+				continue
+			}
+		}
+		kept = append(kept, n)
+	}
+	return kept, nil
 }
 
 // sortedNodes lists what the overlay touches by inode number.

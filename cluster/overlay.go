@@ -72,9 +72,6 @@ type onode struct {
 
 func newOverlay() *overlay {
 	o := new(overlay)
-	for i := range o.shards {
-		o.shards[i].nodes = make(map[uint64]*onode)
-	}
 	o.firstNew.Store(math.MaxUint64)
 	return o
 }
@@ -106,6 +103,9 @@ func (o *overlay) node(inum uint64) *onode {
 	n := s.nodes[inum]
 	if n == nil {
 		n = &onode{inum: inum}
+		if s.nodes == nil {
+			s.nodes = make(map[uint64]*onode)
+		}
 		s.nodes[inum] = n
 		o.load.inodes.Add(1)
 		o.load.memory.Add(nodeMemory)

@@ -36,12 +36,9 @@ type budget struct {
 	soft    int64 // above this many writers are slowed
 	hard    int64 // above this many they wait
 
-	turn     chan struct{}         // held by the one who makes room
-	freedAt  atomic.Uint64         // tid after the last bulkfree
-	bulkNext atomic.Pointer[timeT] // not again before, unless space was dropped
+	turn    chan struct{} // held by the one who makes room
+	freedAt atomic.Uint64 // tid after the last bulkfree
 }
-
-type timeT = time.Time
 
 const (
 	groupBytes = 32 << 20
@@ -53,7 +50,6 @@ func (b *budget) init(o *Options) {
 	b.soft = b.hard * 3 / 4
 	b.closeAt = min(groupBytes, b.hard/2)
 	b.turn = make(chan struct{}, 1)
-	b.bulkNext.Store(new(timeT))
 }
 
 // measure asks the engine how much room there is. The caller holds stateMu.
@@ -102,14 +98,14 @@ func (p *Pool) outstanding() int64 {
 	return n
 }
 
-// fits reports whether all that was admitted fits, with the fixed cost of a
-// group on top.
-func (p *Pool) fits(useReserve bool) bool {
+// fits reports whether extra bytes fit beside all that was admitted, with the
+// fixed cost of a group on top.
+func (p *Pool) fits(extra int64, useReserve bool) bool {
 	room := p.budget.free.Load()
 	if useReserve {
-		return p.outstanding() <= room
+		return p.outstanding()+extra <= room
 	}
-	return p.outstanding()+costFixed <= room-p.budget.reserved.Load()
+	return p.outstanding()+extra+costFixed <= room-p.budget.reserved.Load()
 }
 
 // Begin starts a call that changes something: a transaction, all of which
@@ -135,19 +131,19 @@ func (p *Pool) begin(ctx context.Context, bytes int64, useReserve bool) (*Txn, e
 	if err := p.throttle(ctx); err != nil {
 		return nil, err
 	}
-	p.budget.inflight.Add(bytes)
 	for round := 0; ; round++ {
 		g := p.enterGroup()
 		if g == nil {
-			p.budget.inflight.Add(-bytes)
 			return nil, ErrPoolClosed
 		}
-		if p.fits(useReserve) {
+		p.budget.inflight.Add(bytes)
+		if p.fits(0, useReserve) {
 			return &Txn{p: p, g: g, cost: bytes}, nil
 		}
+		// Those who wait for room do not take it from each other.
+		p.budget.inflight.Add(-bytes)
 		g.leave()
-		if err := p.makeRoom(ctx, round, useReserve); err != nil {
-			p.budget.inflight.Add(-bytes)
+		if err := p.makeRoom(ctx, round, bytes, useReserve); err != nil {
 			return nil, err
 		}
 	}
@@ -216,14 +212,14 @@ func (p *Pool) refuseWithoutQuorum() error {
 
 // makeRoom tries the next, dearer way to find room; ErrNoSpace: there is none
 // left. Only one caller works; those behind it look again first.
-func (p *Pool) makeRoom(ctx context.Context, round int, useReserve bool) error {
+func (p *Pool) makeRoom(ctx context.Context, round int, bytes int64, useReserve bool) error {
 	select {
 	case p.budget.turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-p.budget.turn }()
-	if p.fits(useReserve) {
+	if p.fits(bytes, useReserve) {
 		return nil
 	}
 	var err error
@@ -236,7 +232,7 @@ func (p *Pool) makeRoom(ctx context.Context, round int, useReserve bool) error {
 		}
 	case 2: // and so does what only a walk of the volume can find
 		err = p.bulkfreeOnce(ctx)
-	case 3:
+	default:
 		return ErrNoSpace
 	}
 	if err != nil {

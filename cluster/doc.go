@@ -1,0 +1,65 @@
+// Package cluster makes one filesystem of several full copies: which of them
+// is right (quorum on the transaction id), what is changing (transaction
+// groups), and how both read as one.
+//
+//	fs ── Pool ─────────────────────────────────────────────────────────
+//	      Txn: one system call          reads: one state {open, syncing,
+//	        │ records, entries, blocks         views}, top to bottom
+//	        ▼                                        │
+//	      open group ─ close ─▶ syncing group        │ (overlays)
+//	                              │ encode, sort     ▼
+//	                              ▼               node views, best first;
+//	      engine ◀──────── chain.Batch            a slow or bad one is
+//	        │ core.Primary: promise, barrier,     answered by the next
+//	        │ commit at q masters
+//	        ├── member ── chain.Volume ── devices
+//	        └── member ── ...
+//
+// # Transaction groups
+//
+// At most one group is open and one is syncing. A call enters the open group
+// at Begin and leaves at End; a group is committed when all calls in it have
+// left, while the next one is already open, so that callers do not wait for
+// media. What a group holds is an overlay: per inode the record, entries by
+// key, blocks by offset, and which blocks below are gone. Blocks are encoded
+// once for all nodes, complete ones while the group is still open.
+//
+// A group closes after Options.Commit, at 32 MiB in memory, and on Sync. All
+// who called Sync before it closed share its commit.
+//
+// # What readers see
+//
+// A reader takes the state once: open group, syncing group, committed views.
+// A new group is in the state before a call can enter it. A group leaves the
+// state in the same step in which views that contain it arrive. So nothing is
+// missed, and looking twice at a change does no harm, since a change says
+// what is, not what to add. States, overlays and views are counted; buffers
+// are used again when the last reader has let go.
+//
+// # Space
+//
+// Begin admits a call if the worst case of all that was admitted fits on the
+// smallest master: blocks as if they did not compress, one table for each
+// leaf as long as there are so many. At End the call's share shrinks to what
+// it really brought. If it does not fit, what is open is committed, dropped
+// blocks are freed, volumes are walked, in this order, and only then the call
+// gets ErrNoSpace. Calls that free space may use the reserve of the volumes.
+//
+// # Locks
+//
+// The caller of Pool orders calls about one inode; it must not wait for one of
+// its own locks between Begin and End. Inside:
+//
+//	Pool.stateMu → engine
+//	overlayShard.mu        (map only)
+//	onode.mu               (content; held for copies, never across I/O)
+//
+// # After a crash
+//
+// The pool is as some group left it: every call entirely or not at all, and
+// none that a Sync covered is missing.
+//
+// Not here: names and permissions (fs), bringing nodes back in sync (package
+// resync), one volume's trees (chain). The protocol itself, without
+// goroutines and clocks, is package core; sim tries to break it.
+package cluster
