@@ -28,8 +28,8 @@ type allocator struct {
 	full   [ondisk.MaxRadix + 1]uint64    // gen at which nothing of that radix was found
 	strict [8][ondisk.MaxRadix + 1]uint64 // the same, within the class
 	// emptied chunks were closed after their last block was dropped.
-	emptied []extent
-	watch   map[uint64]struct{} // chunks allocated or freed since a bulkfree pass began; nil = none runs
+	emptied []region
+	watch   chunkSet // chunks allocated or freed since a bulkfree pass began; nil = none runs
 }
 
 // An openChunk has room for small blocks behind pos.
@@ -131,7 +131,7 @@ func (fm *freemap) close(o *openChunk) {
 	}
 	if c.open = false; c.live <= 0 {
 		delete(fm.alloc.traced, o.base)
-		fm.alloc.emptied = append(fm.alloc.emptied, extent{o.base, ondisk.ChunkRadix})
+		fm.alloc.emptied = addRegion(fm.alloc.emptied, o.base, ondisk.ChunkRadix)
 	}
 }
 
@@ -287,7 +287,7 @@ func (fm *freemap) setChunks(z *zone, seg, chunk int, radix uint8, state uint8) 
 		e.SetState(c, state)
 		fm.account(z, e, was == ondisk.ChunkFree, state == ondisk.ChunkFree)
 		if fm.alloc.watch != nil {
-			fm.alloc.watch[base+uint64(c)*ondisk.ChunkSize] = struct{}{}
+			fm.alloc.watch.add(base + uint64(c)*ondisk.ChunkSize)
 		}
 	}
 	if state != ondisk.ChunkAllocated {
@@ -345,7 +345,7 @@ func (fm *freemap) give(off uint64, radix uint8) {
 		fm.setChunks(z, seg, chunk, ondisk.ChunkRadix, ondisk.ChunkFree)
 	default:
 		// The block was never committed, but others in the chunk were.
-		fm.alloc.emptied = append(fm.alloc.emptied, extent{base, ondisk.ChunkRadix})
+		fm.alloc.emptied = addRegion(fm.alloc.emptied, base, ondisk.ChunkRadix)
 	}
 }
 

@@ -110,8 +110,10 @@ func TestAllocatorModel(t *testing.T) {
 		}
 		fm.undoOpen()
 		for _, x := range fm.alloc.emptied {
-			z, seg, c := fm.place(x.off)
-			fm.setChunks(z, seg, c, x.radix, ondisk.ChunkFree)
+			for off := x.beg; off < x.end; off += ondisk.ChunkSize {
+				z, seg, c := fm.place(off)
+				fm.setChunks(z, seg, c, ondisk.ChunkRadix, ondisk.ChunkFree)
+			}
 		}
 		sums(t, fm)
 		if fm.usable != start {

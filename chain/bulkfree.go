@@ -57,14 +57,13 @@ func (v *Volume) Bulkfree(ctx context.Context, o BulkfreeOptions) (BulkfreeRepor
 
 // A bulkPass is one walk and the merge of what it found.
 type bulkPass struct {
-	v      *Volume
-	o      BulkfreeOptions
-	pass   int
-	rep    *BulkfreeReport
-	pins   []*pin
-	seq    uint64                                 // of the header that is walked
-	reach  map[uint64]*[chunksPerZone / 64]uint64 // chunks reached, by zone
-	staged map[uint64]struct{}
+	v     *Volume
+	o     BulkfreeOptions
+	pass  int
+	rep   *BulkfreeReport
+	pins  []*pin
+	seq   uint64   // of the header that is walked
+	reach chunkSet // chunks reached
 }
 
 func (b *bulkPass) run(ctx context.Context) error {
@@ -93,7 +92,7 @@ func (b *bulkPass) begin(ctx context.Context) error {
 		return err
 	}
 	defer t.Abort()
-	v.fm.alloc.watch = make(map[uint64]struct{})
+	v.fm.alloc.watch = make(chunkSet)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for p := range v.pins {
@@ -122,7 +121,7 @@ func (b *bulkPass) end() {
 
 // walk marks the chunks of every reachable block.
 func (b *bulkPass) walk(ctx context.Context) error {
-	b.reach = make(map[uint64]*[chunksPerZone / 64]uint64)
+	b.reach = make(chunkSet)
 	b.rep.Tables, b.rep.Bytes = 0, 0
 	tables := uint64(0)
 	s := &treeScan{v: b.v, visit: b.mark, pause: func() error {
@@ -162,16 +161,8 @@ func (b *bulkPass) mark(r *ondisk.Blockref) {
 		b.rep.Tables++
 	}
 	b.rep.Bytes += uint64(r.Size())
-	n := r.Off() / ondisk.ZoneSize
-	m := b.reach[n]
-	if m == nil {
-		m = new([chunksPerZone / 64]uint64)
-		b.reach[n] = m
-	}
-	first := r.Off() % ondisk.ZoneSize / ondisk.ChunkSize
-	last := (r.Off()%ondisk.ZoneSize + uint64(r.Size()) - 1) / ondisk.ChunkSize
-	for c := first; c <= last && c < chunksPerZone; c++ {
-		m[c/64] |= 1 << (c % 64)
+	for off := r.Off() &^ (ondisk.ChunkSize - 1); off < r.Off()+uint64(r.Size()); off += ondisk.ChunkSize {
+		b.reach.add(off)
 	}
 }
 
@@ -182,7 +173,7 @@ func (b *bulkPass) merge(ctx context.Context, from, to uint64) error {
 		return err
 	}
 	defer t.Abort()
-	var gone []extent
+	var gone []region
 	for n := from; n < to; n++ {
 		if b.reach[n] == nil && b.v.fm.find(n) == nil {
 			continue
@@ -199,22 +190,17 @@ func (b *bulkPass) merge(ctx context.Context, from, to uint64) error {
 	return t.Commit(ctx)
 }
 
-func (b *bulkPass) mergeZone(z *zone, gone []extent) []extent {
-	fm, none := b.v.fm, new([chunksPerZone / 64]uint64)
-	reach := b.reach[z.n]
-	if reach == nil {
-		reach = none
-	}
+func (b *bulkPass) mergeZone(z *zone, gone []region) []region {
+	fm := b.v.fm
 	for seg := z.lo; seg < z.hi && z.entries != nil; seg++ {
 		e := &z.entries[seg]
 		for c := range ondisk.ChunksPerSegment {
 			at := seg*ondisk.ChunksPerSegment + c
-			reached := reach[at/64]&(1<<(at%64)) != 0
-			state := e.State(c)
+			off := z.n*ondisk.ZoneSize + uint64(at)*ondisk.ChunkSize
+			reached, state := b.reach.has(off), e.State(c)
 			if reached == (state == ondisk.ChunkAllocated) && state != ondisk.ChunkStaged {
 				continue
 			}
-			off := z.n*ondisk.ZoneSize + uint64(at)*ondisk.ChunkSize
 			if b.skip(off) {
 				continue
 			}
@@ -227,7 +213,7 @@ func (b *bulkPass) mergeZone(z *zone, gone []extent) []extent {
 				fm.setChunks(z, seg, c, ondisk.ChunkRadix, ondisk.ChunkStaged)
 				b.rep.Staged += ondisk.ChunkSize
 			case state == ondisk.ChunkStaged && b.pass > 1:
-				gone = append(gone, extent{off, ondisk.ChunkRadix})
+				gone = addRegion(gone, off, ondisk.ChunkRadix)
 				b.rep.Freed += ondisk.ChunkSize
 			}
 		}
@@ -239,7 +225,7 @@ func (b *bulkPass) mergeZone(z *zone, gone []extent) []extent {
 // quarantine, or is one that small blocks still go to.
 func (b *bulkPass) skip(off uint64) bool {
 	a := &b.v.fm.alloc
-	if _, ok := a.watch[off]; ok {
+	if a.watch.has(off) {
 		return true
 	}
 	if c := a.traced[off]; c != nil && c.open {
@@ -247,6 +233,5 @@ func (b *bulkPass) skip(off uint64) bool {
 	}
 	b.v.mu.Lock()
 	defer b.v.mu.Unlock()
-	_, held := b.v.quar.held[off]
-	return held
+	return b.v.quar.held.has(off)
 }

@@ -114,15 +114,12 @@ func (t *Txn) rootChanges() []rootChange {
 // publish makes hdr the committed state.
 func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 	v, fm := t.v, t.v.fm
-	gone := make([]extent, 0, len(t.drops)+len(fm.alloc.emptied))
-	for off, radix := range t.drops {
-		if radix >= ondisk.ChunkRadix {
-			gone = append(gone, extent{off, radix})
-		} else if base := off &^ (ondisk.ChunkSize - 1); fm.unlive(base, radix) {
-			gone = append(gone, extent{base, ondisk.ChunkRadix})
+	gone := append(t.drops, fm.alloc.emptied...)
+	for _, x := range t.smallDrops {
+		if base := x.off &^ (ondisk.ChunkSize - 1); fm.unlive(base, x.radix) {
+			gone = addRegion(gone, base, ondisk.ChunkRadix)
 		}
 	}
-	gone = append(gone, fm.alloc.emptied...)
 	fm.alloc.emptied = nil
 	fm.trim()
 	v.mu.Lock()

@@ -22,7 +22,8 @@ type Txn struct {
 	w          *writeQueue
 	taken      map[uint64]taken // blocks allocated, by address
 	shared     int              // taken blocks of earlier rounds may be shared
-	drops      map[uint64]uint8 // address -> radix: unreachable once committed
+	drops      []region         // unreachable once committed: blocks of whole chunks
+	smallDrops []extent         // the same, smaller blocks
 	late       []extent         // taken, and dropped while being written
 	stats      TxnStats
 	broken     error // what made the transaction unfit for Commit
@@ -69,7 +70,6 @@ func (v *Volume) Begin(ctx context.Context) (*Txn, error) {
 		changed: make(map[uint64]*pfsInfo),
 		w:       newWriteQueue(v),
 		taken:   make(map[uint64]taken),
-		drops:   make(map[uint64]uint8),
 	}, nil
 }
 
@@ -278,8 +278,12 @@ func (t *Txn) dropBlock(ref *ondisk.Blockref, p *pfsInfo) {
 		t.stats.Left += size
 		return
 	}
-	t.drops[off] = ref.Radix()
 	t.stats.Freed += size
+	if ref.Radix() >= ondisk.ChunkRadix {
+		t.drops = addRegion(t.drops, off, ref.Radix())
+	} else {
+		t.smallDrops = append(t.smallDrops, extent{off, ref.Radix()})
+	}
 }
 
 // certain reports whether only p can refer to ref's block: we wrote it, for
