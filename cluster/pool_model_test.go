@@ -296,9 +296,9 @@ func (r *modelRun) read(stop chan struct{}) {
 // Random calls with random syncs and concurrent readers; then a crash, after
 // which the pool is as some call left it, and no call before the last sync.
 func TestPoolModel(t *testing.T) {
-	rounds, steps := 6, 250
+	rounds, steps := 4, 200
 	if testing.Short() {
-		rounds = 2
+		rounds = 1
 	}
 	for seed := range rounds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { testModel(t, uint64(seed), steps) })

@@ -502,7 +502,7 @@ func TestPoolFillTogether(t *testing.T) {
 	data := make([]byte, 32<<10)
 	_, _ = io.ReadFull(rand.NewChaCha8([32]byte{3}), data)
 	var wg sync.WaitGroup
-	for w := range 6 {
+	for range 6 {
 		wg.Go(func() {
 			for i := 0; ; i++ {
 				tx, err := p.Begin(bg, Cost{Leaves: 4, Bytes: int64(len(data))})
