@@ -22,7 +22,7 @@ func sampleCharter() *Charter {
 	c.Lineage = *c.Lineage.WithEpoch(1, Position{})
 	c.Lineage = *c.Lineage.WithEpoch(4, Position{T: ondisk.MakeTid(1, 20), H: History{5}})
 	c.Lineage = *c.Lineage.WithRollback(ondisk.MakeTid(1, 9), ondisk.MakeTid(1, 2))
-	c.Ops = []Op{{ondisk.UUID{8}, 77}}
+	c.Ops = []Op{{Mount: ondisk.UUID{8}, Sequence: 77}}
 	return c
 }
 

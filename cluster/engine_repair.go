@@ -124,7 +124,7 @@ func (d damage) fetch(ctx context.Context, v *chain.View) (c chain.Change, ok bo
 	}
 	c.Kind = chain.KindData
 	var ref ondisk.Blockref
-	err = v.DataRefs(ctx, d.inum, d.key, d.key, func(r *ondisk.Blockref) bool {
+	err = v.DataRefs(ctx, d.inum, d.key, d.key+1, func(r *ondisk.Blockref) bool {
 		ref, ok = *r, true
 		return false
 	})
@@ -174,7 +174,7 @@ func (d damage) still(ctx context.Context, v *chain.View, modify ondisk.Tid) (bo
 	}
 	var ref ondisk.Blockref
 	found := false
-	err := v.DataRefs(ctx, d.inum, d.key, d.key, func(r *ondisk.Blockref) bool {
+	err := v.DataRefs(ctx, d.inum, d.key, d.key+1, func(r *ondisk.Blockref) bool {
 		ref, found = *r, true
 		return false
 	})
