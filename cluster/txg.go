@@ -228,10 +228,9 @@ func (p *Pool) commitOpen() {
 		}
 		p.commitFailed(g, err)
 		p.waitRetry(wait)
+		err = nil
 		if b == nil {
 			b, err = p.build(p.ctx, g)
-		} else {
-			b, err = p.renumber(b), nil
 		}
 	}
 	p.retire()
@@ -247,24 +246,14 @@ const (
 	retryMax   = 10 * time.Second
 )
 
-// commitBatch commits b, or nothing if there is nothing in it.
+// commitBatch commits b, or nothing if there is nothing in it. Another try
+// takes the same batch, which the engine may have sent already: it gives it a
+// new tid if it must, and a batch that takes effect twice changes nothing.
 func (p *Pool) commitBatch(b *chain.Batch) error {
 	if len(b.Changes) == 0 {
 		return nil
 	}
 	return p.engine.commit(p.ctx, b)
-}
-
-// renumber returns b with the tid that is due now. A batch that was sent is
-// not changed.
-func (p *Pool) renumber(b *chain.Batch) *chain.Batch {
-	t := p.engine.nextT()
-	if t == b.T {
-		return b
-	}
-	again := *b
-	again.T = t
-	return &again
 }
 
 // commitFailed tells everyone who waits for g or for a later group.
