@@ -118,18 +118,23 @@ func (m *maker) block(inum, n uint64) {
 	m.put(chain.Change{Inum: inum, Kind: chain.KindData, Key: n * ondisk.LogicalBlock, Block: m.pool[m.rnd.IntN(len(m.pool))]})
 }
 
+// fileSize is that of files with blocks: behind all blocks, which is enough.
+const fileSize = 16 * ondisk.LogicalBlock
+
 func (m *maker) create() {
 	m.session.inum += 1 + uint64(m.rnd.IntN(2)*m.rnd.IntN(40))
 	meta := ondisk.NewInodeMeta(m.session.inum, ondisk.ObjFile)
 	meta.Mode, meta.Nlinks = 0o644, 1
 	meta.CheckAlgo, meta.CompAlgo = uint8(ondisk.CheckXXHash64), uint8(ondisk.CompLZ4)
+	meta.Size = fileSize
 	content := ""
 	switch m.rnd.IntN(5) {
 	case 0:
-		meta.Type = ondisk.ObjDir
+		meta.Type, meta.Size = ondisk.ObjDir, 0
 	case 1:
 		meta.OpFlags |= ondisk.OpDirectData
 		content = fmt.Sprint("inline ", meta.Inum)
+		meta.Size = uint64(len(content))
 	default:
 		for n := range uint64(m.rnd.IntN(4)) {
 			m.block(meta.Inum, n*uint64(1+m.rnd.IntN(3)))
@@ -194,9 +199,12 @@ func (m *maker) inline() {
 		return
 	}
 	if meta.OpFlags ^= ondisk.OpDirectData; meta.DirectData() {
-		m.inode(meta, fmt.Sprint("inline again ", meta.Inum))
+		content := fmt.Sprint("inline again ", meta.Inum)
+		meta.Size = uint64(len(content))
+		m.inode(meta, content)
 		return
 	}
+	meta.Size = fileSize
 	m.block(meta.Inum, 0)
 	m.inode(meta, "")
 }
@@ -214,6 +222,7 @@ func (m *maker) mass(n int) *chain.Batch {
 	m.session.inum++
 	meta := ondisk.NewInodeMeta(m.session.inum, ondisk.ObjFile)
 	meta.Mode, meta.Nlinks, meta.CheckAlgo = 0o600, 1, uint8(ondisk.CheckXXHash64)
+	meta.Size = uint64(n) * ondisk.LogicalBlock
 	m.enter(ondisk.InumRoot, &meta)
 	m.inode(&meta, "")
 	for i := range uint64(n) {

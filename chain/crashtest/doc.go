@@ -14,8 +14,8 @@
 //     transaction acknowledged before the cut or that of the one in flight;
 //     all of its PFSs, their files and their state entries, and nothing else;
 //   - a state entry's T is the mirror_tid of its PFS's root;
-//   - it takes another transaction, and all of the above holds again. Of every
-//     few images, that is cut and judged once more.
+//   - it takes another transaction, all of the above holds again, and fsck has
+//     nothing to say. Of every few images, that is cut and judged once more.
 //
 // Runs are the same for the same workload, shape and seed: Tap passes on the
 // writes between two flushes in order of address, since between flushes order
@@ -25,5 +25,5 @@
 // the only lock.
 //
 // Not here: damage that is not a power cut (faultdev), and what an image of
-// somebody else's looks like (golden, fsck).
+// somebody else's looks like (golden).
 package crashtest

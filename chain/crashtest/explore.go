@@ -193,7 +193,6 @@ func (x *exploration) recover(ctx context.Context, st crashdev.State, img *memde
 	if err != nil {
 		return err
 	}
-	s.names = probeNames
 	if err := s.probe(); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 var (
 	long   = flag.Duration("long", 0, "explore for that long; or set ANVILFS_LONG")
+	seed   = flag.Uint64("seed", 1, "of the first round; others follow")
 	replay = flag.String("replay", "", "workload,shape,seed,max,drop,cut of a failure")
 )
 
@@ -47,7 +48,7 @@ func TestExplore(t *testing.T) {
 	e := &Explorer{Limit: 4}
 	for round := 0; round == 0 || time.Now().Before(end) && len(e.Failures()) < e.Limit; round++ {
 		for i, r := range runs {
-			if r.Seed, r.Max = uint64(round+1), 2; round > 0 {
+			if r.Seed, r.Max = *seed+uint64(round), 2; round > 0 {
 				r.Max = 12
 			}
 			e.Deadline = end

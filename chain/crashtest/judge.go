@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/chain/fsck"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
@@ -31,6 +32,24 @@ func choose(want []*commit, digest uint64) *commit {
 	for _, c := range want {
 		if c.digest == digest {
 			return c
+		}
+	}
+	return nil
+}
+
+// check is the structure's, and fsck's with all its rules. It is for an image
+// that is in use again: of what a cut tore, nothing may be left.
+func check(ctx context.Context, img *memdev.Device) error {
+	if err := checkStructure(img); err != nil {
+		return err
+	}
+	r, err := fsck.Check(ctx, []ondisk.Device{img}, fsck.Options{AllSlots: true, Workers: 1})
+	if err != nil {
+		return fmt.Errorf("fsck: %w", err)
+	}
+	for _, f := range r.Findings {
+		if f.Severity > fsck.Info {
+			return fmt.Errorf("fsck: %d errors, %d warnings, the first %v", r.Errors, r.Warnings, f)
 		}
 	}
 	return nil
@@ -68,7 +87,7 @@ func judge(ctx context.Context, img *memdev.Device, want []*commit) (uint64, err
 	if err := s.probe(); err != nil {
 		return 0, fmt.Errorf("going on from %q: %w", found.what, err)
 	}
-	if err := checkStructure(img); err != nil {
+	if err := check(ctx, img); err != nil {
 		return 0, fmt.Errorf("after going on from %q: %w", found.what, err)
 	}
 	return digest, nil
@@ -82,9 +101,10 @@ func wrongState(want []*commit, got *volume) error {
 	return errors.Join(errs...)
 }
 
-// probe is what every image must be able to do: a few transactions, and to
-// hold what they left.
+// probe is what every image must be able to do: a few transactions, one at
+// least that finds space however little there is, and to hold what they left.
 func (s *session) probe() error {
+	s.tight = true
 	n := 1
 	if s.rnd.IntN(8) == 0 {
 		n = 6 // every slot once and more
@@ -96,6 +116,9 @@ func (s *session) probe() error {
 		if err := s.stepRewrite(); err != nil {
 			return err
 		}
+	}
+	if err := s.stepPromise(); err != nil {
+		return err
 	}
 	return s.verify()
 }

@@ -41,8 +41,10 @@ func newFile(t *testing.T, shape Shape) (*memdev.Device, *session) {
 		t.Fatal(err)
 	}
 	meta := ondisk.NewInodeMeta(regressFile, ondisk.ObjFile)
-	meta.CheckAlgo = uint8(ondisk.CheckXXHash64)
-	s.batches(t, []chain.Change{{Inum: regressFile, Kind: chain.KindInode, Inode: &meta}})
+	meta.CheckAlgo, meta.Nlinks, meta.Size = uint8(ondisk.CheckXXHash64), 1, 1<<30
+	key := ondisk.NameHash("file")
+	s.batches(t, []chain.Change{{Inum: regressFile, Kind: chain.KindInode, Inode: &meta},
+		{Inum: ondisk.InumRoot, Kind: chain.KindDirent, Key: key, Dirent: ondisk.Dirent{Key: key, Inum: regressFile, Type: meta.Type, Name: "file"}}})
 	return dev, s
 }
 

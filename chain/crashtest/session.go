@@ -69,13 +69,10 @@ func newSession(ctx context.Context, dev ondisk.Device, seed uint64) *session {
 	return s
 }
 
-// probeNames is where the names begin that are used after a crash.
-const probeNames = 1 << 20
-
 // resume goes on with a volume that is open, after a crash.
 func resume(ctx context.Context, dev ondisk.Device, v *chain.Volume, seed uint64, now *volume) *session {
 	s := newSession(ctx, dev, seed)
-	s.v, s.names = v, probeNames
+	s.v = v
 	s.start(now)
 	return s
 }
@@ -88,6 +85,7 @@ func (s *session) start(now *volume) {
 			s.inum = max(s.inum, k.inum)
 		}
 	}
+	s.names = int(s.seq) << 10 // no transaction uses up so many
 	s.commits = []commit{{what: "nothing", state: now, digest: now.digest()}}
 }
 
