@@ -248,7 +248,7 @@ func (f *formatter) writeInodes() error {
 	refs := slices.Clone(f.roots)
 	slices.SortFunc(refs, func(a, b ondisk.Blockref) int { return cmp.Compare(a.Key, b.Key) })
 	m := ondisk.NewInodeMeta(0, ondisk.ObjDir)
-	m.Mode, m.Nlinks, m.PFSType, m.PFSInum = 0o700, 2, ondisk.PFSSuperRoot, firstInum
+	m.Mode, m.Nlinks, m.PFSType = 0o700, 2, ondisk.PFSSuperRoot
 	m.CompAlgo, m.CheckAlgo = uint8(ondisk.CompAutoZero), uint8(ondisk.CheckXXHash64)
 	m.Filename, m.NameLen, m.NameKey = "SUPROOT", 7, 0
 	m.SetCtime(f.o.Now.Unix(), uint32(f.o.Now.Nanosecond()))

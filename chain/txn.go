@@ -19,6 +19,8 @@ type Txn struct {
 	changed    map[uint64]*pfsInfo // by key in the super-root; nil = deleted
 	states     []ondisk.StateEntry // of the next header
 	tid        ondisk.Tid          // the next header's, at least
+	since      ondisk.Tid          // blocks from there on are ours
+	ours       bool                // false: none are, the committed header is not
 	w          *writeQueue
 	taken      map[uint64]taken // blocks allocated, by address
 	shared     int              // taken blocks of earlier rounds may be shared
@@ -62,9 +64,11 @@ func (v *Volume) Begin(ctx context.Context) (*Txn, error) {
 		return nil, err
 	}
 	v.releaseQuarantine()
+	since, ours := v.since()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return &Txn{
+		since: since, ours: ours,
 		v: v, sroot: sroot(v.hdr), tid: max(v.hdr.MirrorTid+1, v.floor),
 		states:  slices.Clone(v.hdr.States),
 		changed: make(map[uint64]*pfsInfo),
@@ -290,7 +294,7 @@ func (t *Txn) dropBlock(ref *ondisk.Blockref, p *pfsInfo) {
 // p, after the last snapshot of p or since p was made as one.
 func (t *Txn) certain(ref *ondisk.Blockref, p *pfsInfo) bool {
 	v := t.v
-	if since, ours := v.since(); !ours || ref.MirrorTid < since {
+	if !t.ours || ref.MirrorTid < t.since {
 		return false
 	}
 	if p != nil && ref.MirrorTid <= p.meta.PFSLsnapTid {
