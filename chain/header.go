@@ -115,8 +115,8 @@ func (h *headerSlots) header() *ondisk.VolumeHeader {
 	return h.slots[h.cur].hdr
 }
 
-// repair writes a torn slot 0 from the spare copy; with several slots, the
-// header in use over a torn slot that is due next.
+// repair writes a torn slot 0 from the spare copy, or the header in use over
+// what is torn otherwise: the slot that is due next, or the spare copy.
 //
 // Without that, pages of the torn header stay where the next one is torn too.
 // The page that the first lacked may be the same in both, and then the first
@@ -126,19 +126,24 @@ func (h *headerSlots) repair() error {
 	if h.cur >= 0 {
 		from = &h.slots[h.cur]
 	}
-	i := h.next()
-	s := &h.slots[i]
-	if s.hdr != nil || h.cur >= 0 && (s.content == nil || s.empty()) {
+	torn := make([]*slot, 0, 2)
+	if s := &h.slots[h.next()]; s.hdr == nil && (h.cur < 0 || s.content != nil && !s.empty()) {
+		torn = append(torn, s)
+	}
+	if s := h.spare; s != nil && s.hdr == nil && s.content != nil && !s.empty() && from.hdr.WrittenByUs() {
+		torn = append(torn, s)
+	}
+	if len(torn) == 0 {
 		return nil
 	}
-	s.content = nil
-	if err := h.put(s, from.content); err != nil {
-		return err
+	for _, s := range torn {
+		s.content = nil
+		if err := h.put(s, from.content); err != nil {
+			return err
+		}
+		s.hdr, s.err = from.hdr, nil
 	}
-	s.hdr, s.err = from.hdr, nil
-	if h.cur < 0 {
-		h.cur = i
-	}
+	h.cur = max(h.cur, 0)
 	return h.dev.Flush()
 }
 

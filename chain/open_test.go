@@ -282,6 +282,18 @@ func TestTornSingleSlot(t *testing.T) {
 		t.Error("slot 0 is not as it was")
 	}
 	v.Close()
+	tornSpare := l.dev.Clone()
+	if _, err := tornSpare.WriteAt(make([]byte, 4096), spareSlot+60<<10); err != nil {
+		t.Fatal(err)
+	}
+	openImage(t, tornSpare, Options{ReadOnly: true})
+	if readSlot(tornSpare, spareSlot).hdr != nil {
+		t.Error("repaired when opened read-only")
+	}
+	openImage(t, tornSpare, Options{})
+	if s := readSlot(tornSpare, spareSlot); s.hdr == nil {
+		t.Errorf("the spare copy is left torn: %v", s.err)
+	}
 	foreign := l.dev.Clone()
 	hdr := readSlot(foreign, 0).hdr
 	hdr.MirrorTid += 5
