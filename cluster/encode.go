@@ -104,10 +104,7 @@ func encodeBlock(o *overlay, n *onode, b *oblock, comp, check uint8) error {
 
 // settings are the compression and check settings of an inode.
 func (p *Pool) settings(ctx context.Context, o *overlay, n *onode) (comp, check uint8, err error) {
-	if in, _ := o.record(n.inum); in != nil {
-		return in.Meta.CompAlgo, in.Meta.CheckAlgo, nil
-	}
-	in, ok, err := p.Inode(ctx, n.inum)
+	in, ok, err := p.inodeAs(ctx, o, n.inum)
 	if err == nil && !ok {
 		err = fmt.Errorf("inode %d: %w", n.inum, chain.ErrNoInode)
 	}
@@ -165,7 +162,7 @@ func (p *Pool) encodeRest(ctx context.Context, o *overlay, nodes []*onode) error
 // build makes the batch of a closed group. Errors are those of reading an
 // inode's settings from the tree.
 func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
-	nodes, err := p.existing(ctx, g.sortedNodes())
+	nodes, err := p.existing(ctx, g)
 	if err != nil {
 		return nil, err
 	}
@@ -191,11 +188,12 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 // existing leaves out changes below inodes that are nowhere. Nobody can have
 // asked for them, but a batch with one of them could never be applied, nor
 // anything after it.
-func (p *Pool) existing(ctx context.Context, nodes []*onode) ([]*onode, error) {
+func (p *Pool) existing(ctx context.Context, g *group) ([]*onode, error) {
+	nodes := g.sortedNodes()
 	kept := nodes[:0]
 	for _, n := range nodes {
 		if n.rec == nil && !n.deleted {
-			_, ok, err := p.Inode(ctx, n.inum)
+			_, ok, err := p.inodeAs(ctx, g.overlay, n.inum)
 			if err != nil {
 				return nil, err
 			}

@@ -72,7 +72,23 @@ func (p *Pool) Inode(ctx context.Context, inum uint64) (in *Inode, ok bool, err 
 	s := p.acquire()
 	defer s.release()
 	open, syncing := s.layers()
-	for _, o := range [...]*overlay{open, syncing} {
+	return p.inodeUnder(ctx, s, [2]*overlay{open, syncing}, inum)
+}
+
+// inodeAs returns the record as o sees it: what is younger does not count.
+func (p *Pool) inodeAs(ctx context.Context, o *overlay, inum uint64) (in *Inode, ok bool, err error) {
+	s := p.acquire()
+	defer s.release()
+	layers := [2]*overlay{o}
+	if open, syncing := s.layers(); o == open {
+		layers[1] = syncing
+	}
+	return p.inodeUnder(ctx, s, layers, inum)
+}
+
+// inodeUnder looks in the layers, top first, then in the tree.
+func (p *Pool) inodeUnder(ctx context.Context, s *state, layers [2]*overlay, inum uint64) (in *Inode, ok bool, err error) {
+	for _, o := range layers {
 		if o == nil {
 			continue
 		}
