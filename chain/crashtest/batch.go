@@ -72,7 +72,7 @@ func (m *maker) pick(ok func(*ondisk.InodeMeta) bool) *ondisk.InodeMeta {
 	return &meta
 }
 
-func isFile(m *ondisk.InodeMeta) bool   { return m.Type == ondisk.ObjFile }
+func isFile(m *ondisk.InodeMeta) bool   { return m.Type == ondisk.ObjFile && m.Nlinks == 1 }
 func isBlocks(m *ondisk.InodeMeta) bool { return isFile(m) && !m.DirectData() }
 
 // dir chooses any directory; entries of one can change many times in a batch.
@@ -165,6 +165,7 @@ func (m *maker) write() {
 		for range 1 + m.rnd.IntN(3) {
 			m.block(meta.Inum, uint64(m.rnd.IntN(12)))
 		}
+		meta.Size = max(meta.Size, fileSize)
 		m.inode(meta, "")
 	}
 }
@@ -178,6 +179,7 @@ func (m *maker) punch() {
 			Key: from * ondisk.LogicalBlock, To: to * ondisk.LogicalBlock})
 		if m.rnd.IntN(2) == 0 {
 			m.block(meta.Inum, from)
+			meta.Size = max(meta.Size, fileSize)
 		}
 		m.inode(meta, "")
 	}

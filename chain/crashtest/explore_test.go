@@ -3,12 +3,14 @@ package crashtest
 import (
 	"context"
 	"flag"
+	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/anvilfs/anvilfs/ondisk/golden"
 )
 
 var (
@@ -27,7 +29,7 @@ func budget(t *testing.T) time.Duration {
 		}
 	}
 	if d == 0 {
-		d = 10 * time.Second
+		d = 8 * time.Second
 	}
 	return d
 }
@@ -47,6 +49,9 @@ func TestExplore(t *testing.T) {
 	end := time.Now().Add(d)
 	e := &Explorer{Limit: 4}
 	for round := 0; round == 0 || time.Now().Before(end) && len(e.Failures()) < e.Limit; round++ {
+		if round > 0 { // whoever comes last may come too late
+			rand.New(rand.NewPCG(*seed, uint64(round))).Shuffle(len(runs), func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
+		}
 		for i, r := range runs {
 			if r.Seed, r.Max = *seed+uint64(round), 2; round > 0 {
 				r.Max = 12
@@ -121,12 +126,8 @@ func TestReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	i := slices.IndexFunc(Shapes(), func(s Shape) bool { return s.Name == part[1] })
-	if i < 0 {
-		t.Fatalf("no shape %q", part[1])
-	}
 	e := &Explorer{Limit: 4}
-	r := Run{Workload: workload(t, part[0]), Shape: Shapes()[i], Seed: uint64(num[0]), Max: num[1], Drop: num[2], Cut: part[5]}
+	r := Run{Workload: workload(t, part[0]), Shape: shape(t, part[1]), Seed: uint64(num[0]), Max: num[1], Drop: num[2], Cut: part[5]}
 	if err := e.Explore(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -140,11 +141,23 @@ func TestReplay(t *testing.T) {
 
 func workload(t *testing.T, name string) Workload {
 	t.Helper()
-	for _, w := range Workloads() {
+	for _, w := range append(Workloads(), foreignWorkload()) {
 		if w.Name == name {
 			return w
 		}
 	}
 	t.Fatalf("no workload %q", name)
 	return Workload{}
+}
+
+// shape finds one by name; golden volumes are shapes too.
+func shape(t *testing.T, name string) Shape {
+	t.Helper()
+	for _, s := range Shapes() {
+		if s.Name == name {
+			return s
+		}
+	}
+	dev := golden.Device(t, name)
+	return Shape{Name: name, Size: dev.Size(), Base: dev}
 }

@@ -77,7 +77,7 @@ func judge(ctx context.Context, img *memdev.Device, want []*commit) (uint64, err
 	if err := got.matched(); err != nil {
 		return 0, err
 	}
-	if v.Foreign() {
+	if v.Foreign() && !found.foreign {
 		return 0, errors.New("it seems to be changed by another writer")
 	}
 	if err := v.Tainted(); err != nil {
@@ -105,6 +105,9 @@ func wrongState(want []*commit, got *volume) error {
 // least that finds space however little there is, and to hold what they left.
 func (s *session) probe() error {
 	s.tight = true
+	if err := s.settle(); err != nil {
+		return err
+	}
 	n := 1
 	if s.rnd.IntN(8) == 0 {
 		n = 6 // every slot once and more

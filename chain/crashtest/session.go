@@ -34,8 +34,9 @@ type session struct {
 // commit with acked 0.
 type commit struct {
 	what         string
-	begun, acked int // events recorded before Begin, and when Commit returned
-	before, upto int // flushes asked for at these times
+	begun, acked int  // events recorded before Begin, and when Commit returned
+	before, upto int  // flushes asked for at these times
+	foreign      bool // left by somebody else
 	state        *volume
 	digest       uint64
 }
@@ -86,7 +87,7 @@ func (s *session) start(now *volume) {
 		}
 	}
 	s.names = int(s.seq) << 10 // no transaction uses up so many
-	s.commits = []commit{{what: "nothing", state: now, digest: now.digest()}}
+	s.commits = []commit{{what: "nothing", foreign: s.v.Foreign(), state: now, digest: now.digest()}}
 }
 
 func (s *session) open() (err error) {

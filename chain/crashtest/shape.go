@@ -14,17 +14,18 @@ import (
 type Shape struct {
 	Name string
 	Size int64
-	Free int // chunks left free; 0 = all. Few make space go round quickly
+	Free int            // chunks left free; 0 = all. Few make space go round quickly
+	Base *memdev.Device // somebody's volume to start from; nil = format one
 }
 
 // Shapes lists the volumes that are tried: header slots and room matter.
 func Shapes() []Shape {
 	const four, one = 3*ondisk.HeaderZone + ondisk.VolumeAlign, 64 << 20
 	return []Shape{
-		{"four-slots", four, 0},
-		{"one-slot", one, 0},
-		{"four-slots-tight", four, 80},
-		{"one-slot-tight", one, 50},
+		{Name: "four-slots", Size: four},
+		{Name: "one-slot", Size: one},
+		{Name: "four-slots-tight", Size: four, Free: 80},
+		{Name: "one-slot-tight", Size: one, Free: 50},
 	}
 }
 

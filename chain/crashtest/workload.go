@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A Workload is a random mixture of steps.
@@ -38,6 +39,11 @@ func Workloads() []Workload {
 	}
 }
 
+// foreignWorkload is for volumes that somebody else wrote.
+func foreignWorkload() Workload {
+	return Workload{"foreign", 8, true, []weighted{{6, (*session).stepAny}, {1, (*session).stepSnapshot}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}}
+}
+
 // A recording is a workload that was run.
 type recording struct {
 	tap     *Tap
@@ -48,22 +54,47 @@ type recording struct {
 // record runs a workload on a new volume of that shape. Flush number drop is
 // lost on the way, if it is not 0.
 func record(ctx context.Context, w Workload, shape Shape, seed uint64, drop int) (*recording, error) {
-	base, err := shape.build(ctx)
-	if err != nil {
-		return nil, err
+	base := shape.Base
+	if base == nil {
+		var err error
+		if base, err = shape.build(ctx); err != nil {
+			return nil, err
+		}
 	}
 	s, err := openSession(ctx, NewTap(base, drop), seed, nil)
 	if err != nil {
 		return nil, err
 	}
 	s.tight = shape.Free > 0
-	if err := s.run(w); err != nil {
+	if err = s.settle(); err == nil {
+		err = s.run(w)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("without any cut: %w", err)
 	}
 	if err := s.tap.Misuse(); err != nil {
 		return nil, err
 	}
 	return &recording{s.tap, s.commits, s.aborted}, nil
+}
+
+// settle makes the PFSs that steps go to, where they are missing.
+func (s *session) settle() error {
+	if s.now.trees[first] != nil {
+		return nil
+	}
+	return s.txn("new PFSs", func(t *chain.Txn, m *volume) error {
+		for _, label := range []string{first, second} {
+			meta := ondisk.NewInodeMeta(ondisk.InumRoot, ondisk.ObjDir)
+			meta.Mode = 0o755
+			tr := &tree{fsid: wordUUID(label), t: s.tid(), leaves: map[leafKey]leaf{{inum: ondisk.InumRoot}: inodeLeaf(&meta, nil)}}
+			m.trees[label] = tr
+			if err := t.CreatePFS(s.ctx, chain.PFSSpec{Label: label, Fsid: tr.fsid, Clid: wordUUID("cluster " + label), T: tr.t, Meta: &meta}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (s *session) run(w Workload) error {
@@ -96,6 +127,14 @@ func (s *session) oneOf(labels []string) string { return labels[s.rnd.IntN(len(l
 // stepFiles is a transaction of one batch on one PFS.
 func (s *session) stepFiles() error {
 	label := s.oneOf([]string{first, first, second})
+	return s.txn("files of "+label, func(t *chain.Txn, m *volume) error {
+		return s.apply(t, m, label, s.maker(m.trees[label]).files(1+s.rnd.IntN(6)))
+	})
+}
+
+// stepAny is stepFiles on any PFS, also on what somebody else made.
+func (s *session) stepAny() error {
+	label := s.oneOf(s.now.labels(""))
 	return s.txn("files of "+label, func(t *chain.Txn, m *volume) error {
 		return s.apply(t, m, label, s.maker(m.trees[label]).files(1+s.rnd.IntN(6)))
 	})
