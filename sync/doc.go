@@ -1,26 +1,45 @@
-// Package resync brings nodes that lag, failed or diverged back in sync while
-// the filesystem stays in use. (The folder is sync/; the clause avoids hiding
-// the standard package.)
+// Package resync brings nodes that missed something back in sync while the
+// filesystem is in use. (The folder is sync; a package of that name would hide
+// the standard one.)
 //
-// A Run does it for one node, in steps:
+// A Run is one node's way back, driven step by step:
 //
-//	Idle -> Planning: what do target and source surely have in common?
-//	     -> Copying:  a round: pin the source, walk both trees where either
-//	        side changed since, apply to a shadow of the target's PFS
-//	        ... rounds until the rest is small ...
-//	     -> Joining:  hold the txg boundary, last round, swap, join
-//	     -> Done | Failed (tried again after a pause)
+//	Idle -> Planning -> Copying -> Joining -> Done
+//	           ^           |  ^______|
+//	           |           v         v
+//	           +-------- Failed <----+
 //
-// The target's own tree is not touched before the swap: one header commit
-// gives the PFS the shadow's content and the state (T, H) of the source, so
-// the node is its old state or the new one, never between. The shadow is a
-// PFS of its own in the volume, so bulkfree knows it, and the state entry
-// names it, so a Run that was cut off goes on with it or removes it.
+// Planning takes the node away from the protocol and looks for what an earlier
+// run left. Copying makes it equal to a pinned state of a node in sync; that
+// state grows old meanwhile, so there are rounds, each smaller than the last.
+// Joining gives the node back once the primary still has the txgs that follow,
+// or, after too many rounds, while it makes none.
 //
-// A diff is pruned by mirror_tid. That is sound only because every table in
-// the walked region is stamped with the round's goal, changed or not (Touch):
-// otherwise this node, as a later source, would prune what it skipped.
+// What is copied is what chain.Diff finds above the last txg that both
+// histories share; where the node's own history went another way, that tail
+// is dropped, and kept as snapshot "diverged-T" while there is room.
 //
-// Not here: which nodes need it and when they count again (cluster), the walk
-// of two trees (chain.Diff).
+// A small difference is applied to the PFS itself, in one commit together with
+// the new position. A larger one takes many commits, and goes to a shadow: a
+// second root that shares everything with the first, hidden under the label
+// ".anvilfs-shadow-" and the node's id. At the end one commit puts its content
+// in place of the old:
+//
+//	PFS    o-----o-----o-----o-----o=====o   old state up to the swap
+//	shadow       o~~o~~o~~o~~o~~o~~/         partly old, partly new
+//
+// So the node is its old state or the new one at every moment, and nothing
+// that a quorum may need is destroyed by a copy that stops half way.
+//
+// Crash: the node's state entry has goal and key of the shadow, and the shadow
+// the position it was made from. If both fit, the next run goes on with it:
+// what was copied already compares as equal. Else the shadow is removed. After
+// a swap without joining, the next run finds a node that is hardly behind.
+//
+// Locks: Run.mu guards the report and is never held during a call. A Run is
+// stepped by one goroutine; Manager has one for each node, and Manager.Run
+// returns when all have ended. It must end before the pool is closed.
+//
+// Not here: who is behind and who is right (cluster), comparing and applying
+// trees (chain), the rewriting of single bad blocks (cluster).
 package resync

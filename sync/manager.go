@@ -2,129 +2,119 @@ package resync
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 )
 
-// Pauses after a failure double from the first to the last.
+// A Manager runs a resync for every node that wants one.
+type Manager struct {
+	peers Peers
+	o     Options
+
+	// tick wakes it for retries; replaced in tests.
+	after func(time.Duration) <-chan time.Time
+
+	mu    sync.Mutex // guards nodes
+	nodes map[string]*node
+}
+
+// A node is one that was resynced or is being.
+type node struct {
+	running  bool
+	failures int
+	notUntil time.Time
+	last     Report
+}
+
+// NewManager returns a manager; Run starts it.
+func NewManager(peers Peers, o Options) *Manager {
+	o.setDefaults()
+	return &Manager{peers: peers, o: o, after: time.After, nodes: make(map[string]*node)}
+}
+
 const (
-	firstPause = time.Second
-	lastPause  = 60 * time.Second
+	quickRetries = 3 // most failures pass by themselves
+	quickRetry   = time.Second
+	slowRetry    = time.Minute
+	longestRetry = time.Hour
+	look         = time.Second // a change may be missed between two looks
 )
 
-// Options say how a Manager works; zero values are defaults.
-type Options struct {
-	Logger *slog.Logger
-	Now    func() time.Time
-}
-
-// Pool is what a Manager watches: *cluster.Pool.
-type Pool interface {
-	Peers
-	Changed() <-chan struct{}
-	ResyncWanted() []string
-	SetResyncReport(name string, report any)
-}
-
-// A Manager runs one Run for each node that needs one, several at once.
-type Manager struct {
-	pool Pool
-	log  *slog.Logger
-	now  func() time.Time
-
-	mu      sync.Mutex
-	running map[string]bool
-}
-
-// NewManager returns a manager that has not started.
-func NewManager(p Pool, o Options) *Manager {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+// retryAfter is how long to wait after so many failures in a row.
+func retryAfter(failures int) time.Duration {
+	if failures <= quickRetries {
+		return quickRetry
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return &Manager{pool: p, log: o.Logger, now: o.Now, running: make(map[string]bool)}
+	wait := slowRetry << min(failures-quickRetries-1, 10)
+	return min(wait, longestRetry)
 }
 
-// Run works until ctx ends and returns when all it started has ended.
+// Run watches the pool and resyncs nodes, several at once, until ctx ends. It
+// returns when no run is left.
 func (m *Manager) Run(ctx context.Context) {
-	var nodes sync.WaitGroup
-	defer nodes.Wait()
-	for {
-		changed := m.pool.Changed()
-		for _, name := range m.pool.ResyncWanted() {
-			if m.claim(name) {
-				nodes.Add(1)
-				go func() {
-					defer nodes.Done()
-					defer m.unclaim(name)
-					m.bring(ctx, name)
-				}()
+	var runs sync.WaitGroup
+	defer runs.Wait()
+	for ctx.Err() == nil {
+		changed := m.peers.Changed()
+		for _, name := range m.peers.ResyncWanted() {
+			if m.take(name) {
+				runs.Go(func() { m.drive(ctx, name) })
 			}
 		}
 		select {
 		case <-changed:
+		case <-m.after(look):
 		case <-ctx.Done():
-			return
 		}
 	}
 }
 
-func (m *Manager) claim(name string) bool {
+// take reports whether a run for the node is to be started now.
+func (m *Manager) take(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.running[name] {
+	n := m.nodes[name]
+	if n == nil {
+		n = &node{}
+		m.nodes[name] = n
+	}
+	if n.running || m.o.Now().Before(n.notUntil) {
 		return false
 	}
-	m.running[name] = true
+	n.running = true
 	return true
 }
 
-func (m *Manager) unclaim(name string) {
+// drive steps one run to its end.
+func (m *Manager) drive(ctx context.Context, name string) {
+	r := NewRun(m.peers, name, m.o)
+	defer r.Close()
+	for r.Step(ctx) && ctx.Err() == nil {
+		m.peers.SetResyncReport(name, r.Report())
+	}
+	rep := r.Report()
+	m.mu.Lock()
+	n := m.nodes[name]
+	n.running, n.last = false, rep
+	if rep.State == Done {
+		n.failures = 0
+		m.o.Logger.Info("node is back in sync", "node", name, "at", rep.Goal, "from", rep.Source,
+			"leaves", rep.LeavesDone, "bytes", rep.BytesDone, "rounds", rep.Round, "took", m.o.Now().Sub(rep.Began))
+	} else {
+		n.failures++
+		n.notUntil = m.o.Now().Add(retryAfter(n.failures))
+	}
+	m.mu.Unlock()
+	m.peers.SetResyncReport(name, rep)
+}
+
+// Reports returns the last report of every node that was resynced.
+func (m *Manager) Reports() map[string]Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.running, name)
-}
-
-// bring drives one node until it is in sync, is not wanted any more, or ctx
-// ends.
-func (m *Manager) bring(ctx context.Context, name string) {
-	r := NewRun(name, m.pool, m.now, m.log)
-	defer r.Stop()
-	pause := firstPause
-	for ctx.Err() == nil && (r.target != nil || m.wanted(name)) {
-		more, err := r.Step(ctx)
-		switch {
-		case err == nil && more:
-			m.pool.SetResyncReport(name, r.Report())
-			pause = max(firstPause, pause/2)
-			continue
-		case err == nil:
-			m.pool.SetResyncReport(name, r.Report())
-			return
-		case ctx.Err() != nil:
-			return
-		}
-		m.log.Warn("resync failed, will be tried again", "node", name, "pause", pause, "err", err)
-		r.update(func(rep *Report) { rep.Retry = m.now().Add(pause) })
-		m.pool.SetResyncReport(name, r.Report())
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-		pause = min(2*pause, lastPause)
+	out := make(map[string]Report, len(m.nodes))
+	for name, n := range m.nodes {
+		out[name] = n.last
 	}
-}
-
-// wanted reports whether a node still needs a run. One that holds its node is
-// carried to its end without asking.
-func (m *Manager) wanted(name string) bool {
-	for _, n := range m.pool.ResyncWanted() {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return out
 }

@@ -2,10 +2,10 @@ package resync
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,298 +14,236 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// Bounds of a run.
-const (
-	maxRounds    = 8           // then the boundary is held whatever is left
-	smallRound   = 2000        // changes after which the rest fits under a hold
-	batchChanges = 4096        // leaf changes applied in one commit
-	batchBytes   = 8 << 20     // of file data in one commit
-	holdTime     = time.Second // longest that writers wait for a join
-)
-
-// Peers is the pool as a run sees it: *cluster.Pool.
+// Peers are the other nodes as a run sees them: *cluster.Pool, or a double.
 type Peers interface {
+	Changed() <-chan struct{}
+	ResyncWanted() []string
 	AcquireTarget(name string) (*cluster.ResyncTarget, func(), error)
 	PinSource(ctx context.Context, not string) (cluster.Source, func(), error)
 	Hold(ctx context.Context, limit time.Duration, fn func(cluster.Position) error) error
 	Join(name string, pos cluster.Position) error
+	Retained(after cluster.Position) ([]*chain.Batch, bool)
+	SetResyncReport(name string, report any)
 }
 
-var errSourceMoved = errors.New("the source is not at the committed txg")
+var _ Peers = (*cluster.Pool)(nil)
 
-// A Run brings one node in sync. Step is called by one goroutine; Report by
-// anyone.
+// ErrNoRoom: the changes do not fit beside the old state of the node. Free
+// space on it, or replace it by a larger one. It is not changed in place: a
+// copy that stopped half way would have destroyed what a quorum may need.
+var ErrNoRoom = errors.New("no room for the new state beside the old one")
+
+const (
+	maxRounds = 8
+	holdLimit = time.Second // writers wait no longer for a node to join
+
+	// One call of Diff: what is in memory at once.
+	batchChanges = 4096
+	batchBytes   = 8 << 20
+	// One commit of a shadow.
+	stepChanges = 20_000
+	stepBytes   = 32 << 20
+	// What is applied to the PFS itself in one commit, at most.
+	directChanges = 100_000
+	directBytes   = 64 << 20
+)
+
+// Options of a run. Zero values are the defaults.
+type Options struct {
+	Logger *slog.Logger
+	Now    func() time.Time
+
+	DirectBytes   int64 // larger differences go through a shadow
+	DirectChanges int
+	StepBytes     int64 // of one commit of a shadow
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.DirectBytes == 0 {
+		o.DirectBytes = directBytes
+	}
+	if o.DirectChanges == 0 {
+		o.DirectChanges = directChanges
+	}
+	if o.StepBytes == 0 {
+		o.StepBytes = stepBytes
+	}
+}
+
+// A Run brings one node back in sync.
 type Run struct {
-	name  string
 	peers Peers
+	name  string
+	o     Options
 	now   func() time.Time
-	log   *slog.Logger
 
-	// Owned by the goroutine calling Step.
-	target  *cluster.ResyncTarget
-	release func()          // of target
-	source  *cluster.Source // pinned for the round
-	unpin   func()
-	common  ondisk.Tid // what shadow and source share
-	shadow  string     // label
-	cursor  chain.Cursor
-	changes int // of the round
-	total   int64
+	// Owned by the goroutine that calls Step.
+	target    *cluster.ResyncTarget
+	release   func() // of the target
+	entry     ondisk.StateEntry
+	at        cluster.Position // the state that the copy was last equal to
+	lineage   cluster.Lineage  // of at
+	shadow    string           // label
+	hasShadow bool
+	keep      string // label for the tail that is to be dropped; "" = there is none, or it is kept
+	reclaimed bool   // unused space was looked for
+	round     *round // under way, or nil
 
-	mu  sync.Mutex
-	rep Report // guards rep; never held during a call on peers
+	mu  sync.Mutex // guards rep; never held during a call
+	rep Report
 }
 
-// NewRun returns a run for the node of that name.
-func NewRun(name string, peers Peers, now func() time.Time, log *slog.Logger) *Run {
-	return &Run{name: name, peers: peers, now: now, log: log,
-		rep: Report{Node: name, State: Idle, Since: now()}}
-}
-
-// Report returns where the run is.
-func (r *Run) Report() Report {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.rep
-}
-
-func (r *Run) update(edit func(*Report)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	edit(&r.rep)
-}
-
-func (r *Run) enter(s State) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !slices.Contains(moves[r.rep.State], s) {
-		panic(fmt.Sprintf("resync of %s: from %s to %s", r.name, r.rep.State, s))
+// NewRun returns a run for the node of that name, at rest.
+func NewRun(peers Peers, name string, o Options) *Run {
+	o.setDefaults()
+	return &Run{
+		peers: peers, name: name, o: o, now: o.Now,
+		rep: Report{Node: name, State: Idle, Since: o.Now(), Began: o.Now(), BytesLeft: -1, LeavesLeft: -1},
 	}
-	r.rep.State, r.rep.Since = s, r.now()
 }
 
-// Step does one unit of work - a plan, a batch, the join - and reports
-// whether more remains. It starts no goroutine and never sleeps. After an
-// error the state is Failed, nothing is held, and the next Step starts over.
-func (r *Run) Step(ctx context.Context) (more bool, err error) {
-	switch state := r.Report().State; state {
-	case Idle, Failed, Done:
+// Step does one unit of work and says whether more remains. It starts no
+// goroutine and does not wait, but for the devices, a source, and the end of
+// a commit of the primary. After Failed, the next Step begins again.
+func (r *Run) Step(ctx context.Context) (more bool) {
+	var err error
+	switch r.Report().State {
+	case Idle, Failed:
 		r.enter(Planning)
-		r.update(func(rep *Report) { *rep = Report{Node: rep.Node, State: rep.State, Since: rep.Since} })
-		more = true
+		return true
 	case Planning:
-		err = r.plan(ctx)
-		more = true
+		if err = r.plan(ctx); err == nil {
+			r.enter(Copying)
+		}
 	case Copying:
-		err = r.copy(ctx)
-		more = true
+		var equal bool
+		if equal, err = r.copy(ctx); err == nil && equal {
+			r.enter(Joining)
+		}
 	case Joining:
-		more, err = r.join(ctx)
-	default:
-		panic("resync: unknown state " + string(state))
+		var joined bool
+		if joined, err = r.join(ctx); err == nil && joined {
+			r.end()
+			r.enter(Done)
+			return false
+		} else if err == nil {
+			r.enter(Copying)
+		}
+	case Done:
+		return false
 	}
-	if err != nil {
-		r.fail(err)
-		return false, err
+	if err != nil && !r.reclaim(ctx, err) {
+		r.fail(ctx, err)
+		return false
 	}
-	return more, nil
+	return true
 }
 
-// Stop gives back what the run holds.
-func (r *Run) Stop() {
-	r.dropSource()
+// Close gives the node back, however far the run came.
+func (r *Run) Close() { r.end() }
+
+func (r *Run) end() {
+	r.endRound()
 	if r.release != nil {
 		r.release()
 		r.release, r.target = nil, nil
 	}
 }
 
-func (r *Run) fail(err error) {
-	r.Stop()
+func (r *Run) fail(ctx context.Context, err error) {
+	if errors.Is(err, chain.ErrNoSpace) {
+		err = fmt.Errorf("%s: %w: %w", r.name, ErrNoRoom, err)
+		// It will not fit next time either, and others need the space.
+		if r.target != nil && r.hasShadow {
+			r.endRound()
+			if derr := r.dropShadow(ctx); derr != nil {
+				r.o.Logger.Warn("the unfinished copy could not be removed", "node", r.name, "err", derr)
+			}
+		}
+	}
+	r.end()
 	r.enter(Failed)
-	r.update(func(rep *Report) { rep.Err = err.Error() })
-}
-
-func (r *Run) dropSource() {
-	if r.unpin != nil {
-		r.unpin()
-		r.unpin, r.source = nil, nil
+	r.update(func(rep *Report) { rep.Err, rep.ETA, rep.Rate = err.Error(), 0, 0 })
+	if ctx.Err() == nil {
+		r.o.Logger.Warn("resync failed", "node", r.name, "err", err)
 	}
 }
 
-// plan takes the target, finds what it has in common with a source, and makes
-// the shadow.
+// reclaim looks once for unused space when there was too little, and reports
+// whether it is worth going on.
+func (r *Run) reclaim(ctx context.Context, err error) bool {
+	if !errors.Is(err, chain.ErrNoSpace) || r.reclaimed || r.target == nil {
+		return false
+	}
+	r.reclaimed = true
+	v := r.target.Volume
+	if err := v.DrainFrees(ctx); err != nil {
+		return false
+	}
+	_, err = v.Bulkfree(ctx, chain.BulkfreeOptions{})
+	return err == nil
+}
+
+// plan takes the node and settles what to go on with.
 func (r *Run) plan(ctx context.Context) error {
 	t, release, err := r.peers.AcquireTarget(r.name)
 	if err != nil {
 		return err
 	}
-	r.target, r.release = t, release
-	if err := r.pin(ctx); err != nil {
-		return err
-	}
-	r.common = cluster.CommonTid(&t.Lineage, t.Position, &r.source.Lineage, r.source.Position)
-	if err := r.prepareShadow(ctx); err != nil {
-		return err
-	}
-	r.update(func(rep *Report) { rep.Common = r.common.String() })
-	r.log.Info("resync starts", "node", r.name, "source", r.source.Name, "at", t.Position.T.String(),
-		"common", r.common.String(), "goal", r.source.Position.T.String())
-	r.startRound()
-	r.enter(Copying)
-	return nil
-}
-
-// pin takes a source for a round.
-func (r *Run) pin(ctx context.Context) error {
-	r.dropSource()
-	s, unpin, err := r.peers.PinSource(ctx, r.name)
-	if err != nil {
-		return err
-	}
-	r.source, r.unpin = &s, unpin
-	return nil
-}
-
-func (r *Run) startRound() {
-	r.cursor, r.changes = chain.Cursor{}, 0
-	root := r.source.View.Root()
-	left := int64(root.DataCount())
+	r.target, r.release, r.entry = t, release, t.Resume
+	r.at, r.lineage = t.Position, t.Lineage
+	r.keep, r.reclaimed, r.hasShadow = "", false, false
 	r.update(func(rep *Report) {
-		rep.Round++
-		rep.Source, rep.Goal = r.source.Name, r.source.Position.T.String()
-		if r.common != 0 {
-			left = 0 // how much of it changed is not known before the walk
-		}
-		rep.BytesLeft = left
+		rep.Err, rep.Round, rep.BytesDone, rep.LeavesDone, rep.Kept, rep.Mode = "", 0, 0, 0, "", ""
 	})
-}
-
-// copy applies one batch of the round.
-func (r *Run) copy(ctx context.Context) error {
-	done, err := r.applySome(ctx, nil)
-	if err != nil || !done {
+	infos, err := t.Volume.PFSs(ctx)
+	if err != nil && len(infos) == 0 {
 		return err
 	}
-	r.common = r.source.Position.T
-	if r.changes > smallRound && r.Report().Round < maxRounds {
-		if err := r.pin(ctx); err != nil {
-			return err
+	var fsid ondisk.UUID
+	for i := range infos {
+		if infos[i].Label == t.Label {
+			fsid = infos[i].Fsid
 		}
-		r.startRound()
-		return nil
 	}
-	r.enter(Joining)
+	if fsid.IsZero() {
+		return fmt.Errorf("%s: %q: %w", r.name, t.Label, chain.ErrNoPFS)
+	}
+	r.entry.Fsid = fsid
+	r.shadow = ShadowLabel(fsid)
+	for i := range infos {
+		if infos[i].Label != r.shadow {
+			continue
+		}
+		r.hasShadow = true
+		if r.entry.ResyncGoal != 0 && r.entry.ShadowKey == infos[i].Key && infos[i].Clid == shadowID(t.Position) {
+			r.o.Logger.Info("resync goes on with an unfinished copy", "node", r.name, "goal", r.entry.ResyncGoal.String())
+			r.update(func(rep *Report) { rep.Mode = ModeShadow })
+			return nil
+		}
+		return r.dropShadow(ctx)
+	}
 	return nil
 }
 
-// applySome applies the next batch of differences to the shadow in a commit
-// of its own, and reports whether the round is complete. finish, if not nil,
-// adds to the transaction of the last batch.
-func (r *Run) applySome(ctx context.Context, finish func(*chain.Txn) error) (done bool, err error) {
-	t, err := r.target.Volume.Begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	committed := false
-	defer func() {
-		if !committed {
-			t.Abort()
-		}
-	}()
-	t.UseReserve()
-	shadow, err := t.View(ctx, r.shadow)
-	if err != nil {
-		return false, fmt.Errorf("shadow of %s: %w", r.name, err)
-	}
-	b := &chain.Batch{T: r.source.Position.T, Discard: true}
-	next, done, stats, err := chain.Diff(ctx, r.source.View, shadow, r.common, r.cursor,
-		chain.DiffLimits{Changes: batchChanges, Bytes: batchBytes},
-		func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
-		func(c chain.Touch) error { b.Touch = append(b.Touch, c); return nil })
-	shadow.Release()
-	if err != nil {
-		return false, err
-	}
-	b.Sort()
-	if err := t.Apply(ctx, r.shadow, b); err != nil {
-		return false, err
-	}
-	if done && finish != nil {
-		if err := finish(t); err != nil {
-			return false, err
-		}
-	}
-	if err := t.Commit(ctx); err != nil {
-		return false, err
-	}
-	committed = true
-	r.cursor = next
-	r.changes += stats.Changes
-	r.progress(stats, b)
-	return done, nil
-}
+const (
+	shadowPrefix   = ".anvilfs-shadow-"
+	divergedPrefix = "diverged-"
+)
 
-// progress counts a batch that is durable.
-func (r *Run) progress(stats chain.DiffStats, b *chain.Batch) {
-	path := ""
-	if n := len(b.Changes); n > 0 {
-		path = fmt.Sprintf("inode %d", b.Changes[n-1].Inum)
-	}
-	r.update(func(rep *Report) {
-		rep.LeavesDone += int64(stats.Changes)
-		rep.BytesDone += stats.Bytes
-		rep.Compared += int64(stats.Leaves)
-		rep.BytesLeft = max(rep.BytesLeft-stats.Bytes, 0)
-		rep.Path = path
-		if spent := r.now().Sub(rep.Since).Seconds(); spent > 0 {
-			rep.Rate = float64(rep.BytesDone) / spent
-			if rep.Rate > 0 {
-				rep.ETA = float64(rep.BytesLeft) / rep.Rate
-			}
-		}
-	})
-}
+// ShadowLabel is the label of the second root of a node. Two PFSs of a volume
+// may be resynced at once.
+func ShadowLabel(fsid ondisk.UUID) string { return shadowPrefix + fsid.String()[:8] }
 
-// join copies what is left while no txg closes, swaps, and lets the node
-// receive the next txg. If too much is left it asks for another round.
-func (r *Run) join(ctx context.Context) (more bool, err error) {
-	r.dropSource()
-	late := false
-	err = r.peers.Hold(ctx, holdTime, func(at cluster.Position) error {
-		began := r.now()
-		if err := r.pin(ctx); err != nil {
-			return err
-		}
-		if r.source.Position != at {
-			return fmt.Errorf("%s at %v instead of %v: %w", r.source.Name, r.source.Position.T, at.T, errSourceMoved)
-		}
-		r.startRound()
-		for {
-			done, err := r.applySome(ctx, r.swap)
-			if err != nil {
-				return err
-			}
-			if done {
-				return r.peers.Join(r.name, at)
-			}
-			if r.now().Sub(began) > holdTime && r.Report().Round < 2*maxRounds {
-				late = true
-				return nil
-			}
-		}
-	})
-	switch {
-	case err != nil:
-		return false, err
-	case late:
-		r.log.Info("resync: too much changed for the join, one more round", "node", r.name)
-		r.enter(Copying)
-		return true, nil
-	}
-	rep := r.Report()
-	r.log.Info("resync done", "node", r.name, "tid", rep.Goal, "changes", rep.LeavesDone, "bytes", rep.BytesDone, "rounds", rep.Round)
-	r.Stop()
-	r.enter(Done)
-	return false, nil
+// shadowID is the cluster id that a shadow made from the state base carries.
+// It says what the shadow's old tables may be compared with.
+func shadowID(base cluster.Position) ondisk.UUID {
+	sum := sha256.Sum256(fmt.Appendf(nil, "anvilfs shadow of %d %x", base.T, base.H))
+	return ondisk.UUID(sum[:16])
 }

@@ -198,6 +198,13 @@ func (b *bench) wait(what string) {
 	}
 }
 
+// rest lets all members come to one state.
+func (b *bench) rest() {
+	b.t.Helper()
+	b.sync()
+	b.wait("healthy")
+}
+
 // content is every leaf of a member, by a walk of its own volume.
 func (b *bench) content(i int) map[string]string {
 	b.t.Helper()
@@ -288,6 +295,7 @@ func TestOfflineAndBack(t *testing.T) {
 	}
 	b.wait("healthy")
 	b.file("after", 5000, 1)
+	b.rest()
 	b.stop()
 	b.equal()
 }
@@ -350,7 +358,7 @@ func TestDivergent(t *testing.T) {
 	b.file("kept", 70000, 3)
 	b.stop()
 	b.mount(0, 1, 2)
-	b.wait("healthy")
+	b.rest()
 	b.stop()
 	b.equal()
 	st := b.content(2)
@@ -388,7 +396,7 @@ func TestSourceMoves(t *testing.T) {
 			t.Fatal("it never joined")
 		}
 	}
-	b.wait("healthy")
+	b.rest()
 	b.stop()
 	b.equal()
 }
