@@ -117,6 +117,9 @@ func (p *Primary) Head() Position { return p.head }
 // Charter is the one of the head; nil before anything was adopted.
 func (p *Primary) Charter() *Charter { return p.charter }
 
+// Attempt counts campaigns, those started after a loss included.
+func (p *Primary) Attempt() uint64 { return p.attempt }
+
 // Ballot is the epoch it leads or tries to.
 func (p *Primary) Ballot() Ballot { return p.ballot }
 

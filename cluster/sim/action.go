@@ -1,0 +1,256 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster/core"
+)
+
+// An action is something that may happen next.
+type action struct {
+	name string
+	run  func(*runner)
+}
+
+// actions lists what may happen in s.
+func (x *explorer) actions(s *state) []action {
+	var as []action
+	for i, m := range s.msgs {
+		as = append(as, action{m.sortable, func(r *runner) { r.take(i); r.deliver(m) }})
+	}
+	for i := range s.nodes {
+		if s.nodes[i].job != nil {
+			as = append(as, action{fmt.Sprintf("n%d: job ends", i), func(r *runner) { r.finish(i) }})
+		}
+	}
+	for i := range s.prims {
+		p := &s.prims[i]
+		if p.over && p.campaigns == x.scope.Campaigns {
+			continue
+		}
+		if p.core.Phase() == core.Promising {
+			if _, ok := p.core.Deadline(); ok {
+				as = append(as, action{fmt.Sprintf("p%d: waits no longer", i), func(r *runner) { r.prim(i, exploreWait, core.Tick{}) }})
+			}
+		}
+		if p.core.Free() && p.proposals < x.scope.Proposals {
+			as = append(as, action{fmt.Sprintf("p%d: proposes", i), func(r *runner) { r.propose(i) }})
+		}
+		if p.campaigns < x.scope.Campaigns {
+			as = append(as, action{fmt.Sprintf("p%d: campaigns", i), func(r *runner) {
+				r.s.prims[i].campaigns++
+				r.s.prims[i].over = false
+				r.prim(i, 0, core.Campaign{})
+			}})
+		}
+	}
+	if s.crashes < x.scope.Crashes {
+		for i := range s.nodes {
+			as = append(as, action{fmt.Sprintf("n%d: power cut", i), func(r *runner) { r.crash(i) }})
+		}
+	}
+	if s.losses < x.scope.Losses {
+		for i, m := range s.msgs {
+			as = append(as, action{"lost: " + m.sortable, func(r *runner) { r.take(i); r.s.losses++ }})
+		}
+	}
+	return as
+}
+
+// A runner makes one step in a state that is its own.
+type runner struct {
+	x   *explorer
+	s   *state
+	err error
+}
+
+func (r *runner) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (r *runner) take(i int) { r.s.msgs = slices.Delete(r.s.msgs, i, i+1) }
+
+// post puts a message on its way. Equal ones that are on their way already
+// would lead nowhere new.
+func (r *runner) post(m smsg) {
+	dir := "<"
+	if m.toNode {
+		dir = ">"
+	}
+	m.sortable = fmt.Sprintf("p%d %s n%d: %s", m.p, dir, m.n, m.msg.AppendKey(nil))
+	i, have := slices.BinarySearchFunc(r.s.msgs, m.sortable, func(a smsg, s string) int { return strings.Compare(a.sortable, s) })
+	if !have {
+		r.s.msgs = slices.Insert(r.s.msgs, i, m)
+	}
+}
+
+func (r *runner) deliver(m smsg) {
+	switch {
+	case m.toNode:
+		r.node(m.n, core.Recv{From: m.p, Msg: m.msg})
+	case m.msg.Kind == core.Ack && m.msg.Pos == r.s.prims[m.p].core.Adopted() && m.msg.Ballot == r.s.prims[m.p].core.Ballot():
+		r.prim(m.p, 0, core.Joined{Node: m.msg.Node, Pos: m.msg.Pos}) // of a copy
+	default:
+		r.prim(m.p, 0, core.Recv{Msg: m.msg})
+	}
+}
+
+func (r *runner) node(i int, ev core.Event) {
+	n := &r.s.nodes[i]
+	n.core = n.core.Clone()
+	for _, e := range n.core.Step(0, ev) {
+		switch e := e.(type) {
+		case core.Start:
+			n.job = e.Job
+			r.applies(i, e.Job)
+		case core.Send:
+			r.told(n, e.Msg)
+			r.post(smsg{p: e.To, n: i, msg: e.Msg})
+		}
+	}
+}
+
+func (r *runner) applies(i int, j *core.Job) {
+	if j.Txg == nil || j.Whole {
+		return
+	}
+	if at := r.s.nodes[i].core.State().Pos; at != j.Txg.Prev {
+		r.fail("I3: n%d at %v applies %v, which follows %v", i, at, j.Txg.Pos, j.Txg.Prev)
+	}
+}
+
+// told checks an answer against the disk: I4 and I5.
+func (r *runner) told(n *snode, m *core.Message) {
+	switch m.Kind {
+	case core.Promised:
+		if n.disk.Promised.Epoch < m.Ballot.Epoch || n.disk.Pos != m.Answer.Pos {
+			r.fail("I5: promise of %v at %v, durable are %v at %v", m.Ballot, m.Answer.Pos, n.disk.Promised, n.disk.Pos)
+		}
+		n.promise = max(n.promise, m.Ballot.Epoch)
+	case core.Ack:
+		if !r.x.check.ancestor(m.Pos, n.disk.Pos) {
+			r.fail("I5: acknowledged %v, durable is %v", m.Pos, n.disk.Pos)
+		}
+	}
+}
+
+func (r *runner) finish(i int) {
+	n := &r.s.nodes[i]
+	if n.job.Ballot.Epoch < n.promise {
+		r.fail("I4: n%d makes %v durable after it promised %d", i, n.job.Ballot, n.promise)
+	}
+	n.disk = n.job.After(n.disk)
+	n.job = nil
+	r.node(i, core.Done{Result: core.OK})
+}
+
+func (r *runner) crash(i int) {
+	r.s.crashes++
+	n := &r.s.nodes[i]
+	n.job = nil
+	n.core = core.NewNode(0, n.core.ID, n.disk, core.NodeOptions{Omit: r.x.scope.Omit})
+}
+
+func (r *runner) propose(i int) {
+	p := &r.s.prims[i]
+	p.proposals++
+	r.prim(i, 0, core.Propose{Batch: i, Manifest: [32]byte{byte(i + 1), byte(p.proposals)}, Size: 1})
+}
+
+func (r *runner) prim(i int, now time.Duration, ev core.Event) {
+	p := &r.s.prims[i]
+	if p.over {
+		return
+	}
+	p.core = p.core.Clone()
+	attempt := p.core.Attempt()
+	if _, start := ev.(core.Campaign); start {
+		attempt++
+	}
+	effects := p.core.Step(now, ev)
+	if p.core.Attempt() != attempt { // it started over
+		p.over = true
+	}
+	for _, e := range effects {
+		switch e := e.(type) {
+		case core.Send:
+			if p.over {
+				continue
+			}
+			if e.Msg.Kind == core.Apply {
+				r.sent(e.Msg.Txg)
+			}
+			r.post(smsg{p: i, n: int(e.Msg.Node[0]) - 1, toNode: true, msg: e.Msg})
+		case core.Committed:
+			r.committed(e.Txg.Pos)
+		case core.Serve:
+			r.committed(e.Pos)
+		case core.Behind:
+			r.copyTo(i, e)
+		case core.Refuse:
+			r.fail("p%d refuses: %v", i, e.Err)
+		}
+	}
+}
+
+// sent: one T has one batch, also between primaries.
+func (r *runner) sent(t *core.Txg) {
+	for _, pos := range r.s.sent {
+		if pos.T == t.Pos.T && pos != t.Pos {
+			r.fail("I3/I7: %v was also sent as %v", pos, t.Pos)
+		}
+	}
+	if !slices.Contains(r.s.sent, t.Pos) {
+		r.s.sent = append(r.s.sent, t.Pos)
+		slices.SortFunc(r.s.sent, func(a, b core.Position) int { return int(int64(a.T) - int64(b.T)) })
+	}
+	c := &r.x.check
+	if _, ok := c.prev[t.Pos]; !ok {
+		c.prev[t.Pos], c.charter[t.Pos] = t.Prev, t.Charter
+	}
+}
+
+// copyTo sends the adopted state to a node that does not have it.
+func (r *runner) copyTo(i int, b core.Behind) {
+	p := r.s.prims[i].core
+	if p.Phase() != core.Barrier {
+		return
+	}
+	r.post(smsg{p: i, n: int(b.Node[0]) - 1, toNode: true, msg: &core.Message{Kind: core.Apply, Node: b.Node,
+		Ballot: p.Ballot(), Whole: true, Txg: &core.Txg{Pos: p.Adopted(), Charter: p.AdoptedCharter()}}})
+}
+
+// committed: I1.
+func (r *runner) committed(pos core.Position) {
+	c := &r.x.check
+	switch {
+	case pos == r.s.top:
+	case c.ancestor(r.s.top, pos):
+		r.s.top = pos
+		r.x.found.Committed++
+	case !c.ancestor(pos, r.s.top):
+		r.fail("I1: %v and %v are both committed", r.s.top, pos)
+	}
+}
+
+// holds: I2, and that no told promise sank.
+func (r *runner) holds() {
+	n := 0
+	for i := range r.s.nodes {
+		d := &r.s.nodes[i]
+		if r.x.check.ancestor(r.s.top, d.disk.Pos) {
+			n++
+		}
+		if d.disk.Promised.Epoch < d.promise {
+			r.fail("I4: the promise of n%d sank from %d to %v", i, d.promise, d.disk.Promised)
+		}
+	}
+	if n < core.Quorum(len(r.s.nodes)) {
+		r.fail("I2: committed %v is on %d of %d disks", r.s.top, n, len(r.s.nodes))
+	}
+}

@@ -1,0 +1,227 @@
+package sim
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// Scope says how small the cluster is whose states are all visited.
+type Scope struct {
+	Masters, Primaries int
+	Campaigns          int // of each primary
+	Proposals          int // of each primary
+	Crashes            int // of nodes, in all
+	Losses             int // messages lost, in all; others are delivered late
+	States             int // stop after so many; 0 = never
+	Omit               core.Rule
+}
+
+// A Found counts what an exploration saw.
+type Found struct {
+	States, Steps, Deepest int
+	Committed              int // states in which something new was committed
+	Whole                  bool
+}
+
+// Explore visits the states that every order of events leads to: messages
+// delivered in any order or lost, jobs ending at any time, nodes crashing,
+// primaries starting and giving up. The error names the events that led to a
+// violation.
+func Explore(s Scope) (Found, error) {
+	x := &explorer{scope: s, seen: make(map[[16]byte]struct{})}
+	x.check.init()
+	err := x.visit(x.first(), nil)
+	x.found.States = len(x.seen)
+	x.found.Whole = err == nil && !x.full
+	return x.found, err
+}
+
+type explorer struct {
+	scope Scope
+	seen  map[[16]byte]struct{}
+	check checker // what follows what: the same in every state
+	found Found
+	full  bool
+}
+
+// A state is one point of the exploration; steps make changed copies.
+type state struct {
+	nodes   []snode
+	prims   []sprim
+	msgs    []smsg
+	top     core.Position   // last committed
+	sent    []core.Position // one T, one batch
+	crashes int
+	losses  int
+}
+
+type snode struct {
+	core    *core.Node
+	disk    core.Durable
+	job     *core.Job
+	promise uint32 // told
+}
+
+type sprim struct {
+	core      *core.Primary
+	campaigns int
+	proposals int
+	over      bool // lost its epoch: one that starts over is another campaign
+}
+
+// An smsg is on its way between primary p and node n.
+type smsg struct {
+	p, n     int
+	toNode   bool
+	msg      *core.Message
+	sortable string
+}
+
+const (
+	exploreWait  = time.Second
+	exploreRetry = time.Hour // nothing is sent again: a loss is final
+)
+
+func (x *explorer) first() *state {
+	law := &core.Charter{Config: core.Config{Version: 1}}
+	for i := range x.scope.Masters {
+		law.Config.Members = append(law.Config.Members, core.Member{Fsid: fsid(i), Role: ondisk.PFSMaster})
+	}
+	T := ondisk.MakeTid(1, 0)
+	law.Lineage = *law.Lineage.WithEpoch(1, core.Position{})
+	pos := core.Position{T: T, H: core.NextH(core.History{}, T, 1, [32]byte{})}
+	x.check.first(pos, law)
+	st := &state{top: pos}
+	d := core.Durable{Pos: pos, Charter: law, Promised: core.Ballot{Epoch: 1}}
+	for i := range x.scope.Masters {
+		st.nodes = append(st.nodes, snode{core: core.NewNode(0, fsid(i), d, core.NodeOptions{Omit: x.scope.Omit}), disk: d})
+	}
+	for i := range x.scope.Primaries {
+		p := core.NewPrimary(core.PrimaryOptions{Seed: uint64(i + 1), Make: makeCharter, Wait: exploreWait,
+			Retry: exploreRetry, Window: 1 << 20, Omit: x.scope.Omit})
+		for k := range x.scope.Masters {
+			p.Step(0, core.Attach{Answer: core.Answer{Node: fsid(k), Pos: pos, Charter: law, Promised: 1}})
+		}
+		st.prims = append(st.prims, sprim{core: p})
+	}
+	return st
+}
+
+func (s *state) clone() *state {
+	c := *s
+	c.nodes, c.prims = slices.Clone(s.nodes), slices.Clone(s.prims)
+	c.msgs, c.sent = slices.Clone(s.msgs), slices.Clone(s.sent)
+	return &c
+}
+
+func (s *state) key() [16]byte {
+	var b []byte
+	for i := range s.nodes {
+		n := &s.nodes[i]
+		b = n.core.AppendKey(b)
+		b = fmt.Appendf(b, "/%v %v %d;", n.disk.Promised, n.disk.Pos, n.promise)
+	}
+	for i := range s.prims {
+		b = s.prims[i].core.AppendKey(b)
+		b = fmt.Appendf(b, "%d %d %v;", s.prims[i].campaigns, s.prims[i].proposals, s.prims[i].over)
+	}
+	for i := range s.msgs {
+		b = append(append(b, s.msgs[i].sortable...), ';')
+	}
+	b = fmt.Appendf(b, "%v %v %d %d", s.top, s.sent, s.crashes, s.losses)
+	sum := sha256.Sum256(b)
+	return [16]byte(sum[:])
+}
+
+// visit goes on from a state into all that can follow.
+func (x *explorer) visit(s *state, path *step) error {
+	k := s.key()
+	if _, ok := x.seen[k]; ok || x.full {
+		return nil
+	}
+	if x.scope.States > 0 && len(x.seen) >= x.scope.States {
+		x.full = true
+		return nil
+	}
+	x.seen[k] = struct{}{}
+	x.found.Deepest = max(x.found.Deepest, path.depth())
+	// The order depends on the state, so that a bounded exploration sees
+	// more than variations of one course.
+	as := x.actions(s)
+	rng := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(k[:]), binary.LittleEndian.Uint64(k[8:])))
+	rng.Shuffle(len(as), func(i, j int) { as[i], as[j] = as[j], as[i] })
+	for _, a := range as {
+		next := s.clone()
+		x.found.Steps++
+		here := &step{path, a.name}
+		r := &runner{x: x, s: next}
+		a.run(r)
+		r.holds()
+		if r.err != nil {
+			return fmt.Errorf("%w\nafter:\n%s", r.err, here)
+		}
+		if err := x.visit(next, here); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Walk goes from the start to an end by chance, as often as told.
+func Walk(s Scope, seed uint64, walks int) (Found, error) {
+	x := &explorer{scope: s}
+	x.check.init()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	start := x.first()
+	for range walks {
+		st, path := start.clone(), (*step)(nil)
+		for as := x.actions(st); len(as) > 0; as = x.actions(st) {
+			a := as[rng.IntN(len(as))]
+			path = &step{path, a.name}
+			r := &runner{x: x, s: st}
+			a.run(r)
+			r.holds()
+			x.found.Steps++
+			if r.err != nil {
+				return x.found, fmt.Errorf("%w\nafter:\n%s", r.err, path)
+			}
+		}
+		x.found.Deepest = max(x.found.Deepest, path.depth())
+	}
+	return x.found, nil
+}
+
+// A step is the last one of a path.
+type step struct {
+	before *step
+	name   string
+}
+
+func (p *step) depth() int {
+	n := 0
+	for ; p != nil; p = p.before {
+		n++
+	}
+	return n
+}
+
+func (p *step) String() string {
+	var names []string
+	for ; p != nil; p = p.before {
+		names = append(names, p.name)
+	}
+	slices.Reverse(names)
+	var b bytes.Buffer
+	for i, n := range names {
+		fmt.Fprintf(&b, "%3d %s\n", i+1, n)
+	}
+	return b.String()
+}
