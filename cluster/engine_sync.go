@@ -47,6 +47,9 @@ func (e *engine) resyncWanted() []string {
 // acquireTarget gives a member to a resync: no txg and no promise reaches it
 // until release. The primary looks at it anew then.
 func (e *engine) acquireTarget(name string) (*ResyncTarget, func(), error) {
+	if e.o.ReadOnly {
+		return nil, nil, ErrReadOnly
+	}
 	var m *member
 	var c *conn
 	var flags core.Flags
@@ -123,6 +126,9 @@ func (e *engine) releaseTarget(m *member, c *conn) {
 // rejoin reads a member's state and attaches it. want is the position it must
 // have; zero = any.
 func (e *engine) rejoin(m *member, c *conn, want Position) error {
+	if err := c.vol.Failed(); err != nil {
+		return err // only opening it again helps
+	}
 	if !want.IsZero() {
 		if entry, _ := c.vol.State(c.info.Fsid); entry.T != want.T || entry.H != want.H {
 			return fmt.Errorf("%s is at %v, not at %v", c.name, entry.T, want.T)
@@ -168,6 +174,9 @@ func (e *engine) join(name string, pos Position) error {
 // pinSource returns an in-sync node at the committed txg, other than not.
 // During an election it is one that has the barrier.
 func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), error) {
+	if e.o.ReadOnly {
+		return Source{}, nil, ErrReadOnly
+	}
 	for {
 		var s Source
 		var ok bool

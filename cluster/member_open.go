@@ -32,7 +32,7 @@ func findPFS(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo,
 			return i, nil
 		}
 		have = append(have, i.Label)
-		if i.Label != "LOCAL" && i.Subtype == ondisk.PFSSubNone {
+		if i.Label != "LOCAL" && i.Subtype == ondisk.PFSSubNone && !strings.HasPrefix(i.Label, ".anvilfs-") {
 			choice = append(choice, i.Label)
 		}
 	}

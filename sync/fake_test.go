@@ -33,6 +33,8 @@ type world struct {
 	dev    *memdev.Device // of the target
 	target *chain.Volume
 
+	lastBytes int64 // of file data in the last txg
+
 	known   bool             // the primary has the txgs after any position
 	onPin   func()           // before a source is pinned
 	pinned  cluster.Position // last one
@@ -149,6 +151,9 @@ func (w *world) next(b *chain.Batch) cluster.Position {
 func (w *world) write(n, size int, both bool) {
 	w.Helper()
 	b := w.txg(n, size)
+	var rep Report
+	rep.count(b)
+	w.lastBytes = rep.BytesDone
 	pos := w.next(b)
 	w.commit(w.src, b, pos)
 	if both {

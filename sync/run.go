@@ -2,7 +2,6 @@ package resync
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -230,20 +229,4 @@ func (r *Run) plan(ctx context.Context) error {
 		return r.dropShadow(ctx)
 	}
 	return nil
-}
-
-const (
-	shadowPrefix   = ".anvilfs-shadow-"
-	divergedPrefix = "diverged-"
-)
-
-// ShadowLabel is the label of the second root of a node. Two PFSs of a volume
-// may be resynced at once.
-func ShadowLabel(fsid ondisk.UUID) string { return shadowPrefix + fsid.String()[:8] }
-
-// shadowID is the cluster id that a shadow made from the state base carries.
-// It says what the shadow's old tables may be compared with.
-func shadowID(base cluster.Position) ondisk.UUID {
-	sum := sha256.Sum256(fmt.Appendf(nil, "anvilfs shadow of %d %x", base.T, base.H))
-	return ondisk.UUID(sum[:16])
 }
