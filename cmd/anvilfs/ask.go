@@ -2,42 +2,58 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// ask has the daemon of the filesystem at dir carry out a command, and copies
-// its reply to out. When ctx ends, the command may still run.
-func ask(ctx context.Context, dir string, out io.Writer, words ...string) error {
-	f, err := os.OpenFile(filepath.Join(dir, ".anvilfs", "control"), os.O_RDWR, 0)
-	if err != nil {
-		return mountError(dir, err)
-	}
+// answerTimeout is how long a server may take over a question that costs it
+// nothing. One that hangs must not hang those who look at it.
+const answerTimeout = 10 * time.Second
+
+// bounded runs fn, which may hang in a system call, no longer than ctx lasts.
+func bounded(ctx context.Context, dir string, fn func() ([]byte, error)) ([]byte, error) {
 	type answer struct {
 		text []byte
 		err  error
 	}
 	done := make(chan answer, 1)
 	go func() {
-		defer f.Close()
-		text, err := exchange(f, joinWords(words))
+		text, err := fn()
 		done <- answer{text, err}
 	}()
 	select {
 	case a := <-done:
-		if a.err != nil {
-			return mountError(dir, a.err)
-		}
-		_, err := out.Write(a.text)
-		return err
+		return a.text, mountError(dir, a.err)
 	case <-ctx.Done():
-		return errors.New("interrupted: what was begun may still be going on, 'anvilfs status' shows it")
 	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, fmt.Errorf("the server of %s does not answer: its log says why; 'umount -l %s' detaches it", dir, dir)
+	}
+	return nil, errors.New("interrupted: what was begun may still be going on, 'anvilfs status' shows it")
+}
+
+// ask has the server of the filesystem at dir carry out a command, and copies
+// its reply to out. When ctx ends, the command may still run.
+func ask(ctx context.Context, dir string, out io.Writer, words ...string) error {
+	text, err := bounded(ctx, dir, func() ([]byte, error) {
+		f, err := os.OpenFile(filepath.Join(dir, ".anvilfs", "control"), os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return exchange(f, joinWords(words))
+	})
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
 }
 
 // exchange writes a command and reads the reply. A command that failed fails
@@ -97,15 +113,18 @@ func splitWords(line string) ([]string, error) {
 	return words, nil
 }
 
+// tell is ask with the reply as a string.
+func tell(ctx context.Context, dir string, words ...string) (string, error) {
+	var reply strings.Builder
+	err := ask(ctx, dir, &reply, words...)
+	return reply.String(), err
+}
+
 // readStatus reads status.json of the filesystem at dir.
-func readStatus(dir string) (*mountStatus, []byte, error) {
-	data, err := os.ReadFile(filepath.Join(dir, ".anvilfs", "status.json"))
-	if err != nil {
-		return nil, nil, mountError(dir, err)
-	}
-	var s mountStatus
-	if err := json.Unmarshal(data, &s); err != nil {
-		return nil, nil, err
-	}
-	return &s, data, nil
+func readStatus(ctx context.Context, dir string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return bounded(ctx, dir, func() ([]byte, error) {
+		return os.ReadFile(filepath.Join(dir, ".anvilfs", "status.json"))
+	})
 }

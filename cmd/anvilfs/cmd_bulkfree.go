@@ -21,7 +21,7 @@ command does it now, on a mount or on a volume that is not mounted.`,
 		Args: exactly(1, "a device or a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
-				reply, err := tell(args[0], "bulkfree")
+				reply, err := tell(c.Context(), args[0], "bulkfree")
 				fmt.Fprint(c.OutOrStdout(), reply)
 				return err
 			}

@@ -188,16 +188,16 @@ func (d *demo) stay() {
 // close unmounts what the tour left and removes what it made.
 func (d *demo) close() error {
 	var errs []error
-	list, err := mounts()
+	list, err := anvilMounts()
 	if err != nil {
 		return err
 	}
 	for _, m := range list {
-		if !strings.HasPrefix(m.dir, d.dir+"/") {
+		if !strings.HasPrefix(m.target, d.dir+"/") {
 			continue
 		}
 		for try := 0; ; try++ {
-			err := umount(m.dir, false)
+			err := umount(context.Background(), m.target, false)
 			if err == nil || try == 20 {
 				errs = append(errs, err)
 				break

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -11,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/chain/fsck"
-	"github.com/anvilfs/anvilfs/ondisk/filedev"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 func fsckCommand() *cobra.Command {
@@ -61,19 +60,12 @@ checked, 16 wrong words.`,
 }
 
 func fsckOne(ctx context.Context, word string, o fsck.Options) (*fsck.Report, error) {
-	devs, err := parseMember(word).open(true)
-	if err != nil {
-		if errors.Is(err, filedev.ErrInUse) {
-			return nil, fmt.Errorf("%w; unmount it first: a volume in use is checked by its mount", err)
-		}
-		return nil, err
-	}
-	defer func() {
-		for _, d := range devs {
-			_ = d.Close() // only read
-		}
-	}()
-	return fsck.Check(ctx, devs, o)
+	var rep *fsck.Report
+	err := withDevices(word, func(devs []ondisk.Device) (err error) {
+		rep, err = fsck.Check(ctx, devs, o)
+		return explain(err)
+	})
+	return rep, err
 }
 
 func printFsck(w io.Writer, name string, rep *fsck.Report, asJSON, quiet bool) error {

@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/cluster"
 )
 
 // mountWords are what the mount command was given.
@@ -17,6 +21,7 @@ type mountWords struct {
 	options    []string
 	foreground bool
 	fake       bool
+	sloppy     bool // ignore unknown options
 	serve      bool // this is the process that stays
 }
 
@@ -53,18 +58,20 @@ nofail, _netdev, x-... and the like are accepted and mean nothing here.`,
 	f.BoolVarP(&w.foreground, "foreground", "f", false, "stay in front and log to standard error")
 	f.BoolVar(&w.fake, "fake", false, "do everything but mount")
 	f.BoolVar(&w.serve, "serve", false, "be the serving process")
-	_ = f.MarkHidden("fake")  // exists, so this cannot fail
-	_ = f.MarkHidden("serve") // likewise
+	f.BoolVar(&w.sloppy, "sloppy", false, "ignore unknown options")
+	_ = f.MarkHidden("sloppy") // exists, so this cannot fail
+	_ = f.MarkHidden("fake")   // exists, so this cannot fail
+	_ = f.MarkHidden("serve")  // likewise
 	return c
 }
 
 func mount(c *cobra.Command, src, dir string, w *mountWords) error {
-	o, err := parseOptions(w.options...)
+	o, err := parseMountOptions(w.options, w.sloppy)
 	if err != nil {
 		return err
 	}
 	if o.remount {
-		return remount(dir, &o)
+		return remount(c.Context(), dir, &o)
 	}
 	s, err := parseSource(src)
 	if err != nil {
@@ -99,10 +106,14 @@ func background(c *cobra.Command, s source, dir string, w *mountWords) error {
 		return err
 	}
 	defer r.Close()
-	words := []string{"mount", s.text, dir, "--serve"}
+	words := []string{"mount", "--serve"}
 	for _, o := range w.options {
 		words = append(words, "-o", o)
 	}
+	if w.sloppy {
+		words = append(words, "--sloppy")
+	}
+	words = append(words, "--", s.text, dir)
 	child := exec.Command(self, words...)
 	child.ExtraFiles = []*os.File{ready} // becomes readyFD
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -132,32 +143,51 @@ func background(c *cobra.Command, s source, dir string, w *mountWords) error {
 	return exitWith(exitMount, "the serving process ended before the mount was ready: %s", state)
 }
 
-// remount changes a mount in use: the kernel tells a FUSE server nothing of
-// a remount, so both have to be told.
-func remount(dir string, o *mountOptions) error {
-	flags := o.flags | syscall.MS_REMOUNT
-	mode := "rw"
-	if o.readOnly {
-		flags |= syscall.MS_RDONLY
-		mode = "ro"
+// remount changes a mount in use. The kernel alone refuses changes of a
+// read-only mount and tells the server nothing; a mount that was made with ro
+// has its devices open for reading, and stays so.
+func remount(ctx context.Context, dir string, o *mountOptions) error {
+	st, err := statusOf(ctx, dir)
+	switch {
+	case err != nil:
+		return exitWith(exitMount, "%w", err)
+	case !o.readOnly && st.Health == cluster.PoolReadOnly:
+		return exitWith(exitMount, "%s: the devices were opened for reading only: unmount, and mount without ro", dir)
 	}
-	if !o.readOnly {
-		if _, err := tell(dir, "remount", mode); err != nil {
+	flags, mode := o.flags|syscall.MS_REMOUNT, "rw"
+	if o.readOnly {
+		flags, mode = flags|syscall.MS_RDONLY, "ro"
+	}
+	if o.readOnly {
+		// Most of it now: afterwards no command can be written any more.
+		if _, err := tell(ctx, dir, "sync"); err != nil && !errors.Is(err, syscall.EROFS) {
 			return exitWith(exitMount, "%w", err)
 		}
 	}
 	if err := syscall.Mount("", dir, "", flags, ""); err != nil {
 		return exitWith(exitMount, "remount %s %s: %w", mode, dir, err)
 	}
-	if o.readOnly {
-		if _, err := tell(dir, "remount", mode); err != nil {
+	if !o.readOnly {
+		return nil
+	}
+	// What was accepted in between is on its way.
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		st, err := statusOf(ctx, dir)
+		switch {
+		case err != nil:
 			return exitWith(exitMount, "%w", err)
+		case st.Dirty.Bytes == 0 && st.Dirty.Leaves == 0 && !st.Dirty.Syncing:
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return exitWith(exitMount, "%s is read-only, but not all that was written is durable yet: %w", dir, ctx.Err())
 		}
 	}
-	return nil
 }
 
-// bindContext ends a context when the mount is told to stop by a signal.
+// unmountOn unmounts when ctx ends, which a signal does. The result stops it.
 func unmountOn(ctx context.Context, unmount func() error, warn func(error)) func() {
 	done := make(chan struct{})
 	go func() {

@@ -18,6 +18,8 @@ import (
 
 type newfs struct {
 	label  string
+	comp   string
+	check  string
 	size   string
 	slaves []string
 	force  bool
@@ -40,13 +42,15 @@ more than half of them are there. A --slave follows and has no vote.
 
 What already carries a filesystem, a partition table or the like is refused
 unless -f is given.`,
-		Args: needArgs(1, -1, "at least one MEMBER"),
+		Args: atLeast(1, "at least one MEMBER"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return n.run(c.Context(), c.OutOrStdout(), args)
 		},
 	}
 	f := c.Flags()
 	f.StringVarP(&n.label, "label", "L", "DATA", "label of the filesystem")
+	f.StringVar(&n.comp, "compression", "lz4", "for all files: none, autozero, lz4 or zlib")
+	f.StringVar(&n.check, "check", "xxhash64", "check codes: iscsi32, xxhash64 or sha192")
 	f.StringVarP(&n.size, "size", "s", "", "create image files of this size, like 10g")
 	f.StringArrayVar(&n.slaves, "slave", nil, "a member that follows without a vote")
 	f.BoolVarP(&n.force, "force", "f", false, "overwrite what is there")
@@ -139,14 +143,7 @@ func (n *newfs) checkPath(m *newMember, path string) error {
 	case n.force:
 		return nil
 	}
-	found, err := signatureOf(path)
-	if err != nil {
-		return err
-	}
-	if found != "" {
-		return fmt.Errorf("%s carries %s: nothing was changed; give -f to overwrite it", path, found)
-	}
-	return nil
+	return refuseForeign(path)
 }
 
 // openAll opens every device before the first is written to, so that one that
@@ -179,6 +176,10 @@ func (n *newfs) openAll(list []*newMember) error {
 
 // format makes the volumes and joins them.
 func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
+	spec := chain.PFSSpec{Label: n.label, Plain: true}
+	if err := n.methods(&spec); err != nil {
+		return err
+	}
 	writer := ondisk.NewUUID()
 	var vols []*chain.Volume
 	var roles []ondisk.PFSType
@@ -188,9 +189,8 @@ func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
 		}
 	}()
 	for _, m := range list {
-		m.result, err = chain.Format(ctx, m.devs, chain.FormatOptions{
-			Labels: []chain.PFSSpec{{Label: n.label, Type: m.role}}, Writer: writer,
-		})
+		spec.Type = m.role
+		m.result, err = chain.Format(ctx, m.devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}, Writer: writer})
 		if err != nil {
 			return err
 		}
@@ -211,6 +211,25 @@ func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
 	return cluster.Found(ctx, vols, n.label, roles)
 }
 
+// methods sets what every file inherits from the root.
+func (n *newfs) methods(spec *chain.PFSSpec) error {
+	comp, err := ondisk.ParseCompMethod(n.comp)
+	if err != nil {
+		return usageError("--compression: %w", err)
+	}
+	check, err := ondisk.ParseCheckMethod(n.check)
+	if err != nil {
+		return usageError("--check: %w", err)
+	}
+	switch check {
+	case ondisk.CheckISCSI32, ondisk.CheckXXHash64, ondisk.CheckSHA192:
+	default:
+		return usageError("--check %v: without a check code damage cannot be found; use iscsi32, xxhash64 or sha192", check)
+	}
+	spec.Comp, spec.Check = uint8(comp), uint8(check)
+	return nil
+}
+
 // report prints what was made and how to go on.
 func (n *newfs) report(out io.Writer, list []*newMember) error {
 	t := newTable("MEMBER", "ROLE", "SIZE", "USABLE", "HEADERS", "VOLUME ID")
@@ -221,7 +240,7 @@ func (n *newfs) report(out io.Writer, list []*newMember) error {
 		if m.role == ondisk.PFSMaster {
 			nMasters++
 		}
-		t.row(m.name, m.role.String(), formatSize(m.result.Size), formatSize(m.result.Allocatable),
+		t.row(m.name, m.role.String(), human(m.result.Size), human(m.result.Allocatable),
 			fmt.Sprint(m.result.HeaderCopies), m.result.Fsid.String())
 	}
 	t.print(out)

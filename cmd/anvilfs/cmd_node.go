@@ -23,7 +23,7 @@ func nodeVerb(verb, short string) *cobra.Command {
 		Long:  short + ".\n\nNODE is the member as given to mount; anvilfs status MNT lists them.",
 		Args:  exactly(2, "a mount point and a node"),
 		RunE: func(c *cobra.Command, args []string) error {
-			reply, err := tell(args[0], "node", verb, args[1])
+			reply, err := tell(c.Context(), args[0], "node", verb, args[1])
 			fmt.Fprint(c.OutOrStdout(), reply)
 			return err
 		},
@@ -42,7 +42,7 @@ func nodeReplaceCommand() *cobra.Command {
 				return err
 			}
 			if !force {
-				if err := refuseForeign(c.Context(), device); err != nil {
+				if err := refuseForeign(device); err != nil {
 					return err
 				}
 			}
@@ -50,7 +50,7 @@ func nodeReplaceCommand() *cobra.Command {
 			if force {
 				words = append(words, "-f")
 			}
-			reply, err := tell(args[0], words...)
+			reply, err := tell(c.Context(), args[0], words...)
 			fmt.Fprint(c.OutOrStdout(), reply)
 			return err
 		},

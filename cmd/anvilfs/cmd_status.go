@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,11 +34,11 @@ needs care) or 2 (no majority, or no answer), as monitoring systems want it.`,
 			show := func() error {
 				switch {
 				case check:
-					return checkStatus(c.OutOrStdout(), dirs)
+					return checkStatus(c.Context(), c.OutOrStdout(), dirs)
 				case asJSON:
-					return jsonStatus(c.OutOrStdout(), dirs)
+					return jsonStatus(c.Context(), c.OutOrStdout(), dirs)
 				}
-				return textStatus(c.OutOrStdout(), dirs, exact)
+				return textStatus(c.Context(), c.OutOrStdout(), dirs, exact)
 			}
 			for {
 				if err := show(); err != nil || every == 0 {
@@ -61,7 +62,7 @@ needs care) or 2 (no majority, or no answer), as monitoring systems want it.`,
 // statusWords reads [MNT] [INTERVAL].
 func statusWords(args []string) (dirs []string, every time.Duration, err error) {
 	if n := len(args); n > 0 {
-		if d, err := seconds(args[n-1]); err == nil {
+		if d, err := parseSeconds(args[n-1]); err == nil {
 			every, args = d, args[:n-1]
 		} else if n == 2 {
 			return nil, 0, usageError("%q is not a number of seconds", args[1])
@@ -70,12 +71,12 @@ func statusWords(args []string) (dirs []string, every time.Duration, err error) 
 	if len(args) > 0 {
 		return args, every, nil
 	}
-	list, err := mounts()
+	list, err := anvilMounts()
 	if err != nil {
 		return nil, 0, err
 	}
 	for _, m := range list {
-		dirs = append(dirs, m.dir)
+		dirs = append(dirs, m.target)
 	}
 	if len(dirs) == 0 {
 		return nil, 0, errors.New("no anvilfs filesystem is mounted here")
@@ -83,36 +84,41 @@ func statusWords(args []string) (dirs []string, every time.Duration, err error) 
 	return dirs, every, nil
 }
 
-func statusOf(dir string) (*cluster.Status, error) {
-	b, err := readStatus(dir)
+func statusOf(ctx context.Context, dir string) (*mountStatus, error) {
+	b, err := readStatus(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	var st cluster.Status
+	var st mountStatus
 	if err := json.Unmarshal(b, &st); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return &st, nil
 }
 
-func textStatus(w io.Writer, dirs []string, exact bool) error {
+func textStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) (failed error) {
 	for i, dir := range dirs {
-		st, err := statusOf(dir)
-		if err != nil {
-			return err
-		}
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
+		st, err := statusOf(ctx, dir)
+		if err != nil && len(dirs) > 1 {
+			fmt.Fprintf(w, "%s: %v\n", dir, err) // the others are still worth seeing
+			failed = exitWith(exitFailed, "not every mount answered")
+			continue
+		}
+		if err != nil {
+			return err
+		}
 		fmt.Fprintf(w, "%s on %s\n", st.Label, dir)
-		printStatus(w, st, exact)
+		printStatus(w, &st.Status, exact)
 	}
-	return nil
+	return failed
 }
 
-func jsonStatus(w io.Writer, dirs []string) error {
+func jsonStatus(ctx context.Context, w io.Writer, dirs []string) error {
 	for _, dir := range dirs {
-		b, err := readStatus(dir)
+		b, err := readStatus(ctx, dir)
 		if err != nil {
 			return err
 		}
@@ -124,20 +130,20 @@ func jsonStatus(w io.Writer, dirs []string) error {
 }
 
 // checkStatus prints one line for each mount; the worst decides the code.
-func checkStatus(w io.Writer, dirs []string) error {
+func checkStatus(ctx context.Context, w io.Writer, dirs []string) error {
 	code := exitOK
 	for _, dir := range dirs {
-		st, err := statusOf(dir)
+		st, err := statusOf(ctx, dir)
 		switch {
 		case err != nil:
 			fmt.Fprintf(w, "CRITICAL %s: %v\n", dir, err)
-			code = exitCrit
+			code = checkCritical
 		case st.Health == cluster.PoolStalled:
 			fmt.Fprintf(w, "CRITICAL %s: no majority of masters: %s\n", dir, st.Next)
-			code = exitCrit
+			code = checkCritical
 		case st.Health == cluster.PoolDegraded:
-			fmt.Fprintf(w, "WARNING %s: degraded: %s\n", dir, worst(st))
-			code = max(code, exitWarning)
+			fmt.Fprintf(w, "WARNING %s: degraded: %s\n", dir, worst(&st.Status))
+			code = max(code, checkWarning)
 		default:
 			fmt.Fprintf(w, "OK %s: %s, %d nodes\n", dir, st.Health, len(st.Nodes))
 		}
@@ -164,7 +170,7 @@ func printStatus(w io.Writer, st *cluster.Status, exact bool) {
 	if exact {
 		size = func(n uint64) string { return fmt.Sprint(n) }
 	}
-	fmt.Fprintf(w, "  state   %s%s\n", st.Health, quorumWords(&st.Quorum))
+	fmt.Fprintf(w, "  state   %s%s\n", st.Health, quorumWords(st))
 	if st.CommitError != "" {
 		fmt.Fprintf(w, "  error   %s\n", st.CommitError)
 	}
@@ -201,8 +207,9 @@ func printStatus(w io.Writer, st *cluster.Status, exact bool) {
 	}
 }
 
-func quorumWords(q *cluster.QuorumStatus) string {
-	if q.Masters < 2 {
+func quorumWords(st *cluster.Status) string {
+	q := st.Quorum
+	if q.Masters < 2 || st.Health == cluster.PoolReadOnly {
 		return ""
 	}
 	held := "a majority holds"

@@ -11,7 +11,7 @@ masters. sync(1) alone does not reach a FUSE filesystem; what it leaves in
 memory is written by the commit timer (mount option commit=, 5 s).`,
 		Args: exactly(1, "a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
-			_, err := tell(args[0], "sync")
+			_, err := tell(c.Context(), args[0], "sync")
 			return err
 		},
 	}

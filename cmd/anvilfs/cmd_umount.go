@@ -1,15 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
+	"os/exec"
+	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 func umountCommand() *cobra.Command {
@@ -17,9 +19,12 @@ func umountCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "umount MNT",
 		Short: "Unmount, and return when the media is complete",
-		Args:  exactly(1, "a mount point"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return umount(args[0], lazy)
+		Long: `Umount detaches the filesystem and returns when the process that served it has
+written everything, closed the devices and ended. If that failed, it says why
+and ends with 32.`,
+		Args: exactly(1, "a mount point"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return umount(c.Context(), args[0], lazy)
 		},
 	}
 	c.Flags().BoolVarP(&lazy, "lazy", "l", false, "detach now, complete when the last user is gone; do not wait")
@@ -28,64 +33,155 @@ func umountCommand() *cobra.Command {
 
 // umount detaches a mount and waits for its server to end: only then is the
 // media complete and are the devices closed.
-func umount(dir string, lazy bool) error {
-	pid := serverOf(dir)
-	if lazy {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			return exitWith(exitMount, "umount %s: %w", dir, err)
-		}
-		return removeUtab(dir)
+func umount(ctx context.Context, dir string, lazy bool) error {
+	m, err := findMount(dir)
+	if err != nil {
+		return exitWith(exitMount, "%w", err)
 	}
-	switch err := syscall.Unmount(dir, 0); {
-	case errors.Is(err, syscall.EBUSY):
-		return exitWith(exitMount, "%s is in use: end the programs that fuser -vm %s names, then unmount again", dir, dir)
-	case errors.Is(err, syscall.EINVAL):
-		return exitWith(exitMount, "nothing is mounted on %s", dir)
+	pid := 0
+	if !lazy {
+		pid = serverOf(ctx, m.target)
+	}
+	end, err := watchProcess(pid)
+	if err != nil {
+		return exitWith(exitMount, "watching process %d, which serves %s: %w", pid, m.target, err)
+	}
+	defer end.Close()
+	switch err := detach(m.target, lazy); {
+	case errors.Is(err, unix.EBUSY):
+		return exitWith(exitMount, "%s is in use: end the programs that 'fuser -vm %s' lists, or detach it with -l", dir, dir)
 	case err != nil:
-		return exitWith(exitMount, "umount %s: %w", dir, err)
+		return exitWith(exitMount, "unmounting %s: %w", dir, err)
 	}
-	if err := removeUtab(dir); err != nil {
-		fmt.Fprintf(os.Stderr, "anvilfs: cleaning up after the mount: %v\n", err)
+	if os.Geteuid() == 0 {
+		if err := removeUtab(m.target); err != nil {
+			return exitWith(exitMount, "%s is unmounted, but still entered in %s: %w", dir, utabPath, err)
+		}
 	}
-	if pid == 0 {
-		return nil // its server had died before
+	if lazy || pid == 0 { // 0: its server had died before
+		return nil
 	}
-	return waitGone(pid)
+	if err := end.wait(ctx); err != nil {
+		return exitWith(exitMount, "%s is unmounted; its process %d is still writing: %w", dir, pid, err)
+	}
+	if reason := takeFailure(pid); reason != "" {
+		return exitWith(exitMount, "%s is unmounted, but not everything was written: %s", dir, reason)
+	}
+	return nil
+}
+
+// detach is umount2(2), or the setuid helper for other users.
+func detach(dir string, lazy bool) error {
+	if os.Geteuid() == 0 {
+		flags := unix.UMOUNT_NOFOLLOW
+		if lazy {
+			flags |= unix.MNT_DETACH
+		}
+		return unix.Unmount(dir, flags)
+	}
+	helper, err := exec.LookPath("fusermount3")
+	if err != nil {
+		return errors.New("only root can do this where fusermount3 is not installed")
+	}
+	words := []string{"-u", "--", dir}
+	if lazy {
+		words = append([]string{"-z"}, words...)
+	}
+	out, err := exec.Command(helper, words...).CombinedOutput()
+	if strings.Contains(string(out), "busy") {
+		return unix.EBUSY
+	}
+	if err != nil {
+		return errors.New(strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 // serverOf asks a mount for the process that serves it; 0 if nobody answers.
-func serverOf(dir string) int {
-	reply, err := tell(dir, "pid")
+// It reads the status, since no command can be written where it is read-only.
+func serverOf(ctx context.Context, dir string) int {
+	st, err := statusOf(ctx, dir)
 	if err != nil {
 		return 0
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(reply)) // 0 if it is no number
-	return pid
+	return st.Server.PID
 }
 
-// waitGone returns when a process has ended. It was not started by us, so
-// there is nothing to wait(2) for.
-func waitGone(pid int) error {
-	start := processStart(pid)
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) || processStart(pid) != start {
+// A processEnd is a process whose end can be waited for, though it is nobody's
+// child here. The descriptor stands for that process only, even if its number
+// is used again.
+type processEnd struct{ fd int }
+
+// watchProcess starts watching; pid 0 is a process that has ended.
+func watchProcess(pid int) (processEnd, error) {
+	if pid == 0 {
+		return processEnd{-1}, nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return processEnd{-1}, nil
+	}
+	return processEnd{fd}, err
+}
+
+// wait returns when the process has ended.
+func (p processEnd) wait(ctx context.Context) error {
+	const step = 200 // milliseconds between looks at ctx
+	for p.fd >= 0 {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, step)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if n > 0 {
 			return nil
 		}
-		time.Sleep(pause)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+	}
+	return nil
+}
+
+// Close stops watching.
+func (p processEnd) Close() {
+	if p.fd >= 0 {
+		_ = unix.Close(p.fd) // only a handle
 	}
 }
 
-// processStart is the start time of a process, which tells it from a later
-// one with its number; "" if it is gone or only a zombie.
-func processStart(pid int) string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// failureFile is where a serving process leaves what went wrong at its end:
+// its log may be anywhere, and umount must not report success.
+func failureFile(pid int) string {
+	dir := "/run/anvilfs"
+	if uid := os.Geteuid(); uid != 0 {
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("anvilfs-%d", uid))
+	}
+	return filepath.Join(dir, fmt.Sprintf("%d.failed", pid))
+}
+
+func leaveFailure(reason error) error {
+	path := failureFile(os.Getpid())
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(oneLine(reason.Error())), 0o600)
+}
+
+// takeFailure returns what a process left, once. What is older than an hour
+// was left by an earlier process with that number.
+func takeFailure(pid int) string {
+	path := failureFile(pid)
+	st, err := os.Stat(path)
 	if err != nil {
 		return ""
 	}
-	_, rest, _ := strings.Cut(string(b), ") ") // behind the name, which may hold blanks
-	f := strings.Fields(rest)
-	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	_ = os.Remove(path) // told only once; the next process of that number would be blamed
+	if time.Since(st.ModTime()) > time.Hour {
 		return ""
 	}
-	return f[19]
+	return string(text)
 }

@@ -16,7 +16,7 @@ quorum   a majority of the masters answers
 healthy  every node of the configuration is there and in sync`,
 		Args: exactly(2, "resync, quorum or healthy, and a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
-			_, err := tell(args[1], "wait", args[0], timeout.String())
+			_, err := tell(c.Context(), args[1], "wait", args[0], timeout.String())
 			return err
 		},
 	}

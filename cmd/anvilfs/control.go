@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -16,8 +15,23 @@ import (
 
 // A controller answers the control files of a mount.
 type controller struct {
-	pool *cluster.Pool
-	log  *slog.Logger
+	pool   *cluster.Pool
+	server serverStatus
+	log    *slog.Logger
+}
+
+// A mountStatus is what status.json holds: the pool, and who serves it.
+type mountStatus struct {
+	cluster.Status
+	Server serverStatus `json:"server"`
+}
+
+type serverStatus struct {
+	PID     int       `json:"pid"`
+	Source  string    `json:"source"`
+	Dir     string    `json:"directory"`
+	Since   time.Time `json:"since"`
+	Version string    `json:"version"`
 }
 
 // Command carries out one line written to the control file.
@@ -36,7 +50,7 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 	case "status":
 		err = c.status(rest, w)
 	case "pid":
-		_, err = fmt.Fprintln(w, os.Getpid())
+		_, err = fmt.Fprintln(w, c.server.PID)
 	case "sync":
 		err = c.pool.Sync(ctx)
 	case "wait":
@@ -45,8 +59,6 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		err = c.node(ctx, rest, w)
 	case "bulkfree":
 		err = c.bulkfree(ctx, w)
-	case "remount":
-		err = c.remount(ctx, rest)
 	default:
 		err = fmt.Errorf("%q is not a command of a mount: help lists them", verb)
 	}
@@ -66,8 +78,7 @@ pid                               of the serving process
 func (c *controller) Status(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	st := c.pool.Status()
-	return e.Encode(&st)
+	return e.Encode(&mountStatus{c.pool.Status(), c.server})
 }
 
 func (c *controller) status(words []string, w io.Writer) error {
@@ -120,14 +131,9 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 			return errors.New("node replace takes the node and the new device")
 		}
 		force := len(rest) > 1 && rest[1] == "-f"
-		if !force {
-			if err := refuseForeign(ctx, rest[0]); err != nil {
-				return err
-			}
-		}
-		var spec cluster.MemberSpec
-		if spec, err = parseMember(rest[0]).spec(false); err == nil {
-			err = c.pool.NodeReplace(ctx, name, spec, force)
+		var m member
+		if m, err = parseMember(rest[0]); err == nil {
+			err = c.pool.NodeReplace(ctx, name, m.spec(false), force)
 		}
 	default:
 		return fmt.Errorf("node has no command %q: offline, online, discard and replace", verb)
@@ -141,17 +147,4 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		}
 	}
 	return nil
-}
-
-func (c *controller) remount(ctx context.Context, words []string) error {
-	switch {
-	case len(words) == 1 && words[0] == "ro":
-		return c.pool.Sync(ctx)
-	case len(words) == 1 && words[0] == "rw":
-		if c.pool.Status().Health == cluster.PoolReadOnly {
-			return errors.New("the devices were opened for reading only: unmount, and mount without ro")
-		}
-		return nil
-	}
-	return errors.New("remount takes ro or rw")
 }

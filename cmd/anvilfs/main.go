@@ -1,20 +1,3 @@
-// Command anvilfs is everything an administrator types: it makes volumes,
-// mounts them, watches and repairs them, and is its own mount helper.
-//
-//	main ── argv[0] ── personality (mount., umount., mkfs., fsck.) ─┐
-//	    └── subcommand ─────────────────────────────────────────────┴─ cmd_VERB.go
-//
-// Commands come in two kinds. Those on devices (newfs, fsck, show, pfs,
-// bulkfree DEV) open them alone and fail while they are mounted. Those on a
-// mount (status, sync, node, wait, bulkfree MNT) write one line to
-// MNT/.anvilfs/control, where the daemon of that mount carries it out
-// (control.go); they need no other channel, and neither does any script.
-//
-// mount starts itself again as the daemon and returns when the root answers.
-// umount returns when the daemon is gone, which is when the media are
-// complete (detach.go).
-//
-// Not here: what a file is (fs), which member is right (cluster).
 package main
 
 import (
@@ -27,9 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 )
-
-// version is set by the Makefile.
-var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,7 +38,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "anvilfs",
 		Short:         "One filesystem, several full copies, each readable on its own",
-		Version:       version,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -66,7 +46,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError(c, err)
+		return usageError("%w: see %s --help", err, c.CommandPath())
 	})
 	root.AddCommand(
 		newfsCommand(),
@@ -81,6 +61,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		bulkfreeCommand(),
 		pfsCommand(),
 		demoCommand(),
+		versionCommand(),
 	)
 	return root
 }

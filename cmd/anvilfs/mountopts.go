@@ -17,7 +17,6 @@ type mountOptions struct {
 	readOnly   bool
 	remount    bool
 	allowOther bool
-	fuseblk    bool
 	debug      bool
 	flags      uintptr // MS_*, without MS_RDONLY
 	commit     time.Duration
@@ -109,14 +108,12 @@ func (o *mountOptions) set(word string) error {
 		o.remount = true
 	case "allow_other":
 		o.allowOther = true
-	case "fuseblk":
-		o.fuseblk = true
 	case "debug":
 		o.debug = true
 	case "commit", "memory", "quorum", "deadline", "log":
-		return fmt.Errorf("mount option %s needs a value: %s=...", key, key)
+		return usageError("mount option %s needs a value: %s=...", key, key)
 	default:
-		return fmt.Errorf("%w %q: docs/mount-options.md lists those that exist", errUnknownOption, word)
+		return usageError("%w %q: 'anvilfs mount --help' lists those that exist", errUnknownOption, word)
 	}
 	return nil
 }
@@ -129,7 +126,7 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		o.deadline, err = parseSeconds(value)
 	case "memory":
 		if o.memory, err = parseSize(value); err == nil && o.memory < minMemory {
-			err = fmt.Errorf("%s is less than the %s that are needed", value, formatSize(minMemory))
+			err = fmt.Errorf("%s is less than the %s that are needed", value, human(minMemory))
 		}
 	case "quorum":
 		switch value {
@@ -145,10 +142,10 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 			err = errors.New("no file given")
 		}
 	default:
-		return fmt.Errorf("%w %q: docs/mount-options.md lists those that exist", errUnknownOption, key+"="+value)
+		return usageError("%w %q: 'anvilfs mount --help' lists those that exist", errUnknownOption, key+"="+value)
 	}
 	if err != nil {
-		return fmt.Errorf("mount option %s: %w", key, err)
+		return usageError("mount option %s: %w", key, err)
 	}
 	return nil
 }

@@ -79,6 +79,8 @@ var unmangle = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\13
 // mountError explains errors of files below a mount point.
 func mountError(dir string, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s is not on an anvilfs filesystem: 'anvilfs status' lists those that are mounted", dir)
 	case errors.Is(err, syscall.ENOTCONN), errors.Is(err, syscall.ECONNABORTED):

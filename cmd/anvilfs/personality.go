@@ -8,31 +8,30 @@ import (
 // personality turns the ways in which other programs call us into the
 // arguments of a subcommand. Installed links choose it by their name:
 //
-//	mount.fuse.anvilfs, mount.anvilfs     SRC DIR [-sfvnN] [-o opts]
-//	umount.fuse.anvilfs, umount.anvilfs   DIR [-nlfvr] [-t type]
-//	mkfs.anvilfs                          newfs
-//	fsck.anvilfs, fsck.fuse.anvilfs       fsck
+//	mount.fuse.anvilfs, mount.anvilfs     SRC DIR [-sfnvw] [-t TYPE] [-o OPTIONS]
+//	umount.fuse.anvilfs, umount.anvilfs   DIR [-nlfvr] [-t TYPE]
+//	mkfs.anvilfs                          [-vV] and what newfs takes
+//	fsck.anvilfs, fsck.fuse.anvilfs       [-aAfnprvVy] [-C[FD]] and what fsck takes
 //
-// Under any other name, "SRC DIR -o opts" is how mount.fuse3 calls the program
-// that a source "anvilfs#SRC" names.
+// Under any other name, "SRC DIR -o OPTIONS" is how mount.fuse3 calls the
+// program that a source "anvilfs#SRC" names.
 func personality(argv []string) []string {
 	args := argv[1:]
-	name := filepath.Base(argv[0])
-	verb, rest, found := strings.Cut(name, ".")
-	if found && (rest == "anvilfs" || rest == "fuse.anvilfs" || rest == "fuseblk.anvilfs") {
+	verb, rest, found := strings.Cut(filepath.Base(argv[0]), ".")
+	if found && isAnvil(strings.Replace("fuse."+rest, "fuse.fuse", "fuse", 1)) {
 		switch verb {
 		case "mount":
-			return append([]string{"mount"}, helperArgs(args)...)
+			return append([]string{"mount"}, mountHelperArgs(args)...)
 		case "umount":
-			return append([]string{"umount"}, args...)
+			return append([]string{"umount"}, dropSwitches(args, "nvrf", "tN")...)
 		case "mkfs":
-			return append([]string{"newfs"}, args...)
+			return append([]string{"newfs"}, dropSwitches(args, "vV", "")...)
 		case "fsck":
-			return append([]string{"fsck"}, args...)
+			return append([]string{"fsck"}, dropSwitches(args, "aAfnprvVyTMC0123456789", "")...)
 		}
 	}
 	if bareMount(args) {
-		return append([]string{"mount"}, helperArgs(args)...)
+		return append([]string{"mount"}, mountHelperArgs(args)...)
 	}
 	return args
 }
@@ -46,30 +45,44 @@ func bareMount(args []string) bool {
 	return strings.ContainsAny(args[0], "@/,")
 }
 
-// helperArgs translates the switches of mount(8), which mean other things
-// there than they do in our own mount command.
-func helperArgs(args []string) []string {
-	out := []string{"--helper"}
+// mountHelperArgs translates the switches of mount(8), which mean other
+// things there than they do in our own mount command.
+func mountHelperArgs(args []string) []string {
+	var out []string
+	for _, a := range dropSwitches(args, "nvw", "tN") {
+		switch a {
+		case "-f":
+			a = "--fake"
+		case "-s":
+			a = "--sloppy"
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// dropSwitches leaves out words like -nv that consist of the letters given,
+// and those letters that take a value, with it. Mixed words are taken apart.
+func dropSwitches(args []string, plain, valued string) []string {
+	var out []string
 	for i := 0; i < len(args); i++ {
 		a := args[i]
 		switch {
-		case a == "-o" || a == "-t" || a == "-N":
-			if i++; i == len(args) {
-				return append(out, a) // cobra says what is missing
-			}
-			if a == "-o" {
-				out = append(out, "-o", args[i])
-			}
-		case len(a) > 1 && a[0] == '-' && strings.Trim(a[1:], "sfvnw") == "":
-			// sloppy and fake (-f: do everything but the mount)
-			if strings.Contains(a, "f") {
-				out = append(out, "--fake")
-			}
-			if strings.Contains(a, "s") {
-				out = append(out, "--sloppy")
-			}
-		default:
+		case len(a) < 2 || a[0] != '-' || a[1] == '-':
 			out = append(out, a)
+		case len(a) == 2 && strings.Contains(valued, a[1:]):
+			i++
+		case len(a) == 2 && a == "-o" || a == "-L" || a == "-s" && valued == "":
+			out = append(out, args[i:min(i+2, len(args))]...)
+			i++
+		case strings.Trim(a[1:], plain+"sl") != "":
+			out = append(out, a)
+		default:
+			for _, c := range a[1:] {
+				if !strings.ContainsRune(plain, c) {
+					out = append(out, "-"+string(c))
+				}
+			}
 		}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk/filedev"
 	resync "github.com/anvilfs/anvilfs/sync"
 )
 
@@ -36,19 +37,15 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		return err
 	}
 	defer closeLog()
-	specs, err := s.specs(o.readOnly)
-	if err != nil {
+	if err := s.findLabel(ctx); err != nil {
 		return err
 	}
-	pool := o.pool
-	pool.Label, pool.ReadOnly, pool.Logger = s.label, o.readOnly, log
-	limitMemory(&pool)
-	p, err := cluster.OpenPool(ctx, specs, pool)
+	p, err := openPool(ctx, s, o, log)
 	if err != nil {
 		return err
 	}
 	for _, n := range p.Status().Nodes {
-		if n.State != cluster.NodeInSync && n.State != cluster.NodeReadOnly {
+		if troubled(n.State) {
 			ready.note(describeNode(&n))
 		}
 	}
@@ -62,9 +59,9 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		defer cancel()
 		return p.Close(cctx)
 	}
-	server, err := fs.Mount(ctx, fs.OnPool(p), dir, fs.MountOptions{
+	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
 		FsName: s.display(), ReadOnly: o.readOnly, AllowOther: o.allowOther, Flags: o.flags,
-		Debug: o.debug, Logger: log, Control: &controller{pool: p, log: log}, Closing: closing,
+		Debug: o.debug, Logger: log, Control: newController(p, s, dir, log), Closing: closing,
 	})
 	if err != nil {
 		return errors.Join(err, closing())
@@ -82,32 +79,73 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	}
 	if err != nil {
 		log.Error("closing failed", "err", err)
+		if lerr := leaveFailure(err); lerr != nil {
+			log.Error("umount will not learn of it", "err", lerr)
+		}
 		return fmt.Errorf("%s: %w", s.display(), err)
 	}
 	log.Info("unmounted, media complete", "directory", dir)
 	return nil
 }
 
-// limitMemory lets the collector know of the budget.
-func limitMemory(o *cluster.Options) {
-	memory := o.Memory
-	if memory == 0 {
-		memory = 256 << 20
-		o.Memory = memory
-	}
-	debug.SetMemoryLimit(memory - memory/16)
+func newController(p *cluster.Pool, s source, dir string, log *slog.Logger) *controller {
+	return &controller{pool: p, log: log, server: serverStatus{
+		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
+	}}
 }
 
-func (s source) specs(readOnly bool) ([]cluster.MemberSpec, error) {
-	var out []cluster.MemberSpec
-	for _, m := range s.members {
-		spec, err := m.spec(readOnly)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, spec)
+// troubled reports whether a node's state is worth a word when mounting: one
+// that is catching up needs nobody.
+func troubled(s cluster.NodeState) bool {
+	return s != cluster.NodeInSync && s != cluster.NodeReadOnly && s != cluster.NodeBehind && s != cluster.NodeResync
+}
+
+// defaultMemory bounds caches and dirty data without memory=.
+const defaultMemory = 256 << 20
+
+// openPool opens the members. A device that an earlier mount is just letting
+// go of is waited for, as unmounting and mounting in a row is usual.
+func openPool(ctx context.Context, s source, o *mountOptions, log *slog.Logger) (*cluster.Pool, error) {
+	opts := cluster.Options{
+		Label: s.label, ReadOnly: o.readOnly, Commit: o.commit, Deadline: o.deadline,
+		Memory: o.memory, OnNoQuorum: o.quorum, Logger: log,
 	}
-	return out, nil
+	if opts.Memory == 0 {
+		opts.Memory = defaultMemory
+	}
+	// The collector works harder near the limit instead of passing it.
+	debug.SetMemoryLimit(opts.Memory - opts.Memory/16)
+	if err := s.waitFree(ctx, o.readOnly); err != nil {
+		return nil, err
+	}
+	p, err := cluster.OpenPool(ctx, s.specs(o.readOnly), opts)
+	return p, explain(err)
+}
+
+// waitFree waits a moment for devices that are in use. Members that cannot be
+// opened for other reasons are the pool's to judge.
+func (s source) waitFree(ctx context.Context, readOnly bool) error {
+	const tries, pause = 15, 200 * time.Millisecond
+	for _, m := range s.members {
+		for try := 0; ; try++ {
+			devs, err := m.open(readOnly)
+			for _, d := range devs {
+				err = errors.Join(err, d.Close())
+			}
+			if !errors.Is(err, filedev.ErrInUse) {
+				break
+			}
+			if try == tries {
+				return err
+			}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
 }
 
 // maintenance is what runs beside a mount.

@@ -26,6 +26,18 @@ func signatureOf(path string) (string, error) {
 	return blkidProbe(path)
 }
 
+// refuseForeign is an error if a device or file carries anything known.
+func refuseForeign(path string) error {
+	found, err := signatureOf(path)
+	if err != nil {
+		return err
+	}
+	if found != "" {
+		return fmt.Errorf("%s carries %s: nothing was changed; give -f to overwrite it", path, found)
+	}
+	return nil
+}
+
 // magics are the formats that we look for without blkid.
 var magics = []struct {
 	off   int64

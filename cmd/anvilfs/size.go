@@ -29,8 +29,8 @@ func parseSize(s string) (int64, error) {
 	return int64(f * scale), nil
 }
 
-// formatSize prints bytes for people: three digits and a unit.
-func formatSize(n uint64) string {
+// human prints bytes for people: three digits and a unit.
+func human(n uint64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
@@ -100,8 +99,21 @@ func unescape(s string) string {
 	return b.String()
 }
 
+// parseMember reads one member, as commands on devices take it.
+func parseMember(word string) (member, error) {
+	s, err := parseSource(strings.ReplaceAll(word, "@", `\@`))
+	if err != nil {
+		return member{}, err
+	}
+	if len(s.members) != 1 {
+		return member{}, usageError("%s: one device or image file is needed here", word)
+	}
+	s.members[0].name = word
+	return s.members[0], nil
+}
+
 // open opens all devices of the member.
-func (m member) open(_ context.Context, readOnly bool) ([]ondisk.Device, error) {
+func (m member) open(readOnly bool) ([]ondisk.Device, error) {
 	var devs []ondisk.Device
 	for _, p := range m.paths {
 		d, err := filedev.Open(p, filedev.Options{ReadOnly: readOnly})
@@ -114,19 +126,6 @@ func (m member) open(_ context.Context, readOnly bool) ([]ondisk.Device, error) 
 		devs = append(devs, d)
 	}
 	return devs, nil
-}
-
-// volume opens the member as a volume.
-func (m member) volume(ctx context.Context, readOnly bool) (*chain.Volume, error) {
-	devs, err := m.open(ctx, readOnly)
-	if err != nil {
-		return nil, err
-	}
-	v, err := chain.Open(ctx, devs, chain.Options{ReadOnly: readOnly})
-	if err != nil {
-		return nil, explain(err)
-	}
-	return v, nil
 }
 
 // explain adds the remedy to errors of opening that do not carry one.
@@ -152,7 +151,7 @@ func (s source) specs(readOnly bool) []cluster.MemberSpec {
 func (m member) spec(readOnly bool) cluster.MemberSpec {
 	return cluster.MemberSpec{
 		Name: m.name,
-		Open: func(ctx context.Context) ([]ondisk.Device, error) { return m.open(ctx, readOnly) },
+		Open: func(context.Context) ([]ondisk.Device, error) { return m.open(readOnly) },
 	}
 }
 
@@ -166,7 +165,7 @@ func (s *source) findLabel(ctx context.Context) error {
 	}
 	var lastErr error
 	for _, m := range s.members {
-		v, err := m.volume(ctx, true)
+		v, err := openVolume(ctx, m, true)
 		if err != nil {
 			lastErr = err
 			continue

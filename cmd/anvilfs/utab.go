@@ -20,11 +20,21 @@ const (
 // to write the table, umount(8) simply does not wait: that is not worth
 // failing a mount.
 func addUtab(source, dir string) error {
-	if findProgram("umount."+uhelper) == "" {
+	if os.Geteuid() != 0 || !helperInstalled() {
 		return nil
 	}
-	line := fmt.Sprintf("SRC=%s TARGET=%s ROOT=/ OPTS=uhelper=%s\n", utabEscape(source), utabEscape(dir), uhelper)
+	line := fmt.Sprintf("SRC=%s TARGET=%s ROOT=/ OPTS=uhelper=%s\n", mangle(source), mangle(dir), uhelper)
 	return editUtab(func(lines []string) []string { return append(lines, line) })
+}
+
+// helperInstalled reports whether umount(8) would find us.
+func helperInstalled() bool {
+	for _, dir := range []string{"/sbin", "/sbin/fs.d", "/sbin/fs"} {
+		if _, err := os.Stat(dir + "/umount." + uhelper); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // removeUtab takes the entries of a mount point out.
@@ -67,13 +77,9 @@ func editUtab(edit func([]string) []string, drop ...string) error {
 
 func namesTarget(line string, dirs []string) bool {
 	for _, dir := range dirs {
-		if strings.Contains(" "+line, " TARGET="+utabEscape(dir)+" ") {
+		if strings.Contains(" "+line, " TARGET="+mangle(dir)+" ") {
 			return true
 		}
 	}
 	return false
-}
-
-func utabEscape(s string) string {
-	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(s)
 }

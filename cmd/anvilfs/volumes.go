@@ -8,15 +8,46 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
+// openVolume opens a member that is not mounted.
+func openVolume(ctx context.Context, m member, readOnly bool) (*chain.Volume, error) {
+	devs, err := m.open(readOnly)
+	if err != nil {
+		return nil, err
+	}
+	v, err := chain.Open(ctx, devs, chain.Options{ReadOnly: readOnly, Writer: ondisk.NewUUID()})
+	if err != nil {
+		return nil, explain(err)
+	}
+	return v, nil
+}
+
 // withVolume opens a member that is not mounted, runs fn and closes it.
 func withVolume(ctx context.Context, word string, readOnly bool, fn func(*chain.Volume) error) error {
-	devs, err := parseMember(word).open(readOnly)
+	m, err := parseMember(word)
 	if err != nil {
 		return err
 	}
-	v, err := chain.Open(ctx, devs, chain.Options{ReadOnly: readOnly, Writer: ondisk.NewUUID()})
+	v, err := openVolume(ctx, m, readOnly)
 	if err != nil {
 		return err
 	}
 	return errors.Join(fn(v), v.Close())
+}
+
+// withDevices opens the devices of a member for reading, damaged or not.
+func withDevices(word string, fn func([]ondisk.Device) error) error {
+	m, err := parseMember(word)
+	if err != nil {
+		return err
+	}
+	devs, err := m.open(true)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, d := range devs {
+			_ = d.Close() // only read
+		}
+	}()
+	return fn(devs)
 }
