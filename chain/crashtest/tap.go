@@ -32,6 +32,7 @@ type Tap struct {
 	flushes int        // asked for so far
 	drop    int        // number of the flush to forget, from 1; 0 = none
 	misuse  error
+	onRead  func()         // called once, by the next read
 	touched map[int64]bool // 4 KiB pages ever written
 	reused  int            // writes of pages with blocks, after the first
 }
@@ -123,8 +124,25 @@ func (t *Tap) pass() {
 	t.pending = nil
 }
 
+// AtRead has fn called by the next read, once: what a program does while
+// another part of it reads. nil takes it back.
+func (t *Tap) AtRead(fn func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.onRead = fn
+}
+
 // ReadAt implements ondisk.Device.
-func (t *Tap) ReadAt(p []byte, off int64) (int, error) { return t.live.ReadAt(p, off) }
+func (t *Tap) ReadAt(p []byte, off int64) (int, error) {
+	t.mu.Lock()
+	fn := t.onRead
+	t.onRead = nil
+	t.mu.Unlock()
+	if fn != nil {
+		fn()
+	}
+	return t.live.ReadAt(p, off)
+}
 
 // WriteAt implements ondisk.Device.
 func (t *Tap) WriteAt(p []byte, off int64) (int, error) {

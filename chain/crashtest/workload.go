@@ -2,6 +2,7 @@ package crashtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -29,8 +30,8 @@ func Workloads() []Workload {
 		{"promises", 12, false, []weighted{{2, (*session).stepFiles}, {4, (*session).stepPromise}, {1, (*session).stepReopen}}},
 		{"snapshots", 14, false, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {3, (*session).stepSnapshot},
 			{2, (*session).stepForgetSnapshot}, {2, (*session).stepTwice}}},
-		{"resync", 14, false, []weighted{{3, (*session).stepFiles}, {2, (*session).stepShadow}, {3, (*session).stepShadowFiles},
-			{3, (*session).stepSwap}, {1, (*session).stepReopen}}},
+		{"resync", 20, false, []weighted{{3, (*session).stepFiles}, {2, (*session).stepShadow}, {3, (*session).stepShadowFiles},
+			{3, (*session).stepSwap}, {4, (*session).stepRewrite}, {1, (*session).stepSnapshot}, {1, (*session).stepReopen}, {1, (*session).stepResync}}},
 		{"bulkfree", 10, true, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {2, (*session).stepBulkfree},
 			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}}},
 		{"reuse", 50, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
@@ -206,7 +207,7 @@ func (s *session) stepAbort() error {
 // stepLarge writes more than waits for a commit.
 func (s *session) stepLarge() error {
 	return s.txn("large", func(t *chain.Txn, m *volume) error {
-		if err := s.apply(t, m, first, s.maker(m.trees[first]).mass(140)); err != nil {
+		if err := s.apply(t, m, first, s.maker(m.trees[first]).mass(190)); err != nil {
 			return err
 		}
 		// What was written early is dropped again, and its space may go on.
@@ -219,7 +220,7 @@ func (s *session) stepLarge() error {
 
 func (s *session) stepLargeAbort() error {
 	return s.txn("large, aborted", func(t *chain.Txn, m *volume) error {
-		if err := s.apply(t, m, first, s.maker(m.trees[first]).mass(140)); err != nil {
+		if err := s.apply(t, m, first, s.maker(m.trees[first]).mass(190)); err != nil {
 			return err
 		}
 		return errGiveUp
@@ -235,9 +236,16 @@ func (s *session) stepReopen() error {
 
 func (s *session) stepDrain() error { return s.v.DrainFrees(s.ctx) }
 
+// stepBulkfree looks for space, while a transaction goes on now and then: it
+// begins when the first pass has begun to read.
 func (s *session) stepBulkfree() error {
+	var inner error
+	if s.tap != nil && s.rnd.IntN(2) == 0 {
+		s.tap.AtRead(func() { inner = s.stepRewrite() })
+		defer s.tap.AtRead(nil)
+	}
 	_, err := s.v.Bulkfree(s.ctx, chain.BulkfreeOptions{})
-	return err
+	return errors.Join(err, inner)
 }
 
 // stepHold keeps a view open over the next steps, or ends one.
@@ -340,3 +348,18 @@ func (v *volume) matched() error {
 
 // fits reports whether the workload has room on a shape.
 func (w *Workload) fits(s Shape) bool { return !w.Roomy || s.Free == 0 }
+
+// stepResync is a whole one, with a snapshot before it and use after it: what
+// snapshot and PFS share must stay although the PFS's root is another.
+func (s *session) stepResync() error {
+	steps := []func() error{s.stepSnapshot, s.stepShadow, s.stepShadowFiles, s.stepSwap}
+	for range 8 {
+		steps = append(steps, s.stepRewrite)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
