@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -42,6 +43,12 @@ var errnoTable = []struct {
 	err error
 	no  syscall.Errno
 }{
+	{cluster.ErrNoSpace, errNoSpace},
+	{cluster.ErrHashFull, errNoSpace},
+	{cluster.ErrNoEntry, errNoEntry},
+	{cluster.ErrReadOnly, errReadOnly},
+	{cluster.ErrNoQuorum, errIO},
+	{cluster.ErrPoolClosed, errIO},
 	{ondisk.ErrCorrupt, errIO},
 	{context.Canceled, errInterrupt},
 	{context.DeadlineExceeded, errIO},

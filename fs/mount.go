@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // MountOptions say how to mount; zero values are defaults.
@@ -106,7 +108,8 @@ func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
 		Logger:               slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		PanicHandler:         func(what any) fuse.Status { return panicked(o.Logger, what) },
 		// Data is invalidated when we say so, not when a time changes.
-		DisabledCapabilities: fuse.CAP_AUTO_INVAL_DATA,
+		// Nobody's file is passed through, and others may stack upon us.
+		DisabledCapabilities: fuse.CAP_AUTO_INVAL_DATA | fuse.CAP_PASSTHROUGH,
 		ExtraCapabilities: fuse.CAP_EXPORT_SUPPORT | fuse.CAP_DONT_MASK | fuse.CAP_READDIRPLUS_AUTO |
 			fuse.CAP_ASYNC_DIO | fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_HANDLE_KILLPRIV_V2 |
 			fuse.CAP_SETXATTR_EXT | fuse.CAP_IOCTL_DIR,
@@ -134,14 +137,27 @@ func (s *Server) close() {
 	})
 }
 
+// pollFile is a name that go-fuse answers for in every root.
+const pollFile = ".go-fuse-epoll-hack"
+
 // answer asks the root once, as the first user will.
 func (s *Server) answer() error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.mountpoint, &st); err != nil {
 		return err
 	}
-	_, err := os.Stat(s.mountpoint)
-	return err
+	if _, err := os.Stat(s.mountpoint); err != nil {
+		return err
+	}
+	// The kernel shall learn now that POLL is not known here. A Go program
+	// that opens files of its own mount asks for it on a thread that cannot
+	// be replaced, so that there might be none left to answer.
+	fd, err := syscall.Open(filepath.Join(s.mountpoint, pollFile), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return errors.Join(err, syscall.Close(fd))
 }
 
 // Wait returns when the filesystem has been unmounted and closed.

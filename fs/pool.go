@@ -1,0 +1,42 @@
+package fs
+
+import (
+	"context"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// Types that the pool and we hand each other unchanged.
+type (
+	// A Record is an inode without its data. It is immutable once it was
+	// handed over in either direction.
+	Record = cluster.Inode
+	// A Cost bounds what a call adds.
+	Cost = cluster.Cost
+	// A StatFS counts space.
+	StatFS = cluster.StatFS
+)
+
+var _ Txn = (*cluster.Txn)(nil)
+
+// OnPool is the pool as a Store. The only difference is that Begin returns
+// an interface.
+func OnPool(p *cluster.Pool) Store { return poolStore{p} }
+
+type poolStore struct{ *cluster.Pool }
+
+func (s poolStore) Begin(ctx context.Context, cost Cost) (Txn, error) {
+	t, err := s.Pool.Begin(ctx, cost)
+	if err != nil {
+		return nil, err // not t: a nil *cluster.Txn is no nil Txn
+	}
+	return t, nil
+}
+
+func (s poolStore) BeginFree(ctx context.Context) (Txn, error) {
+	t, err := s.Pool.BeginFree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
