@@ -53,7 +53,7 @@ func runPOSIX(t *testing.T, dir string) {
 // tempDir is a directory that other users can reach.
 func tempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "anvilfs-test-")
+	dir, err := os.MkdirTemp("", "anvilfs-fs-")
 	if err != nil {
 		t.Fatal(err)
 	}
