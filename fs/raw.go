@@ -11,10 +11,9 @@ import (
 )
 
 // raw speaks FUSE's words for an FS. Requests for control files go to ctl.
-// What it does not define answers ENOSYS: among it OPEN, OPENDIR, FLUSH and
-// CREATE, after which the kernel stops asking and does without (a file is
-// then created by MKNOD and closed without a request); ACCESS, since the
-// kernel checks permissions; and locks, which it keeps itself.
+// What it does not define answers ENOSYS: among it CREATE, after which the
+// kernel makes files by MKNOD; ACCESS, since the kernel checks permissions;
+// and locks, which it keeps itself.
 type raw struct {
 	fuse.RawFileSystem
 	fs  *FS
@@ -46,6 +45,13 @@ func (c requestContext) Err() error {
 func contextOf(cancel <-chan struct{}) context.Context { return requestContext(cancel) }
 
 func (r *raw) String() string { return "anvilfs" }
+
+// Open and Flush answer so that the kernel never asks again: files have no
+// handles, opening keeps what is cached, and closing is not a request.
+func (r *raw) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
+
+// Flush: see Open.
+func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	if r.ctl.owns(h.NodeId) || r.ctl.reserved(h.NodeId, name) {
