@@ -93,7 +93,10 @@ func startEngine(ctx context.Context, members []MemberSpec, o Options) (*engine,
 		return nil, err
 	}
 	if e.o.ReadOnly {
-		return e, e.startReading()
+		if err := e.startReading(); err != nil {
+			return nil, err
+		}
+		return e, nil
 	}
 	go e.loop()
 	if err := e.elect(ctx); err != nil {
@@ -126,7 +129,7 @@ func newEngine(specs []MemberSpec, o Options) *engine {
 func (e *engine) elect(ctx context.Context) error {
 	e.post(func() {
 		e.primary = core.NewPrimary(core.PrimaryOptions{
-			Seed: rand.Uint64(), Solo: e.solo, Wait: restWait, Retry: resendAfter, Window: windowBytes,
+			Seed: rand.Uint64(), Solo: e.solo, Wait: restWait, Retry: resendAfter, Window: e.window(),
 			Make: func(T ondisk.Tid, c *core.Charter) (any, [32]byte, int64) {
 				b := charterBatch(T, c)
 				return b, Manifest(b), batchSize(b)
@@ -168,6 +171,14 @@ func (e *engine) elect(ctx context.Context) error {
 	}
 }
 
+// window bounds the txgs kept for replay: a part of the memory there is.
+func (e *engine) window() int64 {
+	if e.o.Memory <= 0 {
+		return windowBytes
+	}
+	return min(windowBytes, e.o.Memory/4)
+}
+
 // startReading makes a read-only mount: nothing is written, no one is asked
 // for a promise. Members show the state that a primary would adopt; without a
 // quorum the newest at hand.
@@ -203,11 +214,8 @@ func (e *engine) startReading() error {
 		if m.conn == nil {
 			continue
 		}
-		if m.conn.position() == at {
-			m.enter(NodeReadOnly, "", "")
-		} else {
-			m.enter(NodeBehind, fmt.Sprintf("at %v, shown is %v", m.conn.position().T, at.T), "")
-		}
+		e.pub.committed = at
+		e.readOnlyState(m, m.first)
 	}
 	e.publish(published{committed: at, charter: law, serving: true})
 	go e.loop()

@@ -129,6 +129,7 @@ func (e *engine) finish(r *request) {
 // served goes on with a batch that was on its way in an epoch before: if the
 // adopted state contains it, it is committed, else it is sent anew.
 func (e *engine) served() {
+	e.expel()
 	r := e.request
 	if r == nil || r.sent == nil {
 		return
@@ -143,6 +144,9 @@ func (e *engine) served() {
 
 // hold runs fn while no txg is made. fn should return within limit.
 func (e *engine) hold(ctx context.Context, limit time.Duration, fn func(Position) error) error {
+	if e.o.ReadOnly {
+		return ErrReadOnly
+	}
 	if err := e.takeGate(ctx); err != nil {
 		return err
 	}
@@ -192,8 +196,7 @@ func (e *engine) close(ctx context.Context) error {
 	<-e.ended
 	e.mu.Lock()
 	e.pub.members, e.pub.closed = nil, true
-	close(e.changeCh)
-	e.changeCh = make(chan struct{})
+	e.announce()
 	e.mu.Unlock()
 	errs := make(chan error, len(conns)+1)
 	for _, c := range conns {

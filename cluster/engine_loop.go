@@ -141,6 +141,10 @@ func (e *engine) byFsid(id ondisk.UUID) *member {
 // attach tells the primary of a member that was opened or came back.
 func (e *engine) attach(m *member, d core.Durable) {
 	c := m.conn
+	if e.solo {
+		d.Pos = e.soloPosition(d.Pos)
+		c.setPosition(d.Pos)
+	}
 	if c.node == nil {
 		c.start(e.now(), d, func(msg *core.Message) {
 			e.post(func() {
@@ -161,6 +165,17 @@ func (e *engine) attach(m *member, d core.Durable) {
 	}
 	m.enter(NodeBehind, "", "")
 	e.step(core.Attach{Answer: a})
+}
+
+// soloPosition adds the history to the position of a single copy, which has
+// no place for it: there is but one writer, so the number says it all.
+func (e *engine) soloPosition(pos Position) Position {
+	for _, known := range []Position{e.primary.Head(), e.primary.Committed()} {
+		if known.T == pos.T {
+			return known
+		}
+	}
+	return pos
 }
 
 // lost compares with what the cluster knows the node to have acknowledged.
@@ -269,8 +284,9 @@ func (e *engine) reopenLater(m *member) {
 func (e *engine) reopen(m *member) {
 	m.opening = true
 	m.attempt++
+	spec, o := m.spec, e.o
 	e.tasks.Go(func() {
-		c, d, err := openMember(e.ctx, m.spec, &e.o, e.log)
+		c, d, err := openMember(e.ctx, spec, &o, e.log)
 		r := opening{m: m, c: c, d: d, err: err}
 		if !e.post(func() { e.reopened(r) }) && c != nil {
 			c.close()
@@ -304,17 +320,28 @@ func (e *engine) reopened(r opening) {
 		m.backoff = 0
 		m.take(r.c, r.d)
 		if e.o.ReadOnly {
-			e.readOnlyState(m)
+			e.readOnlyState(m, r.d)
 			return
 		}
 		e.attach(m, r.d)
+		if e.primary.Phase() == core.Serving {
+			e.expel()
+		}
 		e.log.Info("member is back", "member", m.spec.Name, "at", r.d.Pos.T.String())
 	}
 }
 
-func (e *engine) readOnlyState(m *member) {
-	m.enter(NodeBehind, "", "")
-	if m.conn.position() == e.pub.committed {
+// readOnlyState lets a member be read if it has the state that is shown.
+func (e *engine) readOnlyState(m *member, d core.Durable) {
+	m.flags = d.Flags
+	switch {
+	case m.flags&core.Foreign != 0:
+		m.enter(NodeForeign, m.conn.reason(), "")
+	case m.flags != 0:
+		m.enter(NodeTainted, m.conn.reason(), "")
+	case d.Pos != e.pub.committed:
+		m.enter(NodeBehind, fmt.Sprintf("at %v, shown is %v", d.Pos.T, e.pub.committed.T), "")
+	default:
 		m.enter(NodeReadOnly, "", "")
 	}
 }

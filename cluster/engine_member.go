@@ -152,8 +152,7 @@ func (e *engine) publish(p published) {
 	if same {
 		return
 	}
-	close(e.changeCh)
-	e.changeCh = make(chan struct{})
+	e.announce()
 }
 
 // same reports whether nobody has to be woken: positions move with each

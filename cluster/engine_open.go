@@ -25,9 +25,10 @@ type opening struct {
 // later. The conns it returns belong to the caller.
 func (e *engine) openAll(ctx context.Context) ([]opening, error) {
 	results := make(chan opening, len(e.members))
+	o := e.o // the label may be found out while a slow one still opens
 	for _, m := range e.members {
 		e.tasks.Go(func() {
-			c, d, err := openMember(e.ctx, m.spec, &e.o, e.log)
+			c, d, err := openMember(e.ctx, m.spec, &o, e.log)
 			results <- opening{m: m, c: c, d: d, err: err}
 		})
 	}

@@ -192,21 +192,12 @@ func (e *engine) reconfigured(cfg *Config) {
 		e.reconfig <- cfg
 		e.reconfig = nil
 	}
+	e.expel()
 	for _, m := range e.members {
-		if m.fsid.IsZero() || m.conn == nil {
+		if m.conn == nil {
 			continue
 		}
-		in, ok := cfg.Member(m.fsid)
-		if !ok {
-			c := m.conn
-			m.conn, m.taken = nil, false
-			m.attempt++
-			m.enter(NodeOffline, "no longer a member of the cluster", "")
-			c.mute()
-			e.step(core.Detach{Node: m.fsid})
-			e.tasks.Go(func() { c.close() })
-			continue
-		}
+		in, _ := cfg.Member(m.fsid)
 		if c := m.conn; c.info.Type != in.Role {
 			c.info.Type = in.Role
 			e.tasks.Go(func() {
@@ -215,6 +206,26 @@ func (e *engine) reconfigured(cfg *Config) {
 				}
 			})
 		}
+	}
+}
+
+// expel closes the members that the configuration does not know any more.
+func (e *engine) expel() {
+	cfg := &e.primary.Charter().Config
+	for _, m := range e.members {
+		if m.conn == nil || e.solo {
+			continue
+		}
+		if _, ok := cfg.Member(m.fsid); ok {
+			continue
+		}
+		c := m.conn
+		m.conn, m.taken = nil, false
+		m.attempt++
+		m.enter(NodeOffline, "not a member of the cluster any more", "node replace makes it one, with new content")
+		c.mute()
+		e.step(core.Detach{Node: m.fsid})
+		e.tasks.Go(func() { c.close() })
 	}
 }
 

@@ -81,13 +81,15 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 		return e.condemn(d)
 	}
 	var c *conn
+	var is NodeState
 	e.ask(func() {
+		is = d.m.state
 		if !d.m.taken && d.m.state == NodeInSync {
 			c = d.m.conn
 		}
 	})
 	if c == nil {
-		return fmt.Errorf("the member is %s", d.m.state)
+		return fmt.Errorf("the member is %s", is)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -103,6 +105,9 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 	written, err := c.rewrite(ctx, d, change)
 	if err == nil && written {
 		d.m.repaired.Add(1)
+		e.mu.Lock()
+		e.announce()
+		e.mu.Unlock()
 		e.log.Info("repaired", "member", d.m.spec.Name, "from", s.Name, "inode", d.inum, "key", d.key)
 	}
 	if errors.Is(err, chain.ErrVolumeFailed) {

@@ -26,14 +26,14 @@ type testCluster struct {
 	ctx   context.Context
 }
 
-func newTestCluster(t *testing.T, n int) *testCluster {
+func newTestCluster(t *testing.T, masters int, others ...ondisk.PFSType) *testCluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	c := &testCluster{t: t, ctx: ctx}
 	var vols []*chain.Volume
-	var roles []ondisk.PFSType
-	for range n {
+	roles := append(slices.Repeat([]ondisk.PFSType{ondisk.PFSMaster}, masters), others...)
+	for range roles {
 		d := memdev.New(testVolume).Named(diskName(len(c.disks)))
 		c.disks = append(c.disks, d)
 		_, err := chain.Format(ctx, []ondisk.Device{d}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: "HOME", Type: ondisk.PFSMaster}}})
@@ -41,13 +41,12 @@ func newTestCluster(t *testing.T, n int) *testCluster {
 		v, err := chain.Open(ctx, []ondisk.Device{d}, chain.Options{})
 		check(t, err)
 		vols = append(vols, v)
-		roles = append(roles, ondisk.PFSMaster)
 	}
 	check(t, Found(ctx, vols, "HOME", roles))
 	for _, v := range vols {
 		check(t, v.Close())
 	}
-	c.fault, c.gone = make([]*faultdev.Device, n), make([]bool, n)
+	c.fault, c.gone = make([]*faultdev.Device, len(roles)), make([]bool, len(roles))
 	return c
 }
 
@@ -138,13 +137,18 @@ func get(t *testing.T, e *engine, inum uint64) []string {
 // until waits for a condition on the reports.
 func until(t *testing.T, e *engine, what string, ok func([]NodeReport) bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	end := time.After(20 * time.Second)
+	for {
+		changed := e.changed()
 		if ok(e.nodes()) {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
+		select {
+		case <-changed:
+		case <-end:
+			t.Fatalf("%s does not come: %+v", what, e.nodes())
+		}
 	}
-	t.Fatalf("%s does not come: %+v", what, e.nodes())
 }
 
 func states(rs []NodeReport) string {
@@ -343,13 +347,21 @@ func TestEngineSolo(t *testing.T) {
 	for i := range 3 {
 		e := c.mustStart(Options{})
 		put(t, e, uint64(2000+i), "solo")
-		if in, _, _ := e.views()[0].View.Inode(c.ctx, CharterInum); in != nil {
-			t.Fatal("a charter was written")
+		for _, v := range e.views() {
+			if in, _, _ := v.View.Inode(c.ctx, CharterInum); in != nil {
+				t.Fatal("a charter was written")
+			}
+			v.View.Release()
 		}
 		if n := len(get(t, e, 2000)); n != 1 {
 			t.Fatal(n)
 		}
-		e.views() // leaves references behind: closing must not hang
+		// The only copy fails and comes back: the commit waits for it.
+		c.fault[0].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Flush, Nth: 1 + i%2})
+		put(t, e, uint64(2010+i), "again")
+		if got := get(t, e, uint64(2010+i)); len(got) != 1 || got[0] != "again" {
+			t.Fatal(got)
+		}
 		check(t, e.close(c.ctx))
 	}
 }
@@ -377,5 +389,43 @@ func TestEngineReplace(t *testing.T) {
 	}
 	if _, err := c.start(Options{}, 1); err == nil {
 		t.Fatal("the old member is a cluster of its own")
+	}
+}
+
+// A new disk under the name of the old one.
+func TestEngineReplaceInPlace(t *testing.T) {
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	put(t, e, 2000, "old data")
+	untilEqual(t, e)
+	check(t, e.offline(c.ctx, "b.img"))
+	c.disks[1] = memdev.New(testVolume).Named("b.img")
+	if err := e.online(c.ctx, "b.img"); err == nil {
+		t.Fatal("an empty device is a member")
+	}
+	check(t, e.replace(c.ctx, "b.img", c.spec(1), false))
+	untilStates(t, e, "in-sync resync in-sync missing")
+	check(t, e.catchUp(c.ctx, "b.img"))
+	until(t, e, "promotion", func(rs []NodeReport) bool {
+		return len(rs) == 3 && rs[1].State == NodeInSync && rs[1].Role == ondisk.PFSMaster
+	})
+	put(t, e, 2001, "new")
+	untilEqual(t, e)
+}
+
+func TestEngineSlave(t *testing.T) {
+	c := newTestCluster(t, 2, ondisk.PFSSlave)
+	e := c.mustStart(Options{})
+	for i := range 5 {
+		put(t, e, uint64(2000+i), "content")
+	}
+	untilEqual(t, e)
+	if rs := e.nodes(); rs[2].Role != ondisk.PFSSlave || rs[2].Focus {
+		t.Errorf("%+v", rs[2])
+	}
+	check(t, e.close(c.ctx))
+	c.gone[0] = true
+	if _, err := c.start(Options{}); err == nil {
+		t.Fatal("a slave gave a vote")
 	}
 }

@@ -46,6 +46,12 @@ func (e *engine) changed() <-chan struct{} {
 	return e.changeCh
 }
 
+// announce tells those who wait for changed. The caller holds e.mu.
+func (e *engine) announce() {
+	close(e.changeCh)
+	e.changeCh = make(chan struct{})
+}
+
 // readable returns the members that may serve reads now, the focus first.
 func (e *engine) readable() []memberView {
 	e.mu.Lock()

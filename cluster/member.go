@@ -176,6 +176,12 @@ func (c *conn) position() Position {
 	return c.pos
 }
 
+func (c *conn) setPosition(pos Position) {
+	c.vmu.Lock()
+	defer c.vmu.Unlock()
+	c.pos = pos
+}
+
 // busy is how long the job that is out has been out.
 func (c *conn) busy() time.Duration {
 	c.mu.Lock()
