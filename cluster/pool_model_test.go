@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -335,7 +336,7 @@ func testModel(t *testing.T, seed uint64, steps int) {
 				durable = append(durable[:0], r.m.clone())
 			}
 			if rng.IntN(40) == 0 {
-				time.Sleep(time.Millisecond)
+				runtime.Gosched()
 			}
 		}
 		close(stop)

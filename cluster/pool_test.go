@@ -102,11 +102,17 @@ func TestPoolTimer(t *testing.T) {
 	p, e := openFake(t, Options{Commit: 10 * time.Millisecond}, formatted(t, 256<<20))
 	defer closePool(t, p)
 	makeFile(t, p, 1, "a", ondisk.ObjFile)
-	for deadline := time.Now().Add(5 * time.Second); e.committed().T.Seq() == 0; {
-		if time.Now().After(deadline) {
+	deadline := time.After(5 * time.Second)
+	for {
+		changed := e.changed()
+		if e.committed().T.Seq() != 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
 			t.Fatal("not committed by itself")
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
