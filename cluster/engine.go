@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster/core"
@@ -54,8 +55,9 @@ type engine struct {
 	waiting  error // why no quorum, while electing
 	reconfig chan *Config
 	clid     ondisk.UUID
-	mask     uint64 // of readable members, when last looked at
-	notify   bool   // the next publication wakes everybody
+	notify   bool // the next publication wakes everybody
+
+	handed atomic.Uint64 // mask of the members in the last answer of views
 
 	mu       sync.Mutex
 	pub      published

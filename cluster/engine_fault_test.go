@@ -48,6 +48,7 @@ func (c *testCluster) change(i int, inum uint64, content string) {
 }
 
 func TestEngineForeignChange(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	put(t, e, 2000, "ours")
@@ -79,6 +80,7 @@ func TestEngineForeignChange(t *testing.T) {
 // A member that was put back to an image of before is found out by what the
 // others know it to have acknowledged.
 func TestEngineRestoredImage(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	put(t, e, 2000, "old")
@@ -111,6 +113,7 @@ func TestEngineRestoredImage(t *testing.T) {
 }
 
 func TestEngineRepairsData(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	data := bytes.Repeat([]byte("abcdefgh"), 2000)
@@ -156,6 +159,7 @@ func TestEngineRepairsData(t *testing.T) {
 // Every request of a member fails once, wherever it is in a commit: the mount
 // goes on, the member comes back, and all three end equal.
 func TestEngineFaultsEverywhere(t *testing.T) {
+	t.Parallel()
 	for _, op := range []faultdev.Op{faultdev.Write, faultdev.Flush} {
 		for nth := 1; nth <= 4; nth++ {
 			c := newTestCluster(t, 3)
@@ -175,6 +179,7 @@ func TestEngineFaultsEverywhere(t *testing.T) {
 }
 
 func TestEngineHold(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	put(t, e, 2000, "before")

@@ -126,8 +126,8 @@ func (e *engine) noteReadable() {
 	for _, v := range e.readable() {
 		mask |= 1 << (v.m.index % 64)
 	}
-	if mask != e.mask {
-		e.mask, e.notify = mask, true
+	if mask != e.handed.Load() {
+		e.notify = true
 	}
 }
 

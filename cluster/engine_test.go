@@ -137,18 +137,14 @@ func get(t *testing.T, e *engine, inum uint64) []string {
 // until waits for a condition on the reports.
 func until(t *testing.T, e *engine, what string, ok func([]NodeReport) bool) {
 	t.Helper()
-	end := time.After(20 * time.Second)
-	for {
-		changed := e.changed()
-		if ok(e.nodes()) {
+	var rs []NodeReport
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		if rs = e.nodes(); ok(rs) { // positions move without a change being told
 			return
 		}
-		select {
-		case <-changed:
-		case <-end:
-			t.Fatalf("%s does not come: %+v", what, e.nodes())
-		}
+		time.Sleep(2 * time.Millisecond)
 	}
+	t.Fatalf("%s does not come: %+v", what, rs)
 }
 
 func states(rs []NodeReport) string {
@@ -173,6 +169,7 @@ func untilEqual(t *testing.T, e *engine) {
 }
 
 func TestEngineCommits(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	untilStates(t, e, "in-sync in-sync in-sync")
@@ -196,6 +193,7 @@ func TestEngineCommits(t *testing.T) {
 }
 
 func TestEngineGoesOnWithQuorum(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	untilStates(t, e, "in-sync in-sync in-sync")
@@ -211,6 +209,7 @@ func TestEngineGoesOnWithQuorum(t *testing.T) {
 }
 
 func TestEngineOfflineOnline(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	untilStates(t, e, "in-sync in-sync in-sync")
@@ -230,6 +229,7 @@ func TestEngineOfflineOnline(t *testing.T) {
 // One member was away for a whole mount: its tail is in an older epoch than
 // the window knows, and package sync has to copy.
 func TestEngineWantsResync(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	untilStates(t, e, "in-sync in-sync in-sync")
@@ -256,6 +256,7 @@ func TestEngineWantsResync(t *testing.T) {
 
 // (7, 9, silent): what one member holds may have been acknowledged.
 func TestEngineAdoptsWhatMayBeCommitted(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	untilStates(t, e, "in-sync in-sync in-sync")
@@ -273,6 +274,7 @@ func TestEngineAdoptsWhatMayBeCommitted(t *testing.T) {
 }
 
 func TestEngineNoQuorum(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	c.gone[1], c.gone[2] = true, true
 	_, err := c.start(Options{})
@@ -287,6 +289,7 @@ func TestEngineNoQuorum(t *testing.T) {
 }
 
 func TestEngineLosesQuorum(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{OnNoQuorum: EIO})
 	untilStates(t, e, "in-sync in-sync in-sync")
@@ -306,8 +309,9 @@ func TestEngineLosesQuorum(t *testing.T) {
 }
 
 func TestEngineHungMember(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
-	e := c.mustStart(Options{Deadline: 200 * time.Millisecond})
+	e := c.mustStart(Options{Deadline: 500 * time.Millisecond})
 	untilStates(t, e, "in-sync in-sync in-sync")
 	hung := c.fault[0]
 	hung.Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Flush})
@@ -319,6 +323,7 @@ func TestEngineHungMember(t *testing.T) {
 }
 
 func TestEngineRefuses(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	d := newTestCluster(t, 2)
 	c.disks = append(c.disks, c.disks[0].Clone(), d.disks[0])
@@ -340,6 +345,7 @@ func TestEngineRefuses(t *testing.T) {
 }
 
 func TestEngineSolo(t *testing.T) {
+	t.Parallel()
 	c := &testCluster{t: t, ctx: t.Context(), fault: make([]*faultdev.Device, 1), gone: make([]bool, 1)}
 	c.disks = []*memdev.Device{memdev.New(testVolume)}
 	_, err := chain.Format(c.ctx, []ondisk.Device{c.disks[0]}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: "HOME", Type: ondisk.PFSMaster}}})
@@ -367,6 +373,7 @@ func TestEngineSolo(t *testing.T) {
 }
 
 func TestEngineReplace(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	c.disks = append(c.disks, memdev.New(testVolume).Named("d.img"))
 	c.fault, c.gone = append(c.fault, nil), append(c.gone, false)
@@ -394,6 +401,7 @@ func TestEngineReplace(t *testing.T) {
 
 // A new disk under the name of the old one.
 func TestEngineReplaceInPlace(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	put(t, e, 2000, "old data")
@@ -414,6 +422,7 @@ func TestEngineReplaceInPlace(t *testing.T) {
 }
 
 func TestEngineSlave(t *testing.T) {
+	t.Parallel()
 	c := newTestCluster(t, 2, ondisk.PFSSlave)
 	e := c.mustStart(Options{})
 	for i := range 5 {

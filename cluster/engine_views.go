@@ -91,6 +91,8 @@ func (v *memberView) rank() int {
 func (e *engine) views() []nodeView {
 	committed := e.committed()
 	var out []nodeView
+	var mask uint64
+	defer func() { e.handed.Store(mask) }()
 	for _, v := range e.readable() {
 		view, pos, _, ok := v.conn.shown()
 		switch {
@@ -98,6 +100,7 @@ func (e *engine) views() []nodeView {
 		case pos.T < committed.T:
 			view.Release()
 		default:
+			mask |= 1 << (v.m.index % 64)
 			out = append(out, nodeView{v.m.index, v.m.spec.Name, pos.T, view})
 		}
 	}
