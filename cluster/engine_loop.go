@@ -28,10 +28,10 @@ func (e *engine) post(f func()) bool {
 	return true
 }
 
-// ask has the loop run f and waits for it; false: the engine is closed.
+// ask has the loop run f and publish what it did; false: the engine is closed.
 func (e *engine) ask(f func()) bool {
 	done := make(chan struct{})
-	if !e.post(func() { f(); close(done) }) {
+	if !e.post(func() { f(); e.refresh(); close(done) }) {
 		return false
 	}
 	select {
