@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,6 @@ const (
 	maxRequest  = 1 << 20 // bytes of a read or write
 	inputBuffer = maxRequest + 8192
 	replyBuffer = 8192 // for replies without data of their own
-	maxIdle     = 4    // readers that wait for requests
 	maxReaders  = 128
 	lenInHeader = 40
 	lenOutHead  = 16
@@ -88,7 +88,7 @@ func (c *conn) read() {
 			c.log.Error("reading requests from the kernel", "error", err)
 			return
 		}
-		if c.idle.Add(1) > maxIdle {
+		if int(c.idle.Add(1)) > max(2, runtime.GOMAXPROCS(0)) {
 			c.idle.Add(-1)
 			return
 		}
