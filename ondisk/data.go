@@ -9,7 +9,7 @@ import (
 // An EncodedBlock is a block of file data as every node stores it. It is
 // immutable: many nodes write it at once.
 type EncodedBlock struct {
-	Bytes []byte // 1<<Radix bytes, padding included, aligned for direct I/O
+	Bytes []byte // 1<<Radix bytes, padding included; whole pages are aligned for direct I/O
 	Radix uint8  // MinRadix..MaxRadix
 	Comp  CompMethod
 	Check CheckMethod
@@ -23,6 +23,11 @@ var blockPools [MaxRadix + 1]sync.Pool
 func newBlock(radix uint8) *EncodedBlock {
 	if b, ok := blockPools[radix].Get().(*EncodedBlock); ok {
 		return b
+	}
+	if 1<<radix < bufferAlign {
+		// Aligned it would take a page, and txgs of small files hold many. It is
+		// written together with its neighbours, by way of a buffer.
+		return &EncodedBlock{Bytes: make([]byte, 1<<radix), Radix: radix}
 	}
 	return &EncodedBlock{Bytes: AlignedBuffer(1 << radix), Radix: radix}
 }

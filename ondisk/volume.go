@@ -121,6 +121,15 @@ func (h *VolumeHeader) Size() uint64 {
 // for an empty slot), ErrByteOrder, ErrVersion, or ErrCorrupt with the name of
 // the code or field that is wrong.
 func DecodeVolumeHeader(b []byte) (*VolumeHeader, error) {
+	h, err := decodeFields(b)
+	if err == nil {
+		h.raw = (*[HeaderSize]byte)(slices.Clone(b))
+	}
+	return h, err
+}
+
+// decodeFields is DecodeVolumeHeader without the bytes that have no field.
+func decodeFields(b []byte) (*VolumeHeader, error) {
 	if len(b) != HeaderSize {
 		return nil, corruptf("volume header of %d bytes, want %d", len(b), HeaderSize)
 	}
@@ -146,7 +155,6 @@ func DecodeVolumeHeader(b []byte) (*VolumeHeader, error) {
 		h.Sroot[i].get(b[volSroot+i*BlockrefSize:])
 		h.Freemap[i].get(b[volFreemap+i*BlockrefSize:])
 	}
-	h.raw = (*[HeaderSize]byte)(slices.Clone(b))
 	h.getOurs(b)
 	if err := h.Validate(); err != nil {
 		return nil, err
@@ -230,7 +238,7 @@ func (h *VolumeHeader) Encode(b []byte) {
 	for _, c := range headerCodes {
 		binary.LittleEndian.PutUint32(b[c.at:], CRC32C(b[c.beg:c.end]))
 	}
-	again, err := DecodeVolumeHeader(b)
+	again, err := decodeFields(b)
 	mustBeValid("volume header, read back", err)
 	if !again.sameFields(h) {
 		panic("ondisk: volume header reads back as another one")
