@@ -316,7 +316,7 @@ func TestSmallCommitIsSmall(t *testing.T) {
 	if dev.Count(faultdev.Flush) != 2 {
 		t.Errorf("%d flushes", dev.Count(faultdev.Flush))
 	}
-	if total := s.Bytes + s.Freemap + s.Header; total > 100<<10 || s.Freemap != 32<<10 || s.Header > 12<<10 {
+	if total := s.Bytes + s.Freemap + s.Header; total > 152<<10 || s.Freemap != 32<<10 || s.Header > 64<<10 || s.Writes > 8 {
 		t.Errorf("%d bytes: %+v", total, s)
 	}
 }

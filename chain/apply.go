@@ -196,7 +196,17 @@ func (m *merger) writeInode(ref *ondisk.Blockref, ino *ondisk.Inode) error {
 	ref.MirrorTid = m.tid
 	ref.ModifyTid = newest(ref.ModifyTid, ino.Blockset)
 	setCounts(ref, ino.Blockset)
-	return m.store.writeBlock(ref, block, ref.Key)
+	if err := m.store.writeBlock(ref, block, ref.Key); err != nil {
+		return err
+	}
+	// What was just changed is what is read next, by the next batch at the
+	// latest.
+	rec := &InodeRec{Meta: ino.Meta, Ref: *ref, set: ino.Blockset}
+	if ino.Meta.DirectData() {
+		rec.Inline = ino.Inline[:]
+	}
+	m.reader.cache.put(ref, rec, rec.size())
+	return nil
 }
 
 // A rootChange replaces or removes the root of one PFS.

@@ -138,7 +138,7 @@ func (h *headerSlots) repair() error {
 	}
 	for _, s := range torn {
 		s.content = nil
-		if err := h.put(s, from.content); err != nil {
+		if _, err := h.put(s, from.content); err != nil {
 			return err
 		}
 		s.hdr, s.err = from.hdr, nil
@@ -174,10 +174,11 @@ func (h *headerSlots) write(hdr *ondisk.VolumeHeader) (int64, error) {
 	hdr.Encode(block)
 	var n int64
 	if h.spare != nil {
-		n += int64(h.differing(h.spare, block))
-		if err := h.put(h.spare, block); err != nil {
+		wrote, err := h.put(h.spare, block)
+		if err != nil {
 			return n, err
 		}
+		n += wrote
 		if err := h.dev.Flush(); err != nil {
 			return n, err
 		}
@@ -185,10 +186,11 @@ func (h *headerSlots) write(hdr *ondisk.VolumeHeader) (int64, error) {
 	}
 	i := h.next()
 	s := &h.slots[i]
-	n += int64(h.differing(s, block))
-	if err := h.put(s, block); err != nil {
+	wrote, err := h.put(s, block)
+	if err != nil {
 		return n, err
 	}
+	n += wrote
 	if err := h.dev.Flush(); err != nil {
 		return n, err
 	}
@@ -196,34 +198,26 @@ func (h *headerSlots) write(hdr *ondisk.VolumeHeader) (int64, error) {
 	return n, nil
 }
 
-func (h *headerSlots) differing(s *slot, block []byte) (n int) {
-	for p := 0; p < len(block); p += pageLen {
-		if s.content == nil || !bytes.Equal(s.content[p:p+pageLen], block[p:p+pageLen]) {
-			n += pageLen
-		}
-	}
-	return n
-}
-
-// put writes the pages of block that differ from what is in s. The page with
-// the code of the whole is always among them, so a mixture is never valid.
-func (h *headerSlots) put(s *slot, block []byte) error {
+// put writes block over what is in s: from the first page that differs to the
+// last in one request, since the pages between cost less than requests of
+// their own. The page with the code of the whole is always among them, so a
+// mixture is never valid. It returns the bytes written.
+func (h *headerSlots) put(s *slot, block []byte) (wrote int64, err error) {
 	old := s.content
 	s.content = nil // unknown until all is written
-	for p := 0; p < len(block); {
-		end := p
-		for end < len(block) && (old == nil || !bytes.Equal(old[end:end+pageLen], block[end:end+pageLen])) {
-			end += pageLen
+	same := func(p int) bool { return old != nil && bytes.Equal(old[p:p+pageLen], block[p:p+pageLen]) }
+	beg, end := 0, len(block)
+	for beg < end && same(beg) {
+		beg += pageLen
+	}
+	for beg < end && same(end-pageLen) {
+		end -= pageLen
+	}
+	if beg < end {
+		if n, err := h.dev.WriteAt(block[beg:end], s.off+int64(beg)); err != nil || n < end-beg {
+			return 0, fmt.Errorf("%s: header at %#x: %w", h.dev.Name(), s.off, orShort(err))
 		}
-		if end == p {
-			p += pageLen
-			continue
-		}
-		if n, err := h.dev.WriteAt(block[p:end], s.off+int64(p)); err != nil || n < end-p {
-			return fmt.Errorf("%s: header at %#x: %w", h.dev.Name(), s.off, orShort(err))
-		}
-		p = end
 	}
 	s.content = block
-	return nil
+	return int64(end - beg), nil
 }
