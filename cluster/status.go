@@ -149,6 +149,9 @@ func (s *Status) judge(quorum, readOnly bool) {
 	master := ondisk.PFSMaster.String()
 	worst := 0
 	for _, n := range s.Nodes {
+		if n.Role == ondisk.PFSNone.String() {
+			continue // replaced, or never opened: then its id is there as missing
+		}
 		if n.Role == master {
 			s.Quorum.Masters++
 			if badness[n.State] == 0 {
