@@ -20,6 +20,7 @@ help:
 
 build:
 	$(GO) build -o $(BIN) ./cmd/anvilfs
+	$(GO) build -o bin/baddisk ./tests/baddisk
 
 run: build deps
 	$(BIN) demo

@@ -6,14 +6,25 @@ trap cleanup EXIT
 
 cleanup() {
 	local m
-	for m in $(awk -v t="$T/" 'index($2, t) == 1 { print $2 }' /proc/mounts | sort -r); do
-		umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
-	done
+	for m in "$T"/bad.*/ctl; do [ -e "$m" ] && echo ok >"$m" 2>/dev/null; done
+	unmount_below "$T/" '/bad[.]'
 	for m in $(losetup -n -O NAME,BACK-FILE 2>/dev/null | awk -v t="$T/" 'index($2, t) == 1 { print $1 }'); do
 		losetup -d "$m" 2>/dev/null
 	done
-	pkill -9 -f "$T/" 2>/dev/null
+	unmount_below "$T/" '^$'
+	for m in $(grep -lsF "$T/" /proc/[0-9]*/cmdline | tr -dc '0-9\n'); do
+		[ "$m" != $$ ] && [ "$m" != "$PPID" ] && grep -qF "$T/" "/proc/$m/cmdline" 2>/dev/null && kill -9 "$m" 2>/dev/null
+	done
 	return 0
+}
+
+# unmount_below DIR BUT: the mounts there, innermost first, but those that
+# match.
+unmount_below() {
+	local m
+	for m in $(awk -v t="$1" -v b="$2" 'index($2, t) == 1 && $2 !~ b { print $2 }' /proc/mounts | sort -r); do
+		umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
+	done
 }
 
 anvil() { "$ANVILFS" "$@"; }
@@ -103,3 +114,69 @@ health() {
 need() {
 	command -v "$1" >/dev/null || { echo "$1 is not installed"; exit 77; }
 }
+
+# bad NAME SIZE: a disk that fails on demand, as loop device NAME.
+bad() {
+	need losetup
+	truncate -s "$2" "$1.img"
+	mkdir "bad.$1"
+	"$ROOT/bin/baddisk" "$1.img" "$T/bad.$1" 2>>baddisk.log &
+	until_true 10 test -e "bad.$1/disk" || fail "baddisk did not start"
+	plug "$1"
+}
+
+# plug NAME: puts the loop device on, again if it was taken away.
+plug() {
+	local dev
+	dev=$(losetup --direct-io=on -f --show "$T/bad.$1/disk") || fail "losetup"
+	ln -sfn "$dev" "$1"
+}
+
+# fault NAME COMMAND: what baddisk is to do.
+fault() { echo "$2" >"$T/bad.$1/ctl" || fail "baddisk refused: $2"; }
+
+# until_true SECONDS COMMAND...: tries until it is true.
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.05
+	done
+}
+
+# state NODE: of one node of the mount.
+state() { health | grep -o "\b$1 [a-z-]*" | cut -d' ' -f2; }
+is_state() { [ "$(state "$1")" = "$2" ]; }
+
+# server: the process that serves the mount.
+server() { sed -n 's/^ *"pid": \([0-9]*\),/\1/p' "$M/.anvilfs/status.json"; }
+
+# crash: the server dies as by kill -9, and the dead mount is taken away.
+crash() {
+	local pid
+	pid=$(server)
+	kill -9 "$pid"
+	until_true 10 eval "! kill -0 $pid 2>/dev/null"
+	umount "$M" 2>/dev/null || umount -l "$M"
+}
+
+# node NAME FIELD: what status --json says of one node.
+node() {
+	anvil status "$M" --json | awk -v n="\"$1\"," -v f="\"$2\":" '
+		$1 == "\"name\":" { mine = $2 == n }
+		mine && $1 == f { sub(/^[^:]*: /, ""); sub(/,$/, ""); gsub(/^"|"$/, ""); print }'
+}
+
+# await SECONDS COMMAND...: until it is true, or the test fails and says what
+# did not come true.
+await() { until_true "$@" || fail "not in $1 s: ${*:2}; $(health 2>&1)"; }
+
+# healthy [TIME]: every node is there and in sync, before long.
+healthy() { anvil wait healthy "$M" --timeout "${1:-60s}" || fail "not healthy: $(health)"; }
+
+# missing: the id of the member that the mount was not given.
+missing() { awk -F'"' '$2 == "name" { n = $4 } $2 == "state" && $4 == "missing" { print n }' "$M/.anvilfs/status.json"; }
+
+# gone PID: it has ended.
+gone() { ! kill -0 "$1" 2>/dev/null; }

@@ -64,15 +64,11 @@ func exchange(f *os.File, line string) ([]byte, error) {
 	if err == nil {
 		return text, readErr
 	}
-	if reason, ok := strings.CutPrefix(lastLine(string(text)), "error: "); ok {
-		return nil, errors.New(reason)
+	const mark = "\nerror: "
+	if i := strings.LastIndex("\n"+string(text), mark); i >= 0 {
+		return nil, errors.New(strings.TrimSpace(string(text)[i+len(mark)-1:]))
 	}
 	return nil, err
-}
-
-func lastLine(s string) string {
-	s = strings.TrimRight(s, "\n")
-	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
 // joinWords quotes what would not survive as one word.

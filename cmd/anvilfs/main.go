@@ -39,8 +39,15 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		Use:           "anvilfs",
 		Short:         "One filesystem, several full copies, each readable on its own",
 		Version:       version(),
+		Args:          cobra.ArbitraryArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("anvilfs has no command %q: see anvilfs --help", args[0])
+			}
+			return c.Help()
+		},
 	}
 	root.SetOut(out)
 	root.SetErr(errOut)
