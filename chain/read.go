@@ -95,7 +95,7 @@ func (v *Volume) readRun(refs []ondisk.Blockref, first int, fn func(i int, store
 	end := (last.Off() + uint64(last.Size()) + pageLen - 1) &^ (pageLen - 1)
 	buf := (*pool)[:end-beg]
 	if err := v.readInto(buf, beg); err != nil {
-		return err
+		return v.readSingly(refs, first, fn)
 	}
 	for i := range refs {
 		off := refs[i].Off() - beg
@@ -109,3 +109,31 @@ func (v *Volume) readRun(refs []ondisk.Blockref, first int, fn func(i int, store
 	}
 	return nil
 }
+
+// readSingly is readRun after the device failed: most likely on one block,
+// which the error names, or in a gap between them, which nobody misses.
+func (v *Volume) readSingly(refs []ondisk.Blockref, first int, fn func(i int, stored []byte) error) error {
+	for i := range refs {
+		buf := ondisk.AlignedBuffer(refs[i].Size())
+		if err := v.readInto(buf, refs[i].Off()); err != nil {
+			return &unreadable{refs[i], err}
+		}
+		if err := refs[i].VerifyCheck(buf); err != nil {
+			return err
+		}
+		if err := fn(first+i, buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An unreadable block is one of many that were asked for: the device's error
+// does not say which.
+type unreadable struct {
+	ref ondisk.Blockref
+	err error
+}
+
+func (u *unreadable) Error() string { return u.err.Error() }
+func (u *unreadable) Unwrap() error { return u.err }

@@ -100,8 +100,8 @@ func (v *View) readRefs(ctx context.Context, o owner, refs []ondisk.Blockref, of
 	return nil
 }
 
-// failRead makes a failed readMany a NodeError: of the block that a check
-// error names, else of the first.
+// failRead makes a failed readMany a NodeError: of the block that the error
+// names, else of the first.
 func (o owner) failRead(refs []ondisk.Blockref, err error) error {
 	var node *NodeError
 	if err == nil || errors.As(err, &node) {
@@ -110,6 +110,10 @@ func (o owner) failRead(refs []ondisk.Blockref, err error) error {
 	var check *ondisk.CheckError
 	if errors.As(err, &check) {
 		return o.fail(&check.Ref, err)
+	}
+	var unread *unreadable
+	if errors.As(err, &unread) {
+		return o.fail(&unread.ref, err)
 	}
 	return o.fail(&refs[0], err)
 }
