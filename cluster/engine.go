@@ -178,7 +178,7 @@ func (e *engine) window() int64 {
 	if e.o.Memory <= 0 {
 		return windowBytes
 	}
-	return min(windowBytes, e.o.Memory/4)
+	return min(windowBytes, e.o.Memory/8)
 }
 
 // startReading makes a read-only mount: nothing is written, no one is asked

@@ -315,7 +315,11 @@ func TestPoolOrphans(t *testing.T) {
 		return nil
 	})
 	var got []uint64
-	if err := p.Orphans(bg, func(inum uint64) bool { got = append(got, inum); return true }); err != nil {
+	walk, err := p.Orphans(bg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := walk(bg, func(inum uint64) bool { got = append(got, inum); return true }); err != nil {
 		t.Fatal(err)
 	}
 	if want := []uint64{lost, attrs}; !slices.Equal(got, want) {

@@ -261,15 +261,23 @@ func (m *dirMerge) rest() {
 	}
 }
 
-// Orphans calls fn for the inodes that no name leads to, until it returns
-// false: those without links, and attributes whose owner is gone or is not
-// what they say. It walks the whole index.
-func (p *Pool) Orphans(ctx context.Context, fn func(inum uint64) bool) error {
+// Orphans returns a walk over the inodes that no name leads to as of now:
+// those without links, and attributes whose owner is gone or is not what they
+// say. The walk calls fn with their numbers until it returns false. It reads
+// the whole index, and may do so while the pool is in use: what becomes an
+// orphan later is not in it. It must be called once.
+func (p *Pool) Orphans(ctx context.Context) (walk func(ctx context.Context, fn func(inum uint64) bool) error, err error) {
 	if err := p.Sync(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	s := p.acquire()
-	defer s.release()
+	return func(ctx context.Context, fn func(inum uint64) bool) error {
+		defer s.release()
+		return p.orphansOf(ctx, s, fn)
+	}, nil
+}
+
+func (p *Pool) orphansOf(ctx context.Context, s *state, fn func(inum uint64) bool) error {
 	var lost []uint64
 	err := p.onTree(ctx, s, func(v *chain.View) error {
 		lost = lost[:0]

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -29,10 +30,13 @@ type FS struct {
 
 	reaper *reaper
 	atimes *atimes
+
+	stopCollecting context.CancelFunc // nil if nothing is collected
+	collected      chan struct{}
 }
 
-// New returns the filesystem in store, after deleting what a crash left
-// without a name. With readOnly nothing is deleted.
+// New returns the filesystem in store. What a crash left without a name is
+// deleted in the background; with readOnly nothing is.
 func New(ctx context.Context, store Store, readOnly bool, opts Options) (*FS, error) {
 	f := &FS{store: store, table: newTable(opts.Nodes), opts: opts, log: opts.Logger, now: opts.Now}
 	if f.log == nil {
@@ -41,19 +45,25 @@ func New(ctx context.Context, store Store, readOnly bool, opts Options) (*FS, er
 	if f.now == nil {
 		f.now = time.Now
 	}
-	if readOnly {
-		f.opts.NoAtime = true
-	} else if err := f.collectOrphans(ctx); err != nil {
-		return nil, err
-	}
 	f.reaper = newReaper(f)
 	f.atimes = newAtimes(f)
+	if readOnly {
+		f.opts.NoAtime = true
+		return f, nil
+	}
+	if err := f.collectOrphans(ctx); err != nil {
+		return nil, errors.Join(err, f.Close(ctx))
+	}
 	return f, nil
 }
 
 // Close stores what is pending: times of reads, and the end of files that the
 // kernel held without a name. No other call may be running or come after.
 func (f *FS) Close(ctx context.Context) error {
+	if f.stopCollecting != nil {
+		f.stopCollecting()
+		<-f.collected
+	}
 	f.atimes.close()
 	f.reaper.add(f.table.drain()...)
 	return f.reaper.close(ctx)

@@ -121,7 +121,7 @@ func (s *memStore) Blocks(_ context.Context, inum uint64) (uint64, error) {
 	return uint64(len(s.data[inum])), nil
 }
 
-func (s *memStore) Orphans(_ context.Context, fn func(uint64) bool) error {
+func (s *memStore) Orphans(context.Context) (func(context.Context, func(uint64) bool) error, error) {
 	s.mu.Lock()
 	var list []uint64
 	for inum, r := range s.inodes {
@@ -131,12 +131,14 @@ func (s *memStore) Orphans(_ context.Context, fn func(uint64) bool) error {
 		}
 	}
 	s.mu.Unlock()
-	for _, inum := range list {
-		if !fn(inum) {
-			break
+	return func(_ context.Context, fn func(uint64) bool) error {
+		for _, inum := range list {
+			if !fn(inum) {
+				break
+			}
 		}
-	}
-	return nil
+		return nil
+	}, nil
 }
 
 func (s *memStore) Begin(_ context.Context, c Cost) (Txn, error) {

@@ -112,8 +112,9 @@ func TestOrphans(t *testing.T) {
 	wantEqual(t, "inodes with an open file", store.StatFS().Inodes, 3)
 	again, err := New(ctx, store, false, Options{})
 	must(t, err)
-	wantEqual(t, "inodes after a crash", store.StatFS().Inodes, 1)
+	<-again.collected
 	must(t, again.Close(ctx))
+	wantEqual(t, "inodes after a crash", store.StatFS().Inodes, 1)
 	f.Forget(inum, 1) // too late, and harmless
 	must(t, f.Close(ctx))
 }

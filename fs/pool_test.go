@@ -105,7 +105,11 @@ func TestPOSIXPool(t *testing.T) {
 	runPOSIX(t, p.dir)
 	p.remount()
 	n := 0
-	err := p.pool.Orphans(context.Background(), func(inum uint64) bool { n++; return true })
+	walk, err := p.pool.Orphans(context.Background())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	err = walk(context.Background(), func(inum uint64) bool { n++; return true })
 	p.check(err)
 	list, err := os.ReadDir(p.dir)
 	p.check(err)

@@ -126,23 +126,26 @@ func (f *FS) knownAttrs(ctx context.Context, inum uint64) (bool, error) {
 	return ok, err
 }
 
-// collectOrphans deletes what a crash or a foreign writer left: files
-// without a link, attributes without a file.
+// collectOrphans has deleted what a crash or a foreign writer left: files
+// without a link, attributes without a file. They are those of the state that
+// was mounted, so the walk, which takes its time, cannot meet a file that is
+// in use.
 func (f *FS) collectOrphans(ctx context.Context) error {
-	var batch []uint64
-	err := f.store.Orphans(ctx, func(inum uint64) bool {
-		batch = append(batch, inum)
-		return true
-	})
+	walk, err := f.store.Orphans(ctx)
 	if err != nil {
 		return err
 	}
-	for len(batch) > 0 {
-		n := min(len(batch), reapBatch)
-		if err := f.reap(ctx, batch[:n]); err != nil {
-			return err
+	ctx, f.stopCollecting = context.WithCancel(context.Background())
+	f.collected = make(chan struct{})
+	go func() {
+		defer close(f.collected)
+		err := walk(ctx, func(inum uint64) bool {
+			f.reaper.add(inum)
+			return true
+		})
+		if err != nil && ctx.Err() == nil {
+			f.log.Warn("looking for unnamed files", "error", err)
 		}
-		batch = batch[n:]
-	}
+	}()
 	return nil
 }

@@ -24,9 +24,10 @@ type Store interface {
 	SeekHole(ctx context.Context, inum, off, size uint64) (uint64, bool, error)
 	// Blocks is the space the data of inum takes on media, in bytes.
 	Blocks(ctx context.Context, inum uint64) (uint64, error)
-	// Orphans calls fn for inodes with no link, and for attribute inodes
-	// whose owner is gone, until fn returns false.
-	Orphans(ctx context.Context, fn func(inum uint64) bool) error
+	// Orphans returns a walk over the inodes that have no link as of now, and
+	// the attribute inodes whose owner is gone; fn says whether to go on. It
+	// may run while the store is in use, and must be called once.
+	Orphans(ctx context.Context) (walk func(ctx context.Context, fn func(inum uint64) bool) error, err error)
 
 	// Begin starts a transaction that adds at most cost; it may wait until
 	// there is room. BeginFree is for calls that give space back.
