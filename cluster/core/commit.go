@@ -37,10 +37,7 @@ func (p *Primary) launch(now time.Duration, ev Propose) []Effect {
 	p.head, p.flight = x.Pos, x
 	p.window = append(p.window, x)
 	p.kept += x.Size
-	for p.kept > p.opt.Window && len(p.window) > 1 {
-		p.kept -= p.window[0].Size
-		p.window = p.window[1:]
-	}
+	p.trim()
 	var out []Effect
 	for i := range p.peers {
 		out = append(out, p.feed(now, &p.peers[i])...)
@@ -218,6 +215,15 @@ func (p *Primary) goOn(now time.Duration) []Effect {
 		return p.start(now, c, old)
 	}
 	return nil
+}
+
+// trim drops the oldest txgs of the window while it is too large.
+func (p *Primary) trim() {
+	for p.kept > p.opt.Window && len(p.window) > 1 {
+		p.kept -= p.window[0].Size
+		p.window[0] = nil // the array behind the slice lives on
+		p.window = p.window[1:]
+	}
 }
 
 // Window returns the committed txgs that are kept for replay, oldest first.
