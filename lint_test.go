@@ -21,14 +21,15 @@ var (
 		"tests/bench/stream.go:random":     "likewise",
 	}
 	longFiles = map[string]string{
-		"chain/walk.go":        "one iterator and its pair form",
-		"cluster/pool_test.go": "one suite",
+		"chain/walk.go":          "one iterator and its pair form",
+		"cluster/engine_loop.go": "one loop, and what only its goroutine may do",
+		"cluster/pool_test.go":   "one suite",
 	}
 )
 
 const (
-	maxFunction = 75  // lines
-	maxFile     = 450 // lines, of code that is not a test
+	maxFunction = 70  // lines
+	maxFile     = 400 // lines, of code that is not a test
 )
 
 // rank orders the rooms: a room may import those of a lower rank.
@@ -182,14 +183,15 @@ func TestNothingUnfinished(t *testing.T) {
 
 func TestTestsDoNotSleep(t *testing.T) {
 	allowed := map[string]string{
-		"fs":              "kernel and mounts keep their own time",
-		"ondisk/filedev":  "waits for a lock held by another open file",
-		"tests":           "real mounts and disks",
-		"cmd":             "other processes",
-		"ondisk/faultdev": "delays and hangs are what it is for",
+		"cluster/engine_test.go": "runs the real engine, whose members keep their own time",
+		"fs":                     "kernel and mounts keep their own time",
+		"ondisk/filedev":         "waits for a lock held by another open file",
+		"tests":                  "real mounts and disks",
+		"cmd":                    "other processes",
+		"ondisk/faultdev":        "delays and hangs are what it is for",
 	}
 	for _, s := range sources(t) {
-		if !strings.HasSuffix(s.path, "_test.go") || allowed[filepath.Dir(s.path)] != "" || allowed[strings.Split(s.path, "/")[0]] != "" {
+		if !strings.HasSuffix(s.path, "_test.go") || allowed[s.path] != "" || allowed[filepath.Dir(s.path)] != "" || allowed[strings.Split(s.path, "/")[0]] != "" {
 			continue
 		}
 		ast.Inspect(s.file, func(n ast.Node) bool {

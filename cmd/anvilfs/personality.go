@@ -23,11 +23,11 @@ func personality(argv []string) []string {
 		case "mount":
 			return append([]string{"mount"}, mountHelperArgs(args)...)
 		case "umount":
-			return append([]string{"umount"}, dropSwitches(args, "nvrf", "tN")...)
+			return append([]string{"umount"}, dropSwitches(args, "nvrf", "l", "tN")...)
 		case "mkfs":
-			return append([]string{"newfs"}, dropSwitches(args, "vV", "")...)
+			return append([]string{"newfs"}, dropSwitches(args, "vV", "fqn", "")...)
 		case "fsck":
-			return append([]string{"fsck"}, dropSwitches(args, "aAfnprvVyTMC0123456789", "")...)
+			return append([]string{"fsck"}, dropSwitches(args, "aAfnprvVyTMC0123456789", "q", "")...)
 		}
 	}
 	if bareMount(args) {
@@ -49,7 +49,7 @@ func bareMount(args []string) bool {
 // things there than they do in our own mount command.
 func mountHelperArgs(args []string) []string {
 	var out []string
-	for _, a := range dropSwitches(args, "nvw", "tN") {
+	for _, a := range dropSwitches(args, "nvw", "sf", "tN") {
 		switch a {
 		case "-f":
 			a = "--fake"
@@ -61,9 +61,10 @@ func mountHelperArgs(args []string) []string {
 	return out
 }
 
-// dropSwitches leaves out words like -nv that consist of the letters given,
-// and those letters that take a value, with it. Mixed words are taken apart.
-func dropSwitches(args []string, plain, valued string) []string {
+// dropSwitches leaves out the letters of plain, also in words like -nv, and
+// those of valued with their value. Letters of keep in such words stay, each
+// as a word of its own.
+func dropSwitches(args []string, plain, keep, valued string) []string {
 	var out []string
 	for i := 0; i < len(args); i++ {
 		a := args[i]
@@ -75,7 +76,7 @@ func dropSwitches(args []string, plain, valued string) []string {
 		case len(a) == 2 && a == "-o" || a == "-L" || a == "-s" && valued == "":
 			out = append(out, args[i:min(i+2, len(args))]...)
 			i++
-		case strings.Trim(a[1:], plain+"sl") != "":
+		case strings.Trim(a[1:], plain+keep) != "":
 			out = append(out, a)
 		default:
 			for _, c := range a[1:] {

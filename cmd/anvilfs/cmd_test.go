@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// anvil runs a command line in this process.
+func anvil(t *testing.T, want int, words ...string) (out, errOut string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	if code := run(context.Background(), append([]string{"anvilfs"}, words...), &o, &e); code != want {
+		t.Fatalf("anvilfs %s: exit %d, want %d\n%s%s", strings.Join(words, " "), code, want, o.String(), e.String())
+	}
+	return o.String(), e.String()
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	for _, c := range []struct {
+		words string
+		code  int
+	}{
+		{"frobnicate", exitUsage}, {"newfs", exitUsage}, {"newfs --bogus a", exitUsage}, {"mount", exitUsage},
+		{"node", exitOK}, {"node frobnicate", exitUsage}, {"node offline /mnt", exitUsage}, {"sync", exitUsage},
+		{"wait quorum", exitUsage}, {"fsck", fsckUsage}, {"fsck /nowhere", fsckOperational}, {"status /nowhere", exitFailed},
+		{"status --check /nowhere", checkCritical}, {"show", exitOK}, {"show volume", exitUsage}, {"umount /nowhere", exitMount},
+		{"sync /proc", exitFailed}, {"show volume /nowhere", exitFailed}, {"pfs list /nowhere", exitFailed},
+	} {
+		_, said := anvil(t, c.code, strings.Fields(c.words)...)
+		if c.code != exitOK && c.words != "status --check /nowhere" && strings.Count(said, "\n") != 1 {
+			t.Errorf("anvilfs %s: not one sentence: %q", c.words, said)
+		}
+	}
+}
+
+// Every command says what it does, and what its options mean.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: short help %q", c.CommandPath(), c.Short)
+		}
+		if c.Runnable() && c.HasParent() && !c.HasSubCommands() && c.Args == nil {
+			t.Errorf("%s does not check its words", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot(os.Stdout, os.Stderr))
+}
+
+func TestNewfs(t *testing.T) {
+	dir := t.TempDir()
+	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+	out, _ := anvil(t, exitOK, "newfs", "-L", "HOME", "-s", "64m", "--slave", c, a, b)
+	for _, want := range []string{"master", "slave", "64 MiB", "needs both masters", "anvilfs mount " + a + "," + b + "," + c + "@HOME DIR"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("newfs does not say %q:\n%s", want, out)
+		}
+	}
+	if out, _ := anvil(t, exitOK, "fsck", a, b, c); strings.Count(out, ": clean: ") != 3 {
+		t.Errorf("fsck: %s", out)
+	}
+	if _, said := anvil(t, exitFailed, "newfs", "-L", "X", a); !strings.Contains(said, "HAMMER2") || !strings.Contains(said, "-f") {
+		t.Errorf("newfs over a volume: %s", said)
+	}
+	if out, _ := anvil(t, exitOK, "newfs", "-n", "-f", "-L", "X", a); !strings.Contains(out, "would become") {
+		t.Errorf("dry run: %s", out)
+	}
+	if out, _ := anvil(t, exitOK, "pfs", "list", "-H", a); !strings.Contains(out, "HOME") {
+		t.Errorf("pfs list: %s", out)
+	}
+	d := filepath.Join(dir, "d")
+	anvil(t, exitFailed, "newfs", "-s", "1m", d)
+	if _, err := os.Stat(d); err == nil {
+		t.Error("a newfs that failed left its file behind")
+	}
+	anvil(t, exitUsage, "newfs", "-s", "64m", "--check", "none", d)
+}
+
+func TestPFS(t *testing.T) {
+	a := filepath.Join(t.TempDir(), "a")
+	anvil(t, exitOK, "newfs", "-q", "-s", "64m", a)
+	anvil(t, exitOK, "pfs", "create", a, "EXTRA")
+	if out, _ := anvil(t, exitOK, "pfs", "list", a); !strings.Contains(out, "EXTRA") || !strings.Contains(out, "DATA") {
+		t.Errorf("pfs list: %s", out)
+	}
+	anvil(t, exitFailed, "pfs", "create", a, "EXTRA")
+	anvil(t, exitOK, "pfs", "delete", a, "EXTRA")
+	anvil(t, exitFailed, "pfs", "delete", a, "EXTRA")
+	anvil(t, exitOK, "fsck", a)
+	for _, words := range [][]string{{"volume", a}, {"pfs", a}, {"freemap", a}, {"chain", a}, {"inode", a, "DATA", "1"}} {
+		if out, _ := anvil(t, exitOK, append([]string{"show"}, words...)...); out == "" {
+			t.Errorf("show %v shows nothing", words)
+		}
+	}
+	anvil(t, exitOK, "bulkfree", a)
+}
+
+func TestSignatures(t *testing.T) {
+	dir := t.TempDir()
+	for _, m := range magics {
+		path := filepath.Join(dir, "x")
+		data := make([]byte, 128<<10)
+		copy(data[m.off:], m.magic)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := ownProbe(f)
+		if f.Close(); err != nil || found != m.name {
+			t.Errorf("%s: found %q, %v", m.name, found, err)
+		}
+	}
+	for export, want := range map[string]string{
+		"DEVNAME=x\nUUID=1\nTYPE=ext4\nUSAGE=filesystem\n": "ext4 (filesystem signature)",
+		"PTTYPE=gpt\n": "a gpt partition table",
+		"":             "",
+	} {
+		if got := describeBlkid(export); got != want {
+			t.Errorf("%q: %q, want %q", export, got, want)
+		}
+	}
+}
