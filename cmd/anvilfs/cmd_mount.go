@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -187,16 +189,34 @@ func remount(ctx context.Context, dir string, o *mountOptions) error {
 	}
 }
 
-// unmountOn unmounts when ctx ends, which a signal does. The result stops it.
-func unmountOn(ctx context.Context, unmount func() error, warn func(error)) func() {
+// unmountOn unmounts dir when ctx ends, which a signal does. If it is in use
+// it stays until the next signal, which detaches it from its users. The result
+// stops all this.
+func unmountOn(ctx context.Context, dir string, log *slog.Logger) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		select {
 		case <-ctx.Done():
-			if err := unmount(); err != nil {
-				warn(err)
-			}
 		case <-done:
+			return
+		}
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		defer signal.Stop(again)
+		for lazy := false; ; lazy = true {
+			err := detach(dir, lazy)
+			if err == nil || lazy {
+				if err != nil {
+					log.Error("cannot unmount", "directory", dir, "err", err)
+				}
+				return
+			}
+			log.Warn("cannot unmount, the next signal detaches it", "directory", dir, "err", err)
+			select {
+			case <-again:
+			case <-done:
+				return
+			}
 		}
 	}()
 	return func() { close(done) }

@@ -53,10 +53,8 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 	case err != nil:
 		return exitWith(exitMount, "unmounting %s: %w", dir, err)
 	}
-	if os.Geteuid() == 0 {
-		if err := removeUtab(m.target); err != nil {
-			return exitWith(exitMount, "%s is unmounted, but still entered in %s: %w", dir, utabPath, err)
-		}
+	if err := removeUtab(m.target); err != nil {
+		return exitWith(exitMount, "%s is unmounted, but still entered in %s: %w", dir, utabPath, err)
 	}
 	if lazy || pid == 0 { // 0: its server had died before
 		return nil

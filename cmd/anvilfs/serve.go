@@ -70,8 +70,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		log.Warn("umount(8) will not wait for this mount", "err", err)
 	}
 	log.Info("mounted", "source", s.display(), "directory", dir, "pid", os.Getpid())
-	detach := unmountOn(ctx, server.Unmount, func(err error) { log.Error("cannot unmount", "err", err) })
-	defer detach()
+	defer unmountOn(ctx, dir, log)()
 	ready.ok()
 	err = server.Wait()
 	if uerr := removeUtab(dir); uerr != nil {
