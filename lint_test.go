@@ -19,6 +19,7 @@ var (
 		"tests/bench/meta.go:metadata":     "the phases of one workload, in order",
 		"tests/bench/meta.go:bigDirectory": "likewise",
 		"tests/bench/stream.go:random":     "likewise",
+		"tests/bench/real.go:realLife":     "a list of programs, run one after the other",
 	}
 	longFiles = map[string]string{
 		"chain/walk.go":          "one iterator and its pair form",
