@@ -66,6 +66,8 @@ func (e *engine) replaceable(name string, with MemberSpec) (Member, *Charter, er
 		}
 		same := e.byName(with.Name)
 		switch {
+		case old.Fsid.IsZero() && m != nil && m.fsid.IsZero():
+			err = fmt.Errorf("%s could not be opened, so which member it was is not known: name the missing one by its id, as status shows it", name)
 		case old.Fsid.IsZero():
 			err = fmt.Errorf("%s is no member of the cluster", name)
 		case same != nil && (same.conn != nil || same.closing):
