@@ -30,14 +30,14 @@ func pfsList() *cobra.Command {
 				}
 				tw := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 				if !script {
-					fmt.Fprintln(tw, "LABEL\tTYPE\tINODES\tDATA\tTID\tCLUSTER\tNODE\t")
+					fmt.Fprintln(tw, "LABEL\tTYPE\tINODES\tDATA\tTID\tCLUSTER\tNODE")
 				}
 				for _, p := range list {
 					kind := p.Type.String()
 					if p.Subtype != 0 {
 						kind = "snapshot"
 					}
-					fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t\n",
+					fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n",
 						p.Label, kind, p.Inodes, human(p.DataBytes), p.T, p.Clid, p.Fsid)
 				}
 				return tw.Flush()

@@ -187,14 +187,14 @@ func printStatus(w io.Writer, st *cluster.Status, exact bool) {
 	}
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "  NODE\tROLE\tSTATE\tTID\tFREE\tBAD/FIXED\t")
+	fmt.Fprintln(tw, "  NODE\tROLE\tSTATE\tTID\tFREE\tBAD/FIXED")
 	for i := range st.Nodes {
 		n := &st.Nodes[i]
 		state := string(n.State)
 		if n.Focus {
 			state += " *"
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%d/%d\t\n", n.Name, n.Role, state, n.T, size(n.Free), n.Bad, n.Repaired)
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%d/%d\n", n.Name, n.Role, state, n.T, size(n.Free), n.Bad, n.Repaired)
 	}
 	_ = tw.Flush() // an error shows in w's own writes
 	for i := range st.Nodes {
