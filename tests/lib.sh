@@ -12,6 +12,10 @@ cleanup() {
 		losetup -d "$m" 2>/dev/null
 	done
 	unmount_below "$T/" '^$'
+	# A device whose disk was unmounted first has lost the way to its file.
+	for m in $(find "$T" -maxdepth 1 -type l -lname '/dev/loop*' -printf '%l\n' 2>/dev/null); do
+		[ "$(losetup -n -O BACK-FILE "$m" 2>/dev/null | tr -d ' ')" = /disk ] && losetup -d "$m" 2>/dev/null
+	done
 	for m in $(grep -lsF "$T/" /proc/[0-9]*/cmdline | tr -dc '0-9\n'); do
 		[ "$m" != $$ ] && [ "$m" != "$PPID" ] && grep -qF "$T/" "/proc/$m/cmdline" 2>/dev/null && kill -9 "$m" 2>/dev/null
 	done
