@@ -124,6 +124,19 @@ func (r *runner) applies(i int, j *core.Job) {
 	}
 }
 
+// prune drops messages that will never do anything: answers to a primary that
+// is over, has another ballot by now or has decided.
+func (r *runner) prune() {
+	r.s.msgs = slices.DeleteFunc(r.s.msgs, func(m smsg) bool {
+		if m.toNode {
+			return false
+		}
+		p := &r.s.prims[m.p]
+		decided := p.core.Phase() >= core.Barrier
+		return p.over || m.msg.Ballot != p.core.Ballot() || decided && (m.msg.Kind == core.Promised || m.msg.Kind == core.Refused)
+	})
+}
+
 // told checks an answer against the disk: I4 and I5.
 func (r *runner) told(n *snode, m *core.Message) {
 	switch m.Kind {
@@ -176,10 +189,15 @@ func (r *runner) prim(i int, now time.Duration, ev core.Event) {
 	if p.core.Attempt() != attempt { // it started over
 		p.over = true
 	}
+	var ask []*core.Message
 	for _, e := range effects {
 		switch e := e.(type) {
 		case core.Send:
 			if p.over {
+				continue
+			}
+			if e.Msg.Kind == core.PreVote {
+				ask = append(ask, e.Msg)
 				continue
 			}
 			if e.Msg.Kind == core.Apply {
@@ -194,6 +212,19 @@ func (r *runner) prim(i int, now time.Duration, ev core.Event) {
 			r.copyTo(i, e)
 		case core.Refuse:
 			r.fail("p%d refuses: %v", i, e.Err)
+		}
+	}
+	r.preVote(i, ask)
+}
+
+// preVote has the question answered at once: it changes nothing on a node,
+// so that its delays lead to no other states.
+func (r *runner) preVote(i int, ask []*core.Message) {
+	for _, m := range ask {
+		for _, e := range r.s.nodes[m.Node[0]-1].core.Step(0, core.Recv{From: i, Msg: m}) {
+			if r.s.prims[i].core.Phase() == core.PreVoting {
+				r.prim(i, 0, core.Recv{Msg: e.(core.Send).Msg})
+			}
 		}
 	}
 }

@@ -164,6 +164,7 @@ func (x *explorer) visit(s *state, path *step) error {
 		here := &step{path, a.name}
 		r := &runner{x: x, s: next}
 		a.run(r)
+		r.prune()
 		r.holds()
 		if r.err != nil {
 			return fmt.Errorf("%w\nafter:\n%s", r.err, here)
@@ -175,6 +176,9 @@ func (x *explorer) visit(s *state, path *step) error {
 	return nil
 }
 
+// longWalk ends a walk in which a primary waits for ever.
+const longWalk = 300
+
 // Walk goes from the start to an end by chance, as often as told.
 func Walk(s Scope, seed uint64, walks int) (Found, error) {
 	x := &explorer{scope: s}
@@ -183,11 +187,16 @@ func Walk(s Scope, seed uint64, walks int) (Found, error) {
 	start := x.first()
 	for range walks {
 		st, path := start.clone(), (*step)(nil)
-		for as := x.actions(st); len(as) > 0; as = x.actions(st) {
+		for range longWalk {
+			as := x.actions(st)
+			if len(as) == 0 {
+				break
+			}
 			a := as[rng.IntN(len(as))]
 			path = &step{path, a.name}
 			r := &runner{x: x, s: st}
 			a.run(r)
+			r.prune()
 			r.holds()
 			x.found.Steps++
 			if r.err != nil {

@@ -16,6 +16,8 @@ func TestExplore(t *testing.T) {
 		scope Scope
 	}{
 		{"one primary", Scope{Masters: 2, Primaries: 1, Campaigns: 1, Proposals: 1}},
+		{"two masters", Scope{Masters: 2, Primaries: 2, Campaigns: 1, Proposals: 1}},
+		{"elections", Scope{Masters: 3, Primaries: 2, Campaigns: 1}},
 		{"two primaries", Scope{Masters: 3, Primaries: 2, Campaigns: 1, Proposals: 1}},
 		{"a crash", Scope{Masters: 3, Primaries: 2, Campaigns: 1, Proposals: 1, Crashes: 1, Losses: 1}},
 		{"again", Scope{Masters: 3, Primaries: 2, Campaigns: 2, Proposals: 1, Crashes: 1}},
