@@ -16,8 +16,10 @@ cleanup() {
 	for m in $(find "$T" -maxdepth 1 -type l -lname '/dev/loop*' -printf '%l\n' 2>/dev/null); do
 		[ "$(losetup -n -O BACK-FILE "$m" 2>/dev/null | tr -d ' ')" = /disk ] && losetup -d "$m" 2>/dev/null
 	done
-	for m in $(grep -lsF "$T/" /proc/[0-9]*/cmdline | tr -dc '0-9\n'); do
-		[ "$m" != $$ ] && [ "$m" != "$PPID" ] && grep -qF "$T/" "/proc/$m/cmdline" 2>/dev/null && kill -9 "$m" 2>/dev/null
+	# Servers of ours that are left, by what they have open: looking at the
+	# command lines of all processes would hang on any that hangs.
+	for m in $(cat "$T/pids" "$T"/*.log 2>/dev/null | sed -nE 's/^([0-9]+)$/\1/p; s/.* pid=([0-9]+)$/\1/p'); do
+		find "/proc/$m/fd" -lname "$T/*" 2>/dev/null | grep -q . && kill -9 "$m" 2>/dev/null
 	done
 	return 0
 }
@@ -125,6 +127,7 @@ bad() {
 	truncate -s "$2" "$1.img"
 	mkdir "bad.$1"
 	"$ROOT/bin/baddisk" "$1.img" "$T/bad.$1" 2>>baddisk.log &
+	echo $! >>"$T/pids"
 	until_true 10 test -e "bad.$1/disk" || fail "baddisk did not start"
 	plug "$1"
 }
