@@ -149,6 +149,13 @@ func (s *Server) answer() error {
 	if _, err := os.Stat(s.mountpoint); err != nil {
 		return err
 	}
+	if s.opts.Control != nil {
+		// Known to the kernel, the directory is found without the root's lock,
+		// which a call that waits for a quorum may hold.
+		if _, err := os.Stat(filepath.Join(s.mountpoint, controlDir)); err != nil {
+			return err
+		}
+	}
 	// The kernel shall learn now that POLL is not known here. A Go program
 	// that opens files of its own mount asks for it on a thread that cannot
 	// be replaced, so that there might be none left to answer.
