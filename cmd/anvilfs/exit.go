@@ -22,7 +22,7 @@ const (
 	fsckUsage       = 16
 	fsckCancelled   = 32
 
-	// status --check, as monitoring systems read them.
+	// status --check and doctor, as monitoring systems read them.
 	checkWarning  = 1
 	checkCritical = 2
 )

@@ -68,6 +68,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		bulkfreeCommand(),
 		pfsCommand(),
 		demoCommand(),
+		doctorCommand(),
 		versionCommand(),
 	)
 	return root

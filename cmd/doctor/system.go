@@ -1,0 +1,120 @@
+package doctor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	leastFiles  = 512       // members, log, and readers of control files
+	leastMemory = 256 << 20 // the default of memory=
+	oldestYear  = 2024      // a clock before it was never set
+	helpersFrom = "install the package, or run make install in the source"
+)
+
+// mountHelpers looks for what mount(8) and umount(8) call.
+func (m *Machine) mountHelpers() []Finding {
+	var list []Finding
+	switch target := m.helper("mount.fuse.anvilfs"); {
+	case target == "":
+		list = append(list, found("mount(8)", Warning, "mount -t fuse.anvilfs and fstab do not work: /sbin/mount.fuse.anvilfs is missing.", helpersFrom))
+	case target != m.Self:
+		list = append(list, found("mount(8)", Note, fmt.Sprintf("mount -t fuse.anvilfs runs %s, not this program.", target), ""))
+	default:
+		list = append(list, ok("mount(8)", "mount -t fuse.anvilfs and fstab work."))
+	}
+	if m.helper("umount.fuse.anvilfs") == "" {
+		list = append(list, found("umount(8)", Warning,
+			"umount(8) returns before the media is complete: /sbin/umount.fuse.anvilfs is missing.",
+			helpersFrom+"; anvilfs umount waits without it"))
+	} else {
+		list = append(list, ok("umount(8)", "It waits until the media is complete."))
+	}
+	return list
+}
+
+func (m *Machine) otherHelpers() []Finding {
+	var missing []string
+	for _, name := range []string{"mkfs.anvilfs", "fsck.anvilfs", "fsck.fuse.anvilfs"} {
+		if m.helper(name) == "" {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return []Finding{found("mkfs, fsck", Note, "Not installed for mkfs(8) and fsck(8): "+strings.Join(missing, ", ")+".",
+			helpersFrom+"; anvilfs newfs and anvilfs fsck do the same")}
+	}
+	return []Finding{ok("mkfs, fsck", "mkfs -t anvilfs and fsck -t anvilfs work.")}
+}
+
+// helper is the program behind a helper's name, "" if there is none.
+func (m *Machine) helper(name string) string {
+	target, err := filepath.EvalSymlinks(m.path("/sbin/" + name))
+	if err != nil {
+		return ""
+	}
+	if st, err := os.Stat(target); err != nil || st.Mode()&0o111 == 0 {
+		return ""
+	}
+	return target
+}
+
+func (m *Machine) probe() []Finding {
+	if m.program("blkid") == "" {
+		return []Finding{found("blkid", Note, "newfs recognises only a few foreign formats without blkid.", "apt install util-linux")}
+	}
+	return []Finding{ok("blkid", "newfs sees what a device carries.")}
+}
+
+// memory looks at what a mount may use.
+func (m *Machine) memory() []Finding {
+	total := int64(0)
+	for line := range strings.Lines(m.word("/proc/meminfo")) {
+		_, _ = fmt.Sscanf(line, "MemTotal: %d kB", &total) // other lines do not match
+	}
+	total <<= 10
+	where := "The machine"
+	if limit, isSet := m.number("/sys/fs/cgroup/memory.max"); isSet && (total == 0 || limit < total) {
+		total, where = limit, "The control group"
+	}
+	if total > 0 && total < 2*leastMemory {
+		return []Finding{found("memory", Warning, fmt.Sprintf("%s has %d MiB; a mount takes up to 256 MiB.", where, total>>20),
+			"mount with memory=64m")}
+	}
+	return []Finding{ok("memory", fmt.Sprintf("%s has %d MiB; a mount takes up to 256 MiB (memory=).", where, total>>20))}
+}
+
+func (m *Machine) limits() []Finding {
+	if m.Files < leastFiles {
+		return []Finding{found("open files", Warning, fmt.Sprintf("A process may have only %d files open.", m.Files),
+			fmt.Sprintf("ulimit -n %d", 2*leastFiles))}
+	}
+	return []Finding{ok("open files", fmt.Sprintf("A process may have %d.", m.Files))}
+}
+
+func (m *Machine) syslog() []Finding {
+	if !m.exists("/dev/log") {
+		return []Finding{found("log", Note, "There is no system log here: what a mount has to say is lost.", "mount with log=FILE")}
+	}
+	return []Finding{ok("log", "Mounts write to the system log (log=FILE: elsewhere).")}
+}
+
+func (m *Machine) systemd() []Finding {
+	if !m.exists("/run/systemd/system") {
+		return []Finding{found("systemd", Note, "systemd does not run this machine: mounts come from fstab by mount -a, timers do not exist.", "")}
+	}
+	return []Finding{ok("systemd", "Mounts come from fstab (nofail and x-systemd.device-timeout= are understood).")}
+}
+
+func (m *Machine) clock() []Finding {
+	switch {
+	case m.Now.Year() < oldestYear:
+		return []Finding{found("clock", Warning, fmt.Sprintf("It shows %s: files get wrong times.", m.Now.Format("2006-01-02")),
+			"set it: date -s TIME, or enable time synchronisation")}
+	case !m.Synced:
+		return []Finding{found("clock", Note, "It follows no reference; only the times of files depend on it.", "timedatectl set-ntp true")}
+	}
+	return []Finding{ok("clock", "It follows a reference.")}
+}
