@@ -42,6 +42,7 @@ func (v *Volume) Bulkfree(ctx context.Context, o BulkfreeOptions) (BulkfreeRepor
 	v.bulk.Lock()
 	defer v.bulk.Unlock()
 	start := time.Now()
+	before := v.Space().Lost // what is lost from now on may be missed
 	var rep BulkfreeReport
 	for pass := 1; pass <= 2; pass++ {
 		b := &bulkPass{v: v, o: o, pass: pass, rep: &rep}
@@ -49,10 +50,32 @@ func (v *Volume) Bulkfree(ctx context.Context, o BulkfreeOptions) (BulkfreeRepor
 			return rep, fmt.Errorf("%s: bulkfree: %w", v.Name(), err)
 		}
 	}
+	v.mu.Lock()
+	v.lost -= min(v.lost, before)
+	v.mu.Unlock()
 	// The headers that still reach the chunks have to go before reuse.
 	err := v.DrainFrees(ctx)
+	if err == nil {
+		err = v.tellLost(ctx)
+	}
 	rep.Took = time.Since(start)
 	return rep, err
+}
+
+// tellLost brings the header's count of lost bytes down after a Bulkfree, so
+// that the next open does not look for them again.
+func (v *Volume) tellLost(ctx context.Context) error {
+	v.mu.Lock()
+	told := v.hdr.Mark.Lost <= v.lost+v.quar.bytes
+	v.mu.Unlock()
+	if told {
+		return nil
+	}
+	t, err := v.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	return t.Commit(ctx)
 }
 
 // A bulkPass is one walk and the merge of what it found.

@@ -57,6 +57,43 @@ func TestBulkfreeExact(t *testing.T) {
 	mustCheck(t, l.dev)
 }
 
+// What only a bulkfree finds is counted, also over a crash, which loses the
+// quarantine, and not after the bulkfree.
+func TestLostIsCounted(t *testing.T) {
+	l := newLife(t, 4, 256<<20)
+	l.fill(20)
+	l.must(l.reopen())
+	l.tid++
+	big := &Batch{T: l.tid, Changes: []Change{{Inum: 5000, Kind: KindInode, Inode: fileMeta(5000)}}}
+	for i := range uint64(64) {
+		big.Changes = append(big.Changes, Change{Inum: 5000, Kind: KindData, Key: i << 16, Block: encode(t, l.m.rnd, ondisk.LogicalBlock)})
+	}
+	l.must(commitBatch(l.v, "DATA", big))
+	was := l.v.Space().Lost
+	l.tid++
+	l.must(commitBatch(l.v, "DATA", &Batch{T: l.tid, Changes: []Change{{Inum: 5000, Kind: KindInode, Delete: true}}}))
+	crashed := l.dev.Clone()
+	v, err := Open(bg, []ondisk.Device{crashed}, Options{})
+	l.must(err)
+	if lost := v.Space().Lost; lost < 64<<16 || was >= 64<<16 {
+		t.Errorf("%d bytes lost after the crash, %d before it", lost, was)
+	}
+	rep, err := v.Bulkfree(bg, BulkfreeOptions{})
+	l.must(err)
+	if rep.Freed < 64<<16 || v.Space().Lost != 0 {
+		t.Errorf("%d bytes freed, %d still lost", rep.Freed, v.Space().Lost)
+	}
+	l.must(v.Close())
+	crashed.Reopen()
+	v, err = Open(bg, []ondisk.Device{crashed}, Options{})
+	l.must(err)
+	if lost := v.Space().Lost; lost != 0 {
+		t.Errorf("%d bytes lost after a bulkfree and a clean end", lost)
+	}
+	l.must(v.Close())
+	l.must(l.v.Close())
+}
+
 // While a pass runs, transactions allocate, drop and release what the walk has
 // seen or not seen.
 func TestBulkfreeOnline(t *testing.T) {

@@ -92,9 +92,26 @@ func (t *Txn) nextHeader(ctx context.Context) (*ondisk.VolumeHeader, error) {
 		hdr.Mark.Since = tid
 	}
 	hdr.Mark.MirrorTid, hdr.Mark.Writer = tid, v.opts.Writer
+	hdr.Mark.Lost = t.lost()
 	hdr.MirrorTid, hdr.FreemapTid = tid, tid
 	hdr.States = t.states
 	return hdr, nil
+}
+
+// lost is what a crash right after the commit leaves allocated without use:
+// what only Bulkfree finds, and all of the quarantine, which only memory knows.
+func (t *Txn) lost() uint64 {
+	v := t.v
+	n := uint64(t.stats.Left)
+	for _, r := range t.drops {
+		n += r.end - r.beg
+	}
+	for _, x := range t.smallDrops {
+		n += 1 << x.radix
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return n + v.lost + v.quar.bytes
 }
 
 // rootChanges lists the changed PFS roots by key.
@@ -125,6 +142,7 @@ func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.hdr = hdr
+	v.lost += uint64(t.stats.Left)
 	v.seq++
 	v.quar.add(v.seq, false, gone)
 	v.space = fm.space()

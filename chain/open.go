@@ -81,6 +81,9 @@ func (v *Volume) readHeaders(devs []ondisk.Device) error {
 	}
 	v.devs, v.slots = sorted, all[0]
 	v.hdr = v.slots.header()
+	if v.hdr.WrittenByUs() {
+		v.lost = v.hdr.Mark.Lost
+	}
 	if err := v.checkSet(all); err != nil {
 		return err
 	}

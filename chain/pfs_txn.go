@@ -128,10 +128,15 @@ func (t *Txn) DeletePFS(ctx context.Context, label string) error {
 	if err != nil {
 		return err
 	}
+	t.leave(&p.ref)
 	t.dropBlock(&p.ref, p)
 	t.changed[p.ref.Key] = nil
 	return nil
 }
+
+// leave counts the content of a PFS as left to Bulkfree: all of it, although
+// other PFSs may still refer to some.
+func (t *Txn) leave(root *ondisk.Blockref) { t.stats.Left += int64(root.DataCount()) }
 
 // SetPFS edits the PFS fields of a root inode: role, masters, cluster. Tids
 // stay, since the files do.
@@ -243,6 +248,7 @@ func (t *Txn) SwapRoot(ctx context.Context, label, shadow string) error {
 	meta.PFSLsnapTid = max(p.meta.PFSLsnapTid, s.meta.PFSLsnapTid)
 	ref := p.ref
 	ref.MirrorTid, ref.ModifyTid = s.ref.MirrorTid, s.ref.ModifyTid
+	t.leave(&p.ref)
 	if err := t.writeRoot(p, ref, meta, set); err != nil {
 		return t.spoil(err)
 	}

@@ -6,6 +6,7 @@ type Space struct {
 	Free     uint64 // free now
 	Pending  uint64 // dropped, free after a few more commits
 	Reserved uint64 // of Free, kept for deletions, resync and repair
+	Lost     uint64 // about what a Bulkfree would find
 }
 
 // Avail is what ordinary transactions can still allocate.
@@ -16,6 +17,6 @@ func (v *Volume) Space() Space {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := v.space
-	s.Pending = v.quar.bytes
+	s.Pending, s.Lost = v.quar.bytes, v.lost
 	return s
 }

@@ -68,6 +68,7 @@ type Volume struct {
 	pins   map[*pin]struct{}
 	quar   quarantine
 	space  Space
+	lost   uint64 // bytes dropped that only Bulkfree finds
 	closed bool
 }
 

@@ -137,16 +137,20 @@ func (e *engine) reportRead(node int, d time.Duration, err error, ref *chain.Nod
 	}
 }
 
-// space is that of the smallest attached master.
+// space is that of the smallest attached master, with the most that any member
+// has lost.
 func (e *engine) space() chain.Space {
 	var least chain.Space
+	var lost uint64
 	found := false
 	for _, votes := range []bool{true, false} {
 		for _, v := range e.attached() {
+			s := v.conn.vol.Space()
+			lost = max(lost, s.Lost)
 			if votes && !v.master {
 				continue
 			}
-			if s := v.conn.vol.Space(); !found || s.Avail() < least.Avail() {
+			if !found || s.Avail() < least.Avail() {
 				least, found = s, true
 			}
 		}
@@ -154,6 +158,7 @@ func (e *engine) space() chain.Space {
 			break
 		}
 	}
+	least.Lost = lost
 	return least
 }
 
@@ -231,10 +236,14 @@ func (e *engine) drainFrees(ctx context.Context) error {
 	return e.each(func(v *chain.Volume) error { return v.DrainFrees(ctx) })
 }
 
-// bulkfree looks for unused space on all attached members.
-func (e *engine) bulkfree(ctx context.Context) error {
+// bulkfree looks for unused space on the attached members that have lost at
+// least so many bytes.
+func (e *engine) bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error {
 	return e.each(func(v *chain.Volume) error {
-		_, err := v.Bulkfree(ctx, chain.BulkfreeOptions{})
+		if v.Space().Lost < lost {
+			return nil
+		}
+		_, err := v.Bulkfree(ctx, o)
 		return err
 	})
 }

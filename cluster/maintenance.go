@@ -6,15 +6,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
 )
 
-// Bulkfree walks whole volumes: it runs by itself when space is low, and not
-// again soon if it found nothing.
+// Bulkfree walks whole volumes: it runs by itself when space is low or much was
+// dropped that only it finds, as after a crash, and not again soon if it found
+// nothing.
 const (
-	lowSpace     = 8 // low: less than one part in this many is free
-	bulkfreeMin  = time.Minute
-	bulkfreeMax  = 2 * time.Hour
-	bulkfreeGain = 64 // worth it: one part in this many of the volume came free
+	lowSpace      = 8 // low: less than one part in this many is free
+	bulkfreeMin   = time.Minute
+	bulkfreeMax   = 2 * time.Hour
+	bulkfreeGain  = 64      // worth it: one part in this many of the volume came free
+	bulkfreeLeast = 8 << 20 // and this much at least, when there is no need
+	bulkfreePause = 5 * time.Millisecond
 )
 
 // upkeep is the housekeeping of a pool.
@@ -26,10 +31,17 @@ type upkeep struct {
 	busy atomic.Bool
 }
 
-// afterCommit looks whether there is housekeeping to do.
-func (p *Pool) afterCommit(*group) {
+// tidy starts the housekeeping that is due.
+func (p *Pool) tidy() {
 	s := p.engine.space()
-	if s.Free+s.Pending >= s.Total/lowSpace || p.closing.Load() {
+	lost := max(s.Total/bulkfreeGain, bulkfreeLeast)
+	o := chain.BulkfreeOptions{Pause: bulkfreePause}
+	switch {
+	case p.opts.ReadOnly || p.closing.Load() || s.Total == 0:
+		return
+	case s.Free+s.Pending < s.Total/lowSpace:
+		lost, o.Pause = 0, 0
+	case s.Lost < lost:
 		return
 	}
 	u := &p.upkeep
@@ -41,17 +53,17 @@ func (p *Pool) afterCommit(*group) {
 	}
 	p.workers.Go(func() {
 		defer u.busy.Store(false)
-		if err := p.bulkfree(p.ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if err := p.bulkfree(p.ctx, lost, o); err != nil && !errors.Is(err, context.Canceled) {
 			p.log.Warn("bulkfree failed", "error", err)
 		}
 	})
 }
 
-// bulkfree finds space that nothing uses, and sets the time of the next
-// background run by how much it found.
-func (p *Pool) bulkfree(ctx context.Context) error {
+// bulkfree finds space that nothing uses on the members that lost at least so
+// many bytes, and sets the time of the next background run by how much it found.
+func (p *Pool) bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error {
 	before := p.engine.space()
-	err := p.engine.bulkfree(ctx)
+	err := p.engine.bulkfree(ctx, lost, o)
 	after := p.engine.space()
 	gain := int64(after.Free+after.Pending) - int64(before.Free+before.Pending)
 	u := &p.upkeep
@@ -77,7 +89,7 @@ func (p *Pool) bulkfreeOnce(ctx context.Context) error {
 	if p.budget.freedAt.Load() == t {
 		return nil
 	}
-	if err := p.bulkfree(ctx); err != nil {
+	if err := p.bulkfree(ctx, 0, chain.BulkfreeOptions{}); err != nil {
 		return err
 	}
 	p.budget.freedAt.Store(t)
@@ -95,5 +107,5 @@ func (p *Pool) Bulkfree(ctx context.Context) error {
 	if err := p.Sync(ctx); err != nil {
 		return err
 	}
-	return p.bulkfree(ctx)
+	return p.bulkfree(ctx, 0, chain.BulkfreeOptions{})
 }

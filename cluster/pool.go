@@ -95,7 +95,7 @@ type engineAPI interface {
 	nodes() []NodeReport
 	changed() <-chan struct{}
 	drainFrees(ctx context.Context) error
-	bulkfree(ctx context.Context) error
+	bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error
 	offline(ctx context.Context, name string) error
 	online(ctx context.Context, name string) error
 	replace(ctx context.Context, name string, with MemberSpec, force bool) error

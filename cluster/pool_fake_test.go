@@ -148,9 +148,9 @@ func (e *fakeEngine) drainFrees(ctx context.Context) (err error) {
 	return err
 }
 
-func (e *fakeEngine) bulkfree(ctx context.Context) error {
+func (e *fakeEngine) bulkfree(ctx context.Context, _ uint64, o chain.BulkfreeOptions) error {
 	for _, v := range e.vols {
-		if _, err := v.Bulkfree(ctx, chain.BulkfreeOptions{}); err != nil {
+		if _, err := v.Bulkfree(ctx, o); err != nil {
 			return err
 		}
 	}

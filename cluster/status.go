@@ -247,6 +247,7 @@ func (p *Pool) watch() {
 	for {
 		changed := p.engine.changed()
 		p.refresh()
+		p.tidy()
 		for _, r := range p.engine.nodes() {
 			if old, ok := known[r.Name]; ok && old != r.State {
 				p.events.send(Event{Time: time.Now(), Node: r.Name, What: string(r.State)})

@@ -237,7 +237,7 @@ func (p *Pool) commitOpen() {
 	p.lastErr.Store(nil)
 	g.finish(nil, false)
 	close(*p.room.Swap(newSignal()))
-	p.afterCommit(g)
+	p.tidy()
 }
 
 // Pauses between tries to commit; a node that returns ends one at once.

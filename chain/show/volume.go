@@ -109,6 +109,7 @@ func (p *printer) ours(h *ondisk.VolumeHeader) {
 		p.line(1, "9000 last writer      another implementation; never anvilfs")
 	case h.WrittenByUs():
 		p.line(1, "9000 last writer      anvilfs, node %v; alone since mirror_tid %s", h.Mark.Writer, tid(h.Mark.Since))
+		p.line(1, "9028 lost             %s that a bulkfree would find", size(h.Mark.Lost))
 	default:
 		p.line(1, "9000 last writer      another implementation; anvilfs at mirror_tid %s", tid(h.Mark.MirrorTid))
 	}
