@@ -61,18 +61,7 @@ func (e *engine) acquireTarget(name string) (*ResyncTarget, func(), error) {
 	}
 	c.pause()
 	d := c.state()
-	t := &ResyncTarget{Name: name, Volume: c.vol, Label: c.label, Position: d.Pos, Resume: c.entry}
-	if d.Charter != nil {
-		t.Lineage = d.Charter.Lineage
-	}
-	if flags&core.Tainted != 0 && !m.discarded {
-		t.Position, t.Lineage = Position{}, Lineage{}
-	}
-	if law != nil {
-		if in, ok := law.Config.Member(c.info.Fsid); ok && !in.Incarnation.IsZero() {
-			t.Resume.Incarnation = in.Incarnation
-		}
-	}
+	t := c.Target(d, law, flags&core.Tainted == 0 || m.discarded)
 	var once sync.Once
 	release := func() { once.Do(func() { e.releaseTarget(m, c) }) }
 	return t, release, nil
@@ -130,10 +119,9 @@ func (e *engine) rejoin(m *member, c *conn, want Position) error {
 		return err // only opening it again helps
 	}
 	if !want.IsZero() {
-		if entry, _ := c.vol.State(c.info.Fsid); entry.T != want.T || entry.H != want.H {
-			return fmt.Errorf("%s is at %v, not at %v", c.name, entry.T, want.T)
+		if err := c.Mended(want); err != nil {
+			return err
 		}
-		c.mended = true
 	}
 	d, err := c.resume(e.ctx, e.now())
 	if err != nil {

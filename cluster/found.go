@@ -18,12 +18,17 @@ import (
 // media: with more, another system that is given one copy alone would wait
 // for the rest.
 func Found(ctx context.Context, vols []*chain.Volume, label string, roles []ondisk.PFSType) error {
+	return FoundWith(ctx, vols, label, roles, ondisk.NewUUID)
+}
+
+// FoundWith is Found with ids of the caller's making, each a new one.
+func FoundWith(ctx context.Context, vols []*chain.Volume, label string, roles []ondisk.PFSType, newID func() ondisk.UUID) error {
 	if len(vols) != len(roles) {
 		return fmt.Errorf("%d volumes, but %d roles", len(vols), len(roles))
 	}
 	infos := make([]chain.PFSInfo, len(vols))
 	c := &Charter{Config: Config{Version: 1}}
-	clid := ondisk.NewUUID()
+	clid := newID()
 	var epoch uint32
 	for i, v := range vols {
 		info, err := findPFS(ctx, v, label)
@@ -34,9 +39,9 @@ func Found(ctx context.Context, vols []*chain.Volume, label string, roles []ondi
 		epoch = max(epoch, info.T.Epoch())
 		fsid := info.Fsid
 		if _, twice := c.Config.Member(fsid); twice || fsid.IsZero() {
-			fsid = ondisk.NewUUID()
+			fsid = newID()
 		}
-		c.Config.Members = append(c.Config.Members, Member{Fsid: fsid, Role: roles[i], Incarnation: ondisk.NewUUID()})
+		c.Config.Members = append(c.Config.Members, Member{Fsid: fsid, Role: roles[i], Incarnation: newID()})
 	}
 	epoch++
 	c.Lineage = *c.Lineage.WithEpoch(epoch, Position{})

@@ -9,7 +9,6 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
-	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A conn is one open of one member: the volume, and the node of the protocol
@@ -17,14 +16,9 @@ import (
 //
 // Lock order: conn.mu, then engine.qmu. Jobs run without locks, one at a time.
 type conn struct {
-	name  string
-	label string
-	vol   *chain.Volume
-	info  chain.PFSInfo // at open
-	solo  bool          // not clustered: no state is kept
-	entry ondisk.StateEntry
-	why   string // what is wrong with it, if its flags are set
-	log   *slog.Logger
+	*Media
+	why string // what is wrong with it, if its flags are set
+	log *slog.Logger
 
 	mu       sync.Mutex
 	node     *core.Node
@@ -34,7 +28,6 @@ type conn struct {
 	jobSince time.Time // when the job that is out began; zero without one
 	jobs     sync.WaitGroup
 	applied  uint64
-	mended   bool // a resync made it whole since it was opened
 
 	vmu  sync.Mutex
 	pos  Position // of view
@@ -90,56 +83,15 @@ func (c *conn) run(j *core.Job, before core.Durable, now time.Duration) {
 	c.jobs.Done()
 }
 
-// perform makes a job durable: txg and state entry in one header commit, or
-// nothing. Jobs are not cancelled: half of one is worth nothing.
+// perform makes a job durable and shows readers what it left.
 func (c *conn) perform(j *core.Job, before core.Durable) error {
-	ctx := context.Background()
-	if c.solo && j.Txg == nil {
-		return nil
-	}
-	t, err := c.vol.Begin(ctx)
-	if err != nil {
+	if err := c.Perform(j, before); err != nil || j.Txg == nil {
 		return err
-	}
-	after := j.After(before)
-	if j.Txg != nil {
-		t.UseReserve() // what was admitted has a right to the space
-		err = t.Apply(ctx, c.label, j.Txg.Batch.(*chain.Batch))
-	}
-	entry := c.entry
-	if err == nil && !c.solo {
-		entry = c.nextEntry(after)
-		err = t.SetState(entry)
-	}
-	if err != nil {
-		t.Abort()
-		return err
-	}
-	if err := t.Commit(ctx); err != nil {
-		return err
-	}
-	c.entry = entry
-	if j.Txg == nil {
-		return nil
 	}
 	c.mu.Lock()
 	c.applied++
 	c.mu.Unlock()
-	return c.show(ctx, after)
-}
-
-// nextEntry is the durable state as the header keeps it. What other parts
-// keep in the entry stays.
-func (c *conn) nextEntry(d core.Durable) ondisk.StateEntry {
-	e := c.entry
-	e.Fsid = c.info.Fsid
-	e.PromisedEpoch, e.Candidate = d.Promised.Epoch, d.Promised.Cand
-	e.T, e.H, e.Acked = d.Pos.T, d.Pos.H, d.Pos.T
-	e.Incarnation = d.Incarnation
-	if d.Charter != nil {
-		e.ConfigVersion = d.Charter.Config.Version
-	}
-	return e
+	return c.show(context.Background(), j.After(before))
 }
 
 // show makes the committed state what readers get.

@@ -53,24 +53,25 @@ func openMember(ctx context.Context, spec MemberSpec, o *Options, log *slog.Logg
 	if err != nil {
 		return nil, d, fmt.Errorf("%s: %w", spec.Name, err)
 	}
-	vol, err := chain.Open(ctx, devs, chain.Options{ReadOnly: o.ReadOnly, Logger: log, CacheBytes: cacheShare(o)})
+	m, err := OpenMedia(ctx, spec.Name, devs, o.Label, chain.Options{ReadOnly: o.ReadOnly, Logger: log, CacheBytes: cacheShare(o)})
 	if err != nil {
-		return nil, d, fmt.Errorf("%s: %w", spec.Name, err)
+		return nil, d, nameError(spec.Name, err)
 	}
-	c := &conn{name: spec.Name, vol: vol, log: log}
-	if c.info, err = findPFS(ctx, vol, o.Label); err == nil {
-		c.label = c.info.Label
-		d, err = c.load(ctx)
-	}
-	if err != nil {
-		vol.Close()
-		var r *refusal
-		if errors.As(err, &r) {
-			return nil, d, err
-		}
-		return nil, d, fmt.Errorf("%s: %w", spec.Name, err)
+	c := &conn{Media: m, log: log}
+	if d, err = c.load(ctx); err != nil {
+		m.vol.Close()
+		return nil, d, nameError(spec.Name, err)
 	}
 	return c, d, nil
+}
+
+// nameError says whose error it is; a refusal does already.
+func nameError(name string, err error) error {
+	var r *refusal
+	if errors.As(err, &r) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // cacheShare is what one member may keep of decoded tables.
@@ -83,64 +84,10 @@ func cacheShare(o *Options) int64 {
 
 // load reads the state of the PFS from the volume and shows it to readers.
 func (c *conn) load(ctx context.Context) (core.Durable, error) {
-	var d core.Durable
-	entry, clustered := c.vol.State(c.info.Fsid)
-	v, err := c.vol.View(ctx, c.label)
+	d, why, err := c.Load(ctx)
 	if err != nil {
 		return d, err
 	}
-	T := v.T()
-	law, err := readCharter(ctx, v)
-	v.Release()
-	if err != nil && !clustered {
-		return d, err
-	}
-	c.setReason("")
-	if !clustered {
-		return c.loadSolo(ctx, T, law)
-	}
-	c.entry = entry
-	why := ""
-	d = core.Durable{
-		Promised:    core.Ballot{Epoch: entry.PromisedEpoch, Cand: entry.Candidate},
-		Pos:         Position{T: entry.T, H: entry.H},
-		Charter:     law,
-		Incarnation: entry.Incarnation,
-	}
-	switch {
-	case entry.T == 0: // made by replace, nothing was copied to it yet
-		d.Pos, d.Charter = Position{}, nil
-	case T != entry.T:
-		d.Flags |= core.Foreign
-		why = fmt.Sprintf("changed by another system: the tree is at %v, our last txg was %v", T, entry.T)
-	case err != nil:
-		d.Flags |= core.Tainted
-		why = err.Error()
-	case law == nil:
-		d.Flags |= core.Tainted
-		why = "the charter of the cluster is gone"
-	case c.vol.Tainted() != nil && !c.mended:
-		d.Flags |= core.Tainted
-		why = c.vol.Tainted().Error()
-	}
 	c.setReason(why)
-	return d, c.show(ctx, d)
-}
-
-// loadSolo is load for a PFS without a state entry: made by others, or never
-// part of a cluster. A charter that lists it says that its state was lost.
-func (c *conn) loadSolo(ctx context.Context, T ondisk.Tid, law *Charter) (core.Durable, error) {
-	if law != nil {
-		if _, member := law.Config.Member(c.info.Fsid); member {
-			c.entry = ondisk.StateEntry{Fsid: c.info.Fsid}
-			c.setReason("its cluster state is gone from the volume header")
-			d := core.Durable{Flags: core.Tainted}
-			return d, c.show(ctx, d)
-		}
-	}
-	c.solo = true
-	d := core.Durable{Pos: Position{T: T}, Charter: &Charter{Config: Config{
-		Members: []Member{{Fsid: c.info.Fsid, Role: ondisk.PFSMaster}},
-	}}}
 	return d, c.show(ctx, d)
 }

@@ -1,0 +1,186 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// Media is one open of one node's volume: what the steps of a core.Node ask
+// for is done here, and nowhere else. It has no goroutines, locks or clock: the
+// engine drives it for real, a simulation in its own time. One call at a time.
+type Media struct {
+	name  string
+	label string
+	vol   *chain.Volume
+	info  chain.PFSInfo // at open
+	solo  bool          // not clustered: no state is kept
+	entry ondisk.StateEntry
+
+	mended bool // a resync made it whole since it was opened
+}
+
+// OpenMedia opens the PFS of that label on devs, which it owns from then on.
+// The caller reads its state with Load before anything else. Errors that are
+// a *refusal are about what the user asked for; others about the device.
+func OpenMedia(ctx context.Context, name string, devs []ondisk.Device, label string, o chain.Options) (*Media, error) {
+	vol, err := chain.Open(ctx, devs, o)
+	if err != nil {
+		return nil, err
+	}
+	m := &Media{name: name, vol: vol}
+	if m.info, err = findPFS(ctx, vol, label); err != nil {
+		vol.Close()
+		return nil, err
+	}
+	m.label = m.info.Label
+	return m, nil
+}
+
+// Volume is what it lies on.
+func (m *Media) Volume() *chain.Volume { return m.vol }
+
+// Fsid is the node's id.
+func (m *Media) Fsid() ondisk.UUID { return m.info.Fsid }
+
+// Load reads the state of the PFS from the volume. If its flags are set, why
+// says what is wrong.
+func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error) {
+	entry, clustered := m.vol.State(m.info.Fsid)
+	v, err := m.vol.View(ctx, m.label)
+	if err != nil {
+		return d, "", err
+	}
+	T := v.T()
+	law, err := readCharter(ctx, v)
+	v.Release()
+	if !clustered {
+		if err != nil {
+			return d, "", err
+		}
+		d, why = m.loadSolo(T, law)
+		return d, why, nil
+	}
+	m.entry = entry
+	d = core.Durable{
+		Promised:    core.Ballot{Epoch: entry.PromisedEpoch, Cand: entry.Candidate},
+		Pos:         Position{T: entry.T, H: entry.H},
+		Charter:     law,
+		Incarnation: entry.Incarnation,
+	}
+	switch {
+	case entry.T == 0: // made by replace, nothing was copied to it yet
+		d.Pos, d.Charter = Position{}, nil
+	case T != entry.T:
+		d.Flags |= core.Foreign
+		why = fmt.Sprintf("changed by another system: the tree is at %v, our last txg was %v", T, entry.T)
+	case err != nil:
+		d.Flags |= core.Tainted
+		why = err.Error()
+	case law == nil:
+		d.Flags |= core.Tainted
+		why = "the charter of the cluster is gone"
+	case m.vol.Tainted() != nil && !m.mended:
+		d.Flags |= core.Tainted
+		why = m.vol.Tainted().Error()
+	}
+	return d, why, nil
+}
+
+// loadSolo is Load for a PFS without a state entry: made by others, or never
+// part of a cluster. A charter that lists it says that its state was lost.
+func (m *Media) loadSolo(T ondisk.Tid, law *Charter) (core.Durable, string) {
+	if law != nil {
+		if _, member := law.Config.Member(m.info.Fsid); member {
+			m.entry = ondisk.StateEntry{Fsid: m.info.Fsid}
+			return core.Durable{Flags: core.Tainted}, "its cluster state is gone from the volume header"
+		}
+	}
+	m.solo = true
+	return core.Durable{Pos: Position{T: T}, Charter: &Charter{Config: Config{
+		Members: []Member{{Fsid: m.info.Fsid, Role: ondisk.PFSMaster}},
+	}}}, ""
+}
+
+// Perform makes a job durable: txg and state entry in one header commit, or
+// nothing. Jobs are not cancelled: half of one is worth nothing.
+func (m *Media) Perform(j *core.Job, before core.Durable) error {
+	ctx := context.Background()
+	if m.solo && j.Txg == nil {
+		return nil
+	}
+	t, err := m.vol.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if j.Txg != nil {
+		t.UseReserve() // what was admitted has a right to the space
+		err = t.Apply(ctx, m.label, j.Txg.Batch.(*chain.Batch))
+	}
+	entry := m.entry
+	if err == nil && !m.solo {
+		entry = m.nextEntry(j.After(before))
+		err = t.SetState(entry)
+	}
+	if err != nil {
+		t.Abort()
+		return err
+	}
+	if err := t.Commit(ctx); err != nil {
+		return err
+	}
+	m.entry = entry
+	return nil
+}
+
+// nextEntry is the durable state as the header keeps it. What other parts
+// keep in the entry stays.
+func (m *Media) nextEntry(d core.Durable) ondisk.StateEntry {
+	e := m.entry
+	e.Fsid = m.info.Fsid
+	e.PromisedEpoch, e.Candidate = d.Promised.Epoch, d.Promised.Cand
+	e.T, e.H, e.Acked = d.Pos.T, d.Pos.H, d.Pos.T
+	e.Incarnation = d.Incarnation
+	if d.Charter != nil {
+		e.ConfigVersion = d.Charter.Config.Version
+	}
+	return e
+}
+
+// Target is the node as a resync gets it: at d, while law, if not nil, is the
+// charter in force. Of a node that is not to be trusted nothing is kept.
+func (m *Media) Target(d core.Durable, law *Charter, trusted bool) *ResyncTarget {
+	t := &ResyncTarget{Name: m.name, Volume: m.vol, Label: m.label, Position: d.Pos, Resume: m.entry}
+	if d.Charter != nil {
+		t.Lineage = d.Charter.Lineage
+	}
+	if !trusted {
+		t.Position, t.Lineage = Position{}, Lineage{}
+	}
+	if law != nil {
+		if in, ok := law.Config.Member(m.info.Fsid); ok && !in.Incarnation.IsZero() {
+			t.Resume.Incarnation = in.Incarnation
+		}
+	}
+	return t
+}
+
+// Mended looks whether a resync left the node at want, in words that a later
+// Load believes: what was wrong with it at open is made good.
+func (m *Media) Mended(want Position) error {
+	if entry, _ := m.vol.State(m.info.Fsid); entry.T != want.T || entry.H != want.H {
+		return fmt.Errorf("%s is at %v, not at %v", m.name, entry.T, want.T)
+	}
+	m.mended = true
+	return nil
+}
+
+// CharterTxg is the content of a txg that stores a charter, as
+// core.PrimaryOptions.Make wants it.
+func CharterTxg(T ondisk.Tid, c *core.Charter) (batch any, manifest [32]byte, size int64) {
+	b := charterBatch(T, c)
+	return b, Manifest(b), batchSize(b)
+}
