@@ -122,7 +122,7 @@ func newEngine(specs []MemberSpec, o Options) *engine {
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	e.gate <- struct{}{}
 	for i, s := range specs {
-		e.members = append(e.members, &member{index: i, spec: s, state: NodeFailed, since: time.Now()})
+		e.members = append(e.members, newMember(i, s, NodeFailed))
 	}
 	return e
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/metered"
 )
 
 // A member is one that was given to the mount, or added later. The loop owns
@@ -16,6 +17,7 @@ type member struct {
 	fsid  ondisk.UUID // zero until it was opened once
 	conn  *conn       // nil while it is not open
 	first core.Durable
+	last  Position // the last that was known
 	flags core.Flags
 
 	state  NodeState
@@ -38,6 +40,13 @@ type member struct {
 	silent   atomic.Int32 // reads in a row that failed for other reasons than the data
 	bad      atomic.Uint64
 	repaired atomic.Uint64
+	meter    metered.Meter
+}
+
+func newMember(index int, spec MemberSpec, s NodeState) *member {
+	m := &member{index: index, state: s, since: time.Now()}
+	m.spec = m.metered(spec)
+	return m
 }
 
 func (m *member) enter(s NodeState, why, remedy string) {
@@ -49,7 +58,7 @@ func (m *member) enter(s NodeState, why, remedy string) {
 
 // take makes c the member's conn.
 func (m *member) take(c *conn, d core.Durable) {
-	m.conn, m.first, m.fsid = c, d, c.info.Fsid
+	m.conn, m.first, m.last, m.fsid = c, d, d.Pos, c.info.Fsid
 	m.enter(NodeBehind, "", "")
 }
 
@@ -174,14 +183,14 @@ func (p *published) same(o *published) bool {
 func (e *engine) report(m *member, cfg *Config) NodeReport {
 	r := NodeReport{
 		Name: m.spec.Name, Fsid: m.fsid, State: m.state, Err: m.err, Remedy: m.remedy, Since: m.since,
-		Position: m.first.Pos, Bad: m.bad.Load(), Repaired: m.repaired.Load(),
-		Latency: time.Duration(m.latency.Load()),
+		Bad: m.bad.Load(), Repaired: m.repaired.Load(), Latency: time.Duration(m.latency.Load()),
 	}
 	if m.conn != nil {
-		r.Position = m.conn.position()
+		m.last = m.conn.position()
 		r.Applied = m.conn.numbers()
 		r.Role = m.conn.info.Type
 	}
+	r.Position = m.last
 	if cfg != nil {
 		if c, ok := cfg.Member(m.fsid); ok {
 			r.Role, r.Replaces = c.Role, c.Replaces

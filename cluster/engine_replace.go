@@ -37,12 +37,12 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 	ok := e.ask(func() {
 		for _, m := range e.members {
 			if m.spec.Name == newName { // the place of the old device
-				m.spec, m.fsid, m.flags = with, ondisk.UUID{}, 0
+				m.spec, m.fsid, m.flags = m.metered(with), ondisk.UUID{}, 0
 				m.enter(NodeOffline, "", "")
 				return
 			}
 		}
-		e.members = append(e.members, &member{index: len(e.members), spec: with, state: NodeOffline})
+		e.members = append(e.members, newMember(len(e.members), with, NodeOffline))
 	})
 	if !ok {
 		return ErrPoolClosed

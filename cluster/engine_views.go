@@ -193,6 +193,7 @@ func (e *engine) nodes() []NodeReport {
 		}
 		r.Bad, r.Repaired = v.m.bad.Load(), v.m.repaired.Load()
 		r.Latency = time.Duration(v.m.latency.Load())
+		r.IO = v.m.meter.Report()
 		given[r.Fsid] = true
 		out = append(out, r)
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/metered"
 )
 
 // NodeState is what a node does for the mount, as text for operators.
@@ -41,6 +42,7 @@ type NodeReport struct {
 	Since    time.Time      // when State was entered
 	Space    NodeSpace      // zero while it is not open
 	Replaces ondisk.UUID    // the node whose place it will take when in sync
+	IO       metered.Report // of its devices since the mount
 }
 
 // NodeSpace is the room on a node, in bytes.

@@ -135,6 +135,7 @@ type Pool struct {
 	encode encoder
 	upkeep upkeep
 	events events
+	txgs   txgMeter
 
 	workers sync.WaitGroup
 }

@@ -37,6 +37,7 @@ type Status struct {
 	Committed     string       `json:"committed"` // tid
 	Space         SpaceStatus  `json:"space"`
 	Dirty         DirtyStatus  `json:"dirty"`
+	Txg           TxgStatus    `json:"txg"`
 	Nodes         []NodeStatus `json:"nodes"` // worst first
 	CommitError   string       `json:"commit_error,omitempty"`
 }
@@ -79,6 +80,7 @@ type NodeStatus struct {
 	T         string    `json:"tid"`
 	History   string    `json:"history"`
 	Applied   uint64    `json:"applied_txgs"`
+	Lag       uint64    `json:"lag_txgs"`
 	Bad       uint64    `json:"bad_chains"`
 	Repaired  uint64    `json:"repaired_chains"`
 	LatencyUs int64     `json:"read_latency_us"`
@@ -86,6 +88,7 @@ type NodeStatus struct {
 	Total     uint64    `json:"total_bytes"`
 	Free      uint64    `json:"free_bytes"`
 	Replaces  string    `json:"replaces,omitempty"`
+	IO        IOStatus  `json:"io"`
 	Resync    any       `json:"resync,omitempty"` // the run that brings it in sync
 }
 
@@ -112,6 +115,7 @@ func (p *Pool) Status() Status {
 			Bytes: p.dirty(), Limit: p.budget.hard,
 			Leaves: s.open.load.leaves.Load(), Syncing: s.syncing != nil,
 		},
+		Txg:   p.txgs.status(),
 		Nodes: p.nodeStatus(),
 	}
 	if err := p.lastErr.Load(); err != nil {
@@ -124,15 +128,17 @@ func (p *Pool) Status() Status {
 func (p *Pool) nodeStatus() []NodeStatus {
 	reports := p.engine.nodes()
 	runs := p.events.resyncRuns()
+	committed := p.engine.committed().T
 	nodes := make([]NodeStatus, len(reports))
 	for i, r := range reports {
 		nodes[i] = NodeStatus{
 			Name: r.Name, Fsid: r.Fsid.String(), Role: r.Role.String(), State: r.State,
 			Error: r.Err, Next: r.Remedy, Focus: r.Focus,
-			T: r.Position.T.String(), History: fmt.Sprintf("%x", r.Position.H),
+			T: r.Position.T.String(), History: fmt.Sprintf("%x", r.Position.H[:]),
 			Applied: r.Applied, Bad: r.Bad, Repaired: r.Repaired,
 			LatencyUs: r.Latency.Microseconds(), Since: r.Since,
 			Total: r.Space.Total, Free: r.Space.Free, Resync: runs[r.Name],
+			Lag: lag(committed, r.Position.T), IO: ioStatus(&r.IO),
 		}
 		if !r.Replaces.IsZero() {
 			nodes[i].Replaces = r.Replaces.String()

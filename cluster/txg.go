@@ -211,6 +211,7 @@ func (p *Pool) commitLoop() {
 // commitOpen makes the open group durable. It returns early only when the
 // pool is torn down.
 func (p *Pool) commitOpen() {
+	began := time.Now()
 	g := p.rotate()
 	g.seal()
 	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
@@ -233,6 +234,7 @@ func (p *Pool) commitOpen() {
 			b, err = p.build(p.ctx, g)
 		}
 	}
+	p.txgs.committed(b, time.Since(began))
 	p.retire()
 	p.lastErr.Store(nil)
 	g.finish(nil, false)
@@ -260,6 +262,7 @@ func (p *Pool) commitBatch(b *chain.Batch) error {
 func (p *Pool) commitFailed(g *group, err error) {
 	p.log.Error("commit failed", "error", err)
 	p.lastErr.Store(&err)
+	p.txgs.failed.Add(1)
 	g.finish(err, true)
 	p.state.Load().open.finish(err, true)
 	close(*p.room.Swap(newSignal()))

@@ -40,6 +40,7 @@ type conn struct {
 	proto *fuse.ProtocolServer
 	raw   *raw
 	log   *slog.Logger
+	meter *Meter
 	// destroy is called when the kernel asks to end; umount(8) waits for it.
 	destroy func()
 
@@ -111,10 +112,13 @@ func (c *conn) handle(b *buffers, in []byte) {
 		return
 	}
 	op := binary.NativeEndian.Uint32(in[4:])
+	began := c.meter.begin()
 	reply, ours := c.special(b, op, in)
 	if !ours {
 		reply = c.decode(b, op, in)
 	}
+	// Before the answer: who got it may look at the numbers.
+	c.meter.end(op, began, in, reply)
 	if len(reply) == 0 {
 		return
 	}

@@ -27,6 +27,7 @@ type MountOptions struct {
 	Logger      *slog.Logger
 	Control     Control // nil: no control directory
 	Options     Options
+	Meter       *Meter // counts requests; nil: nobody looks
 	// Closing is called once after the last request, when the filesystem has
 	// stored all it has; on a block device umount(2) waits for it.
 	Closing func() error
@@ -88,7 +89,10 @@ func Mount(ctx context.Context, store Store, mountpoint string, o MountOptions) 
 }
 
 func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
-	c := &conn{fd: fd, log: o.Logger, destroy: destroy}
+	c := &conn{fd: fd, log: o.Logger, meter: o.Meter, destroy: destroy}
+	if c.meter == nil {
+		c.meter = new(Meter)
+	}
 	c.raw = &raw{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		fs:            f,

@@ -1,31 +1,35 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 func statusCommand() *cobra.Command {
-	var asJSON, check, exact bool
+	var asJSON, check, wrong, exact bool
 	c := &cobra.Command{
-		Use:   "status [MNT] [INTERVAL]",
-		Short: "Show a mount and its nodes, worst first",
-		Long: `Status shows the mount MNT, or every anvilfs mount of this system. With an
-INTERVAL in seconds it repeats until interrupted.
+		Use:   "status [MNT...] [INTERVAL]",
+		Short: "Show mounts and their nodes: what is wrong, at risk, and to be typed next",
+		Long: `Status shows the mounts MNT, or every anvilfs mount of this system, the worst
+first. With an INTERVAL in seconds it repeats until interrupted.
 
-With --check it prints one line and ends with 0 (healthy), 1 (works, something
-needs care) or 2 (no majority, or no answer), as monitoring systems want it.`,
-		Args: cobra.MaximumNArgs(2),
+With -x it shows only what is wrong. With --check it prints one line for each
+mount, as monitoring systems want it. Both end with 0 (healthy), 1 (works,
+something needs care) or 2 (no majority, or no answer).`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			dirs, every, err := statusWords(args)
 			if err != nil {
@@ -35,6 +39,8 @@ needs care) or 2 (no majority, or no answer), as monitoring systems want it.`,
 				switch {
 				case check:
 					return checkStatus(c.Context(), c.OutOrStdout(), dirs)
+				case wrong:
+					return wrongStatus(c.Context(), c.OutOrStdout(), dirs, exact)
 				case asJSON:
 					return jsonStatus(c.Context(), c.OutOrStdout(), dirs)
 				}
@@ -55,17 +61,20 @@ needs care) or 2 (no majority, or no answer), as monitoring systems want it.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the whole status as JSON")
 	c.Flags().BoolVar(&check, "check", false, "one line, and an exit code for monitoring")
+	c.Flags().BoolVarP(&wrong, "wrong", "x", false, "only what is wrong, and an exit code for scripts")
 	c.Flags().BoolVarP(&exact, "exact", "p", false, "print bytes as plain numbers")
 	return c
 }
 
-// statusWords reads [MNT] [INTERVAL].
+// statusWords reads [MNT...] [INTERVAL].
 func statusWords(args []string) (dirs []string, every time.Duration, err error) {
 	if n := len(args); n > 0 {
 		if d, err := parseSeconds(args[n-1]); err == nil {
 			every, args = d, args[:n-1]
-		} else if n == 2 {
-			return nil, 0, usageError("%q is not a number of seconds", args[1])
+		} else if n > 1 && !strings.Contains(args[n-1], "/") {
+			if _, err := os.Stat(args[n-1]); err != nil {
+				return nil, 0, usageError("%q is neither a directory nor a number of seconds", args[n-1])
+			}
 		}
 	}
 	if len(args) > 0 {
@@ -96,24 +105,82 @@ func statusOf(ctx context.Context, dir string) (*mountStatus, error) {
 	return &st, nil
 }
 
-func textStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) (failed error) {
+// A looked is a mount and what it answered.
+type looked struct {
+	dir    string
+	st     *mountStatus
+	err    error // it did not answer
+	advice []advice.Advice
+}
+
+// look asks all mounts at once and sorts them, the worst first: one that hangs
+// must not hold up the others.
+func look(ctx context.Context, dirs []string, size func(uint64) string) []looked {
+	list := make([]looked, len(dirs))
+	var wg sync.WaitGroup
 	for i, dir := range dirs {
+		wg.Go(func() {
+			l := looked{dir: dir}
+			if l.st, l.err = statusOf(ctx, dir); l.err == nil {
+				l.advice = advice.For(&l.st.Status, dir, size)
+			}
+			list[i] = l
+		})
+	}
+	wg.Wait()
+	slices.SortStableFunc(list, func(a, b looked) int { return cmp.Compare(b.code(), a.code()) })
+	return list
+}
+
+// code is the exit code that a mount asks for.
+func (l *looked) code() int {
+	worst, wrong := advice.Worst(l.advice)
+	switch {
+	case l.err != nil || worst == advice.Critical:
+		return checkCritical
+	case wrong:
+		return checkWarning
+	}
+	return exitOK
+}
+
+func textStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) (failed error) {
+	for i, l := range look(ctx, dirs, sizes(exact)) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		st, err := statusOf(ctx, dir)
-		if err != nil && len(dirs) > 1 {
-			fmt.Fprintf(w, "%s: %v\n", dir, err) // the others are still worth seeing
+		if l.err != nil && len(dirs) > 1 {
+			fmt.Fprintf(w, "%s: %v\n", l.dir, l.err) // the others are still worth seeing
 			failed = exitWith(exitFailed, "not every mount answered")
 			continue
 		}
-		if err != nil {
-			return err
+		if l.err != nil {
+			return l.err
 		}
-		fmt.Fprintf(w, "%s on %s\n", st.Label, dir)
-		printStatus(w, &st.Status, exact)
+		fmt.Fprintf(w, "%s on %s\n", l.st.Label, l.dir)
+		printStatus(w, &l.st.Status, l.dir, exact)
 	}
 	return failed
+}
+
+// wrongStatus prints only what is wrong; the worst decides the code.
+func wrongStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) error {
+	code := exitOK
+	for _, l := range look(ctx, dirs, sizes(exact)) {
+		code = max(code, l.code())
+		switch {
+		case l.err != nil:
+			fmt.Fprintf(w, "%s: no answer\n  wrong   %v\n", l.dir, l.err)
+		case l.code() != exitOK:
+			fmt.Fprintf(w, "%s on %s: %s\n", l.st.Label, l.dir, l.st.Health)
+			printAdvice(w, l.advice, advice.Warning)
+		}
+	}
+	if code != exitOK {
+		return &exitError{code: code}
+	}
+	_, err := fmt.Fprintf(w, "nothing is wrong (mounts looked at: %d)\n", len(dirs))
+	return err
 }
 
 func jsonStatus(ctx context.Context, w io.Writer, dirs []string) error {
@@ -132,20 +199,15 @@ func jsonStatus(ctx context.Context, w io.Writer, dirs []string) error {
 // checkStatus prints one line for each mount; the worst decides the code.
 func checkStatus(ctx context.Context, w io.Writer, dirs []string) error {
 	code := exitOK
-	for _, dir := range dirs {
-		st, err := statusOf(ctx, dir)
-		switch {
-		case err != nil:
-			fmt.Fprintf(w, "CRITICAL %s: %v\n", dir, err)
-			code = checkCritical
-		case st.Health == cluster.PoolStalled:
-			fmt.Fprintf(w, "CRITICAL %s: no majority of masters: %s\n", dir, st.Next)
-			code = checkCritical
-		case st.Health == cluster.PoolDegraded:
-			fmt.Fprintf(w, "WARNING %s: degraded: %s\n", dir, worst(&st.Status))
-			code = max(code, checkWarning)
+	for _, l := range look(ctx, dirs, human) {
+		code = max(code, l.code())
+		switch l.code() {
+		case checkCritical:
+			fmt.Fprintf(w, "CRITICAL %s: %s\n", l.dir, l.reason())
+		case checkWarning:
+			fmt.Fprintf(w, "WARNING %s: %s: %s\n", l.dir, l.st.Health, l.reason())
 		default:
-			fmt.Fprintf(w, "OK %s: %s, %d nodes\n", dir, st.Health, len(st.Nodes))
+			fmt.Fprintf(w, "OK %s: %s, %d nodes\n", l.dir, l.st.Health, len(l.st.Nodes))
 		}
 	}
 	if code != exitOK {
@@ -154,122 +216,10 @@ func checkStatus(ctx context.Context, w io.Writer, dirs []string) error {
 	return nil
 }
 
-func worst(st *cluster.Status) string {
-	if st.CommitError != "" {
-		return st.CommitError
+// reason is the worst there is to say, without its full stop.
+func (l *looked) reason() string {
+	if l.err != nil {
+		return l.err.Error()
 	}
-	if len(st.Nodes) == 0 {
-		return "no nodes"
-	}
-	return describeNode(&st.Nodes[0])
-}
-
-// printStatus is the status for people.
-func printStatus(w io.Writer, st *cluster.Status, exact bool) {
-	size := human
-	if exact {
-		size = func(n uint64) string { return fmt.Sprint(n) }
-	}
-	fmt.Fprintf(w, "  state   %s%s\n", st.Health, quorumWords(st))
-	if st.CommitError != "" {
-		fmt.Fprintf(w, "  error   %s\n", st.CommitError)
-	}
-	if st.Next != "" {
-		fmt.Fprintf(w, "  action  %s\n", st.Next)
-	}
-	fmt.Fprintf(w, "  space   %s free of %s", size(st.Space.Avail), size(st.Space.Total))
-	if st.Space.Pending > 0 {
-		fmt.Fprintf(w, ", %s more in a moment", size(st.Space.Pending))
-	}
-	fmt.Fprintf(w, "\n  tid     %s", st.Committed)
-	if st.Dirty.Bytes > 0 || st.Dirty.Leaves > 0 {
-		fmt.Fprintf(w, ", %s not yet written", size(uint64(max(st.Dirty.Bytes, 0))))
-	}
-	fmt.Fprintln(w)
-	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "  NODE\tROLE\tSTATE\tTID\tFREE\tBAD/FIXED")
-	for i := range st.Nodes {
-		n := &st.Nodes[i]
-		state := string(n.State)
-		if n.Focus {
-			state += " *"
-		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%d/%d\n", n.Name, n.Role, state, n.T, size(n.Free), n.Bad, n.Repaired)
-	}
-	_ = tw.Flush() // an error shows in w's own writes
-	for i := range st.Nodes {
-		if n := &st.Nodes[i]; n.Error != "" {
-			fmt.Fprintf(w, "  %s: %s\n", n.Name, n.Error)
-		}
-		if line := resyncWords(st.Nodes[i].Resync); line != "" {
-			fmt.Fprintf(w, "  %s: %s\n", st.Nodes[i].Name, line)
-		}
-	}
-}
-
-func quorumWords(st *cluster.Status) string {
-	q := st.Quorum
-	if q.Masters < 2 || st.Health == cluster.PoolReadOnly {
-		return ""
-	}
-	held := "a majority holds"
-	if !q.Held {
-		held = "no majority"
-	}
-	return fmt.Sprintf(": %s (%d of %d masters in sync, %d needed)", held, q.InSync, q.Masters, q.Need)
-}
-
-// describeNode is a node in one line.
-func describeNode(n *cluster.NodeStatus) string {
-	s := fmt.Sprintf("%s is %s", n.Name, n.State)
-	if n.Error != "" {
-		s += ": " + n.Error
-	}
-	if n.Next != "" {
-		s += " (" + n.Next + ")"
-	}
-	return s
-}
-
-// resyncWords is a resync's report in one line. Behind the control file it
-// is whatever JSON says; it is read back by its names.
-func resyncWords(report any) string {
-	if report == nil {
-		return ""
-	}
-	b, err := json.Marshal(report)
-	if err != nil {
-		return ""
-	}
-	var r struct {
-		State      string  `json:"state"`
-		Err        string  `json:"error"`
-		Path       string  `json:"path"`
-		BytesDone  int64   `json:"bytes_done"`
-		BytesLeft  int64   `json:"bytes_left"`
-		LeavesDone int64   `json:"leaves_done"`
-		Rate       float64 `json:"bytes_per_second"`
-		ETA        float64 `json:"eta_seconds"`
-		Round      int     `json:"round"`
-	}
-	if json.Unmarshal(b, &r) != nil || r.State == "" {
-		return ""
-	}
-	parts := []string{"resync " + r.State}
-	if r.LeavesDone > 0 {
-		parts = append(parts, fmt.Sprintf("%s in %d changes copied", human(uint64(max(r.BytesDone, 0))), r.LeavesDone))
-	}
-	if r.BytesLeft > 0 {
-		parts = append(parts, fmt.Sprintf("about %s left", human(uint64(r.BytesLeft))))
-	}
-	if r.Rate > 0 && r.BytesLeft > 0 {
-		parts = append(parts, fmt.Sprintf("%s/s, %s to go", human(uint64(r.Rate)), time.Duration(r.ETA*float64(time.Second)).Round(time.Second)))
-	}
-	if r.Path != "" {
-		parts = append(parts, "at "+r.Path)
-	}
-	if r.Err != "" {
-		parts = append(parts, r.Err)
-	}
-	return strings.Join(parts, ", ")
+	return strings.TrimSuffix(l.advice[0].What, ".")
 }

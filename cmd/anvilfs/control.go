@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/fs"
 )
 
 // A controller answers the control files of a mount.
 type controller struct {
 	pool   *cluster.Pool
+	calls  *fs.Meter
 	server serverStatus
 	log    *slog.Logger
 }
@@ -23,7 +25,10 @@ type controller struct {
 // A mountStatus is what status.json holds: the pool, and who serves it.
 type mountStatus struct {
 	cluster.Status
-	Server serverStatus `json:"server"`
+	Now    time.Time       `json:"now"`
+	Calls  []fs.CallReport `json:"calls"`     // the kernel's requests since the mount
+	Out    int64           `json:"calls_out"` // of them, not answered yet
+	Server serverStatus    `json:"server"`
 }
 
 type serverStatus struct {
@@ -78,7 +83,16 @@ pid                               of the serving process
 func (c *controller) Status(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	return e.Encode(&mountStatus{c.pool.Status(), c.server})
+	m := c.report()
+	m.Out-- // the call that asks
+	return e.Encode(m)
+}
+
+// report is the whole status at this instant.
+func (c *controller) report() *mountStatus {
+	m := &mountStatus{Status: c.pool.Status(), Now: time.Now(), Server: c.server}
+	m.Calls, m.Out = c.calls.Report()
+	return m
 }
 
 func (c *controller) status(words []string, w io.Writer) error {
@@ -86,7 +100,7 @@ func (c *controller) status(words []string, w io.Writer) error {
 		return c.Status(w)
 	}
 	st := c.pool.Status()
-	printStatus(w, &st, false)
+	printStatus(w, &st, c.server.Dir, false)
 	return nil
 }
 
@@ -107,7 +121,7 @@ func (c *controller) wait(ctx context.Context, words []string) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		st := c.pool.Status()
 		var b strings.Builder
-		printStatus(&b, &st, false)
+		printStatus(&b, &st, c.server.Dir, false)
 		return fmt.Errorf("still not %s after %s:\n%s", words[0], words[1], b.String())
 	}
 	return err

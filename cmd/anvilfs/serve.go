@@ -59,9 +59,10 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		defer cancel()
 		return p.Close(cctx)
 	}
+	ctl := newController(p, s, dir, log)
 	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
 		FsName: s.display(), ReadOnly: o.readOnly, AllowOther: o.allowOther, Flags: o.flags,
-		Debug: o.debug, Logger: log, Control: newController(p, s, dir, log), Closing: closing,
+		Debug: o.debug, Logger: log, Control: ctl, Meter: ctl.calls, Closing: closing,
 	})
 	if err != nil {
 		return errors.Join(err, closing())
@@ -88,7 +89,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 }
 
 func newController(p *cluster.Pool, s source, dir string, log *slog.Logger) *controller {
-	return &controller{pool: p, log: log, server: serverStatus{
+	return &controller{pool: p, log: log, calls: new(fs.Meter), server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
 	}}
 }

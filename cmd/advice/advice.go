@@ -1,0 +1,217 @@
+package advice
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A Level is how much a piece of advice matters.
+type Level int
+
+// The levels, best first.
+const (
+	Note     Level = iota // good to know
+	Warning               // works, something needs care
+	Critical              // changes do not become durable
+)
+
+// Advice is one thing that is wrong, and what to do about it.
+type Advice struct {
+	Level Level
+	What  string // what is wrong
+	Risk  string // what can be lost, and when; "" = nothing
+	Soon  string // what happens by itself; "" = nothing
+	Do    string // a command; "" = none helps
+}
+
+// lowSpace is the part of the space below which it is short.
+const lowSpace = 20
+
+// For is the advice on a mount at dir, worst first. size prints bytes.
+func For(st *cluster.Status, dir string, size func(uint64) string) []Advice {
+	a := &adviser{st: st, dir: quote(dir), size: size}
+	if st.Health == cluster.PoolStalled {
+		a.stalled()
+	}
+	if st.CommitError != "" && st.Health != cluster.PoolStalled {
+		a.add(Critical, "The last commit failed: "+st.CommitError+".", a.dirtyRisk(), "It is tried again.", "anvilfs sync "+a.dir)
+	}
+	for i := range st.Nodes {
+		a.node(&st.Nodes[i])
+	}
+	for i := range st.Nodes {
+		a.damage(&st.Nodes[i])
+	}
+	a.space()
+	a.copies()
+	slices.SortStableFunc(a.list, func(x, y Advice) int { return cmp.Compare(y.Level, x.Level) })
+	return a.list
+}
+
+// Worst is the level of a list; ok is false if it has nothing but notes.
+func Worst(list []Advice) (l Level, ok bool) {
+	if len(list) == 0 || list[0].Level == Note {
+		return Note, false
+	}
+	return list[0].Level, true
+}
+
+type adviser struct {
+	st   *cluster.Status
+	dir  string
+	size func(uint64) string
+	list []Advice
+}
+
+func (a *adviser) add(l Level, what, risk, soon, do string) {
+	a.list = append(a.list, Advice{l, what, risk, soon, do})
+}
+
+// stalled is no majority of masters.
+func (a *adviser) stalled() {
+	q := a.st.Quorum
+	what := fmt.Sprintf("No majority: %d of %d masters are in sync, %d are needed.", q.InSync, q.Masters, q.Need)
+	a.add(Critical, what, a.dirtyRisk(), "Changes go on by themselves once enough masters are back.", "")
+}
+
+// dirtyRisk is what a failure of this machine would cost now.
+func (a *adviser) dirtyRisk() string {
+	d := a.st.Dirty
+	if d.Bytes <= 0 && d.Leaves == 0 {
+		return "Nothing waits to be written; what was synced is safe."
+	}
+	return fmt.Sprintf("%s of changes are in memory only and are lost if this machine fails now; what was synced is safe.",
+		a.size(uint64(max(d.Bytes, 0))))
+}
+
+// node is advice on a node that is not as it should be.
+func (a *adviser) node(n *cluster.NodeStatus) {
+	name := quote(n.Name)
+	command := func(verb, rest string) string { return "anvilfs node " + verb + " " + a.dir + " " + name + rest }
+	why := ""
+	if n.Error != "" {
+		why = ": " + n.Error
+	}
+	replaced := n.Role == ondisk.PFSNone.String()
+	switch n.State {
+	case cluster.NodeInSync, cluster.NodeReadOnly:
+	case cluster.NodeBehind, cluster.NodeResync:
+		a.add(Warning, n.Name+" is being brought in sync"+why+".", a.oneLess(n), "It will be in sync without help.", "anvilfs wait resync "+a.dir)
+	case cluster.NodeOffline:
+		if replaced {
+			a.add(Note, n.Name+" is no member any more.", "", "", "")
+			return
+		}
+		a.add(Warning, n.Name+" was taken offline.", a.oneLess(n), "", command("online", ""))
+	case cluster.NodeFull:
+		a.add(Warning, n.Name+" is full and is not written any more.", a.oneLess(n), "Space that nothing uses is looked for.", command("replace", " LARGER-DEVICE"))
+	case cluster.NodeMissing:
+		if a.st.Health == cluster.PoolReadOnly {
+			a.add(Note, n.Name+" belongs to the filesystem and was not given to the mount.", "", "", "")
+			return
+		}
+		a.add(Warning, n.Name+" belongs to the filesystem and was not given to the mount.", a.oneLess(n),
+			"", command("replace", " NEW-DEVICE")+"   (or mount again with it)")
+	case cluster.NodeHung:
+		a.add(Warning, n.Name+" does not answer"+why+".", a.oneLess(n), "It is used again once its requests return.", command("replace", " NEW-DEVICE"))
+	case cluster.NodeFailed:
+		a.add(Warning, n.Name+" has failed"+why+".", a.oneLess(n), "It is opened again from time to time: check its cable and disk.", command("replace", " NEW-DEVICE"))
+	case cluster.NodeForeign:
+		a.add(Warning, n.Name+" was changed by another system"+why+".", a.oneLess(n), "", command("discard", ""))
+	case cluster.NodeTainted:
+		a.add(Warning, n.Name+" lost writes that it had acknowledged"+why+".", a.oneLess(n),
+			"It is copied anew from the others; its disk is not to be trusted.", command("replace", " NEW-DEVICE"))
+	default:
+		a.add(Warning, n.Name+" is "+string(n.State)+why+".", a.oneLess(n), "", "")
+	}
+}
+
+// oneLess is what can happen while a master is away.
+func (a *adviser) oneLess(n *cluster.NodeStatus) string {
+	q := a.st.Quorum
+	if n.Role != ondisk.PFSMaster.String() || a.st.Health != cluster.PoolDegraded {
+		return ""
+	}
+	switch spare := q.InSync - q.Need; {
+	case spare <= 0:
+		return "If one more master fails, changes stop."
+	case spare == 1:
+		return "One more master may fail before changes stop."
+	default:
+		return fmt.Sprintf("%d more masters may fail before changes stop.", spare)
+	}
+}
+
+// damage is advice on blocks that were found bad.
+func (a *adviser) damage(n *cluster.NodeStatus) {
+	switch {
+	case n.Bad == 0:
+	case n.Bad > n.Repaired && a.intact() < 2:
+		a.add(Warning, fmt.Sprintf("%s has %s, and no other copy is in sync to repair from.", n.Name, blocks(n.Bad-n.Repaired)),
+			"Files in them cannot be read.", "", "")
+	case n.Bad > n.Repaired:
+		a.add(Warning, fmt.Sprintf("%s has %s, not rewritten yet.", n.Name, blocks(n.Bad-n.Repaired)),
+			"", "Reads are answered by the other nodes.", "")
+	default:
+		a.add(Note, fmt.Sprintf("%s had %s, all rewritten: watch its disk.", n.Name, blocks(n.Bad)), "", "", "")
+	}
+}
+
+func blocks(n uint64) string {
+	if n == 1 {
+		return "1 damaged block"
+	}
+	return fmt.Sprintf("%d damaged blocks", n)
+}
+
+// intact is how many nodes can be copied from.
+func (a *adviser) intact() int {
+	n := 0
+	for i := range a.st.Nodes {
+		if s := a.st.Nodes[i].State; s == cluster.NodeInSync || s == cluster.NodeReadOnly {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *adviser) space() {
+	s := a.st.Space
+	if s.Total == 0 || s.Avail >= s.Total/lowSpace || a.st.Health == cluster.PoolReadOnly {
+		return
+	}
+	risk := "Writers get ENOSPC when it is used up; removing files still works."
+	if s.Avail == 0 {
+		risk = "Writers get ENOSPC; removing files still works."
+	}
+	soon := ""
+	if s.Pending > 0 {
+		soon = a.size(s.Pending) + " more come free with the next commits."
+	}
+	a.add(Warning, fmt.Sprintf("Space is short: %s of %s are left.", a.size(s.Avail), a.size(s.Total)), risk, soon, "anvilfs bulkfree "+a.dir)
+}
+
+// copies says what the number of masters means, where nothing is wrong.
+func (a *adviser) copies() {
+	switch q := a.st.Quorum; {
+	case a.st.Health != cluster.PoolHealthy:
+	case q.Masters == 2:
+		a.add(Note, "Both masters are needed for changes: a third would let one fail.", "", "", "")
+	case q.Masters == 1 && len(a.st.Nodes) == 1:
+		a.add(Note, "There is one copy: damage is found, and cannot be repaired.", "", "", "")
+	}
+}
+
+// quote makes a word that a shell reads as it is.
+func quote(word string) string {
+	if word == "" || strings.ContainsAny(word, " \t\n\"'`\\$&;()<>|*?[]#~!{}") {
+		return strconv.Quote(word)
+	}
+	return word
+}

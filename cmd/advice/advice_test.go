@@ -1,0 +1,104 @@
+package advice
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the results of the table in testdata; look at the difference")
+
+const tablePath = "testdata/advice.txt"
+
+// TestTable runs testdata/advice.txt: a status in words, the advice behind
+// the line of dashes.
+func TestTable(t *testing.T) {
+	old, err := os.ReadFile(tablePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fresh bytes.Buffer
+	cases := strings.Split(strings.TrimSpace(string(old)), "\n\n\n")
+	if len(cases) < 15 {
+		t.Fatalf("only %d cases", len(cases))
+	}
+	for i, c := range cases {
+		in, want, _ := strings.Cut(c, "\n----\n")
+		got := show(For(status(t, in), "/mnt", func(n uint64) string { return fmt.Sprint(n, " B") }))
+		if got != strings.TrimSpace(want) && !*rewrite {
+			t.Errorf("%s\n--- got\n%s\n--- want\n%s", in, got, want)
+		}
+		if i > 0 {
+			fresh.WriteString("\n\n")
+		}
+		fmt.Fprintf(&fresh, "%s\n----\n%s\n", in, got)
+	}
+	if *rewrite {
+		if err := os.WriteFile(tablePath, fresh.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// status reads lines: "health quorum-in-sync/masters", "node NAME ROLE STATE
+// [BAD/REPAIRED] [ERROR...]", "space AVAIL TOTAL PENDING", "dirty BYTES",
+// "commit ERROR...". What begins with # is a remark.
+func status(t *testing.T, text string) *cluster.Status {
+	t.Helper()
+	st := &cluster.Status{Space: cluster.SpaceStatus{Total: 1000, Avail: 1000}}
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		switch {
+		case f[0] == "#":
+		case f[0] == "node":
+			n := cluster.NodeStatus{Name: f[1], Role: f[2], State: cluster.NodeState(f[3])}
+			rest := f[4:]
+			if len(rest) > 0 {
+				if c, _ := fmt.Sscanf(rest[0], "%d/%d", &n.Bad, &n.Repaired); c == 2 {
+					rest = rest[1:]
+				}
+			}
+			n.Error = strings.Join(rest, " ")
+			st.Nodes = append(st.Nodes, n)
+		case f[0] == "space":
+			scan(t, line, "space %d %d %d", &st.Space.Avail, &st.Space.Total, &st.Space.Pending)
+		case f[0] == "dirty":
+			scan(t, line, "dirty %d", &st.Dirty.Bytes)
+		case f[0] == "commit":
+			st.CommitError = strings.Join(f[1:], " ")
+		default:
+			st.Health = cluster.Health(f[0])
+			scan(t, f[1], "%d/%d", &st.Quorum.InSync, &st.Quorum.Masters)
+			st.Quorum.Need = st.Quorum.Masters/2 + 1
+		}
+	}
+	return st
+}
+
+func scan(t *testing.T, text, format string, into ...any) {
+	t.Helper()
+	if n, err := fmt.Sscanf(text, format, into...); n != len(into) {
+		t.Fatalf("%q: %v", text, err)
+	}
+}
+
+func show(list []Advice) string {
+	var b strings.Builder
+	for _, a := range list {
+		fmt.Fprintf(&b, "%s %s\n", []string{"note", "warning", "critical"}[a.Level], a.What)
+		for _, line := range []struct{ word, text string }{{"risk", a.Risk}, {"soon", a.Soon}, {"type", a.Do}} {
+			if line.text != "" {
+				fmt.Fprintf(&b, "  %s %s\n", line.word, line.text)
+			}
+		}
+	}
+	if b.Len() == 0 {
+		return "nothing"
+	}
+	return strings.TrimSpace(b.String())
+}

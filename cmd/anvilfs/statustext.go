@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
+)
+
+// sizes prints bytes for people, or exactly.
+func sizes(exact bool) func(uint64) string {
+	if exact {
+		return func(n uint64) string { return fmt.Sprint(n) }
+	}
+	return human
+}
+
+// printStatus is the status for people, of a mount at dir.
+func printStatus(w io.Writer, st *cluster.Status, dir string, exact bool) {
+	size := sizes(exact)
+	fmt.Fprintf(w, "  state   %s%s\n", st.Health, quorumWords(st))
+	printAdvice(w, advice.For(st, dir, size), advice.Note)
+	fmt.Fprintf(w, "  space   %s free of %s", size(st.Space.Avail), size(st.Space.Total))
+	if st.Space.Pending > 0 {
+		fmt.Fprintf(w, ", %s more in a moment", size(st.Space.Pending))
+	}
+	fmt.Fprintf(w, "\n  tid     %s", st.Committed)
+	if st.Dirty.Bytes > 0 || st.Dirty.Leaves > 0 {
+		fmt.Fprintf(w, ", %s not yet written", size(uint64(max(st.Dirty.Bytes, 0))))
+	}
+	fmt.Fprintln(w)
+	printNodes(w, st, size)
+}
+
+// printAdvice prints what is at least that bad, the worst first.
+func printAdvice(w io.Writer, list []advice.Advice, least advice.Level) {
+	for _, a := range list {
+		word := "wrong"
+		if a.Level == advice.Note {
+			word = "note"
+		}
+		if a.Level < least {
+			continue
+		}
+		for _, line := range []struct{ word, text string }{{word, a.What}, {"risk", a.Risk}, {"soon", a.Soon}, {"type", a.Do}} {
+			if line.text != "" {
+				fmt.Fprintf(w, "  %-7s %s\n", line.word, line.text)
+			}
+		}
+	}
+}
+
+func printNodes(w io.Writer, st *cluster.Status, size func(uint64) string) {
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, "  NODE\tROLE\tSTATE\tTID\tFREE\tBAD/FIXED")
+	for i := range st.Nodes {
+		n := &st.Nodes[i]
+		state := string(n.State)
+		if n.Focus {
+			state += " *"
+		}
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%d/%d\n", n.Name, n.Role, state, n.T, size(n.Free), n.Bad, n.Repaired)
+	}
+	_ = tw.Flush() // an error shows in w's own writes
+	for i := range st.Nodes {
+		if line := resyncWords(st.Nodes[i].Resync); line != "" {
+			fmt.Fprintf(w, "  %s: %s\n", st.Nodes[i].Name, line)
+		}
+	}
+}
+
+func quorumWords(st *cluster.Status) string {
+	q := st.Quorum
+	if q.Masters < 2 || st.Health == cluster.PoolReadOnly {
+		return ""
+	}
+	held := "a majority holds"
+	if !q.Held {
+		held = "no majority"
+	}
+	return fmt.Sprintf(": %s (%d of %d masters in sync, %d needed)", held, q.InSync, q.Masters, q.Need)
+}
+
+// describeNode is a node in one line.
+func describeNode(n *cluster.NodeStatus) string {
+	s := fmt.Sprintf("%s is %s", n.Name, n.State)
+	if n.Error != "" {
+		s += ": " + n.Error
+	}
+	if n.Next != "" {
+		s += " (" + n.Next + ")"
+	}
+	return s
+}
+
+// resyncWords is a resync's report in one line. Behind the control file it
+// is whatever JSON says; it is read back by its names.
+func resyncWords(report any) string {
+	if report == nil {
+		return ""
+	}
+	b, err := json.Marshal(report)
+	if err != nil {
+		return ""
+	}
+	var r struct {
+		State      string  `json:"state"`
+		Err        string  `json:"error"`
+		Path       string  `json:"path"`
+		BytesDone  int64   `json:"bytes_done"`
+		BytesLeft  int64   `json:"bytes_left"`
+		LeavesDone int64   `json:"leaves_done"`
+		Rate       float64 `json:"bytes_per_second"`
+		ETA        float64 `json:"eta_seconds"`
+		Round      int     `json:"round"`
+	}
+	if json.Unmarshal(b, &r) != nil || r.State == "" {
+		return ""
+	}
+	parts := []string{"resync " + r.State}
+	if r.LeavesDone > 0 {
+		parts = append(parts, fmt.Sprintf("%s in %d changes copied", human(uint64(max(r.BytesDone, 0))), r.LeavesDone))
+	}
+	if r.BytesLeft > 0 {
+		parts = append(parts, fmt.Sprintf("about %s left", human(uint64(r.BytesLeft))))
+	}
+	if r.Rate > 0 && r.BytesLeft > 0 {
+		parts = append(parts, fmt.Sprintf("%s/s, %s to go", human(uint64(r.Rate)), time.Duration(r.ETA*float64(time.Second)).Round(time.Second)))
+	}
+	if r.Path != "" {
+		parts = append(parts, "at "+r.Path)
+	}
+	if r.Err != "" {
+		parts = append(parts, r.Err)
+	}
+	return strings.Join(parts, ", ")
+}
