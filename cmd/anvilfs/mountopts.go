@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/events"
 )
 
 // mountOptions are what -o says. Zero values are defaults.
@@ -24,6 +25,7 @@ type mountOptions struct {
 	memory     int64
 	quorum     cluster.OnNoQuorum
 	logFile    string
+	hook       string // a program to run for each event; "" = none
 }
 
 // flagWords are the generic words that set or clear bits of mount(2).
@@ -110,7 +112,7 @@ func (o *mountOptions) set(word string) error {
 		o.allowOther = true
 	case "debug":
 		o.debug = true
-	case "commit", "memory", "quorum", "deadline", "log":
+	case "commit", "memory", "quorum", "deadline", "log", "hook":
 		return usageError("mount option %s needs a value: %s=...", key, key)
 	default:
 		return usageError("%w %q: 'anvilfs mount --help' lists those that exist", errUnknownOption, word)
@@ -137,6 +139,8 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		default:
 			err = fmt.Errorf("%q is neither hang nor eio", value)
 		}
+	case "hook":
+		o.hook, err = value, events.CheckHook(value)
 	case "log":
 		if o.logFile = value; value == "" {
 			err = errors.New("no file given")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/events"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 	resync "github.com/anvilfs/anvilfs/sync"
@@ -72,8 +73,10 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	}
 	log.Info("mounted", "source", s.display(), "directory", dir, "pid", os.Getpid())
 	defer unmountOn(ctx, dir, log)()
+	watcher := watchEvents(p, s, dir, o, log)
 	ready.ok()
 	err = server.Wait()
+	watcher.Close(err)
 	if uerr := removeUtab(dir); uerr != nil {
 		log.Warn("cleaning up after the mount", "err", uerr)
 	}
@@ -92,6 +95,15 @@ func newController(p *cluster.Pool, s source, dir string, log *slog.Logger) *con
 	return &controller{pool: p, log: log, calls: new(fs.Meter), server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
 	}}
+}
+
+// watchEvents logs what happens to the mount, and runs the hook.
+func watchEvents(p *cluster.Pool, s source, dir string, o *mountOptions, log *slog.Logger) *events.Watcher {
+	m := events.Mount{Label: s.label, Dir: dir, Source: s.display()}
+	if o.hook == "" {
+		return events.Watch(p, m, nil, log)
+	}
+	return events.Watch(p, m, events.NewHook(o.hook, m, log), log)
 }
 
 // troubled reports whether a node's state is worth a word when mounting: one

@@ -1,0 +1,183 @@
+package events
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// A buffer takes a log that several goroutines write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// program is a script, and the file it may write to.
+func program(t *testing.T, script string) (path, out string) {
+	t.Helper()
+	dir := t.TempDir()
+	path, out = filepath.Join(dir, "hook"), filepath.Join(dir, "out")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nOUT="+out+"\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path, out
+}
+
+func content(path string) string {
+	b, _ := os.ReadFile(path) // not there yet is empty
+	return string(b)
+}
+
+var mount = Mount{Label: "HOME", Dir: "/mnt", Source: "a,b@HOME"}
+
+func TestHookGetsTheEvent(t *testing.T) {
+	path, out := program(t, `echo "$ANVILFS_EVENT|$ANVILFS_NODE|$ANVILFS_ERROR|$ANVILFS_LEVEL|$ANVILFS_LABEL|$ANVILFS_MOUNT|$ANVILFS_SOURCE|$ANVILFS_COUNT" >>$OUT`)
+	var log buffer
+	h := NewHook(path, mount, slog.New(slog.NewTextHandler(&log, nil)))
+	h.Send(Event{What: "failed", Node: "b", Error: "no such device", Bad: true})
+	h.Send(Event{What: Damage, Node: "a", Count: 3})
+	h.Close()
+	want := "failed|b|no such device|warning|HOME|/mnt|a,b@HOME|0\ndamage|a||info|HOME|/mnt|a,b@HOME|3\n"
+	if got := content(out); got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if log.String() != "" {
+		t.Errorf("logged: %s", log.String())
+	}
+}
+
+func TestHookFails(t *testing.T) {
+	path, _ := program(t, `echo cannot send mail >&2; exit 3`)
+	var log buffer
+	h := NewHook(path, mount, slog.New(slog.NewTextHandler(&log, nil)))
+	h.Send(Event{What: "failed", Node: "b"})
+	h.Close()
+	for _, want := range []string{"hook failed", "exit status 3", "cannot send mail", "node=b"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in %s", want, log.String())
+		}
+	}
+}
+
+// A program that hangs, and its children, are killed; events in plenty are
+// dropped and counted, and nobody waits.
+func TestHookHangs(t *testing.T) {
+	path, out := program(t, `echo run >>$OUT; sleep 1000 & sleep 1000`)
+	var log buffer
+	h := newHook(path, mount, slog.New(slog.NewTextHandler(&log, nil)), 50*time.Millisecond)
+	began := time.Now()
+	for range 10 * hookQueue {
+		h.Send(Event{What: "failed"})
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("sending took %v", took)
+	}
+	if h.dropped < 8*hookQueue {
+		t.Errorf("only %d events were dropped", h.dropped)
+	}
+	h.Close()
+	if runs := strings.Count(content(out), "run"); runs == 0 || runs > hookQueue+2 {
+		t.Errorf("%d runs", runs)
+	}
+	if !strings.Contains(log.String(), "killed after 50ms") {
+		t.Errorf("logged: %s", log.String())
+	}
+}
+
+func TestCheckHook(t *testing.T) {
+	path, out := program(t, "")
+	if err := os.WriteFile(out, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckHook(path); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"hook", "/nowhere/hook", out, "/"} {
+		if CheckHook(bad) == nil {
+			t.Errorf("%s is taken for a program", bad)
+		}
+	}
+}
+
+func TestCompare(t *testing.T) {
+	base := func() *cluster.Status {
+		return &cluster.Status{Space: cluster.SpaceStatus{Total: 1000, Avail: 500}, Nodes: []cluster.NodeStatus{{Name: "a"}, {Name: "b", Bad: 2, Repaired: 1}}}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*cluster.Status)
+		want   string
+	}{
+		{"nothing", func(*cluster.Status) {}, ""},
+		{"damage", func(s *cluster.Status) { s.Nodes[0].Bad = 1 }, "damage a 1 true;"},
+		{"repair", func(s *cluster.Status) { s.Nodes[1].Repaired = 2 }, "repaired b 2 false;"},
+		{"less space", func(s *cluster.Status) { s.Space.Avail = 49 }, "space low  0 true;"},
+		{"failed commit", func(s *cluster.Status) { s.CommitError = "no" }, "commit failed  0 true;"},
+		{"new node", func(s *cluster.Status) { s.Nodes = append(s.Nodes, cluster.NodeStatus{Name: "c"}) }, ""},
+	} {
+		now := base()
+		c.change(now)
+		var got strings.Builder
+		for _, e := range compare(base(), now, time.Unix(1, 0)) {
+			fmt.Fprintf(&got, "%s %s %d %v;", e.What, e.Node, e.Count, e.Bad)
+		}
+		if got.String() != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got.String(), c.want)
+		}
+		if n := len(compare(now, base(), time.Unix(1, 0))); c.want != "" && n > 1 {
+			t.Errorf("%s, undone: %d events", c.name, n)
+		}
+	}
+}
+
+// A pool that says what the test says.
+type fakePool struct {
+	ch chan cluster.Event
+	st cluster.Status
+}
+
+func (p *fakePool) Subscribe() <-chan cluster.Event { return p.ch }
+func (p *fakePool) Status() cluster.Status          { return p.st }
+
+func TestWatcher(t *testing.T) {
+	path, out := program(t, `echo "$ANVILFS_EVENT $ANVILFS_NODE $ANVILFS_ERROR" >>$OUT`)
+	var log buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	p := &fakePool{ch: make(chan cluster.Event, 2), st: cluster.Status{Nodes: []cluster.NodeStatus{
+		{Name: "a", State: cluster.NodeInSync}, {Name: "b", State: cluster.NodeMissing, Error: "not given"}}}}
+	w := Watch(p, mount, NewHook(path, mount, logger), logger)
+	p.ch <- cluster.Event{Time: time.Unix(5, 0), Node: "a", What: "in-sync"}
+	p.ch <- cluster.Event{Time: time.Unix(6, 0), What: QuorumLost}
+	close(p.ch) // as the pool does at its end
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), QuorumLost) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	w.Close(nil)
+	want := "mounted  \nmissing b not given\nin-sync a \nquorum lost  \nunmounted  \n"
+	if got := content(out); got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if !strings.Contains(log.String(), `level=WARN msg=event event="quorum lost" label=HOME mount=/mnt`) {
+		t.Error(log.String())
+	}
+}

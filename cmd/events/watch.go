@@ -1,0 +1,105 @@
+package events
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// lookEvery is how often the status is compared with what it was.
+const lookEvery = 5 * time.Second
+
+// A Pool is what is watched.
+type Pool interface {
+	Subscribe() <-chan cluster.Event
+	Status() cluster.Status
+}
+
+// A Watcher turns what a pool tells into lines of the log and runs of a hook.
+type Watcher struct {
+	pool  Pool
+	mount Mount
+	log   *slog.Logger
+	hook  *Hook // nil: none
+	last  cluster.Status
+	quit  chan struct{}
+	done  chan struct{}
+}
+
+// Watch starts watching. What is wrong already is told first. hook may be nil.
+func Watch(p Pool, m Mount, hook *Hook, log *slog.Logger) *Watcher {
+	w := &Watcher{pool: p, mount: m, log: log, hook: hook, quit: make(chan struct{}), done: make(chan struct{})}
+	subscription := p.Subscribe()
+	w.last = p.Status()
+	go w.loop(subscription)
+	return w
+}
+
+// Close tells of the end, and returns when the hook has ended. It may be
+// called after the pool was closed.
+func (w *Watcher) Close(err error) {
+	close(w.quit)
+	<-w.done
+	e := Event{Time: time.Now(), What: Unmounted}
+	if err != nil {
+		e.Error, e.Bad = err.Error(), true
+	}
+	w.tell(e)
+	if w.hook != nil {
+		w.hook.Close()
+	}
+}
+
+func (w *Watcher) loop(subscription <-chan cluster.Event) {
+	defer close(w.done)
+	w.tell(Event{Time: time.Now(), What: Mounted})
+	for _, n := range w.last.Nodes {
+		if !good[string(n.State)] {
+			w.tell(Event{Time: n.Since, What: string(n.State), Node: n.Name, Error: n.Error, Bad: true})
+		}
+	}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case e, open := <-subscription:
+			if !open {
+				<-w.quit
+				return
+			}
+			w.tell(w.fromPool(e))
+		case <-tick.C:
+			w.look()
+		case <-w.quit:
+			return
+		}
+	}
+}
+
+// look compares the status with the last one.
+func (w *Watcher) look() {
+	now := w.pool.Status()
+	for _, e := range compare(&w.last, &now, time.Now()) {
+		w.tell(e)
+	}
+	w.last = now
+}
+
+// fromPool adds the reason to what the pool said of a node.
+func (w *Watcher) fromPool(e cluster.Event) Event {
+	out := Event{Time: e.Time, What: e.What, Node: e.Node, Bad: !good[e.What]}
+	for _, n := range w.pool.Status().Nodes {
+		if n.Name == e.Node && string(n.State) == e.What {
+			out.Error = n.Error
+		}
+	}
+	return out
+}
+
+func (w *Watcher) tell(e Event) {
+	e.log(w.log, &w.mount)
+	if w.hook != nil {
+		w.hook.Send(e)
+	}
+}
