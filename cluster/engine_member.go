@@ -182,7 +182,7 @@ func (p *published) same(o *published) bool {
 
 func (e *engine) report(m *member, cfg *Config) NodeReport {
 	r := NodeReport{
-		Name: m.spec.Name, Fsid: m.fsid, State: m.state, Err: m.err, Remedy: m.remedy, Since: m.since,
+		Name: m.spec.Name, Fsid: m.fsid, State: m.state, Opening: m.opening, Err: m.err, Remedy: m.remedy, Since: m.since,
 		Bad: m.bad.Load(), Repaired: m.repaired.Load(), Latency: time.Duration(m.latency.Load()),
 	}
 	if m.conn != nil {

@@ -31,6 +31,7 @@ type NodeReport struct {
 	Fsid     ondisk.UUID    //
 	Role     ondisk.PFSType // by the configuration
 	State    NodeState      //
+	Opening  bool           // an attempt to open it is under way: State is not the last word
 	Err      string         // why, if the state is not a good one
 	Remedy   string         // what the operator can do; "" if nothing is needed
 	Focus    bool           // reads go here first

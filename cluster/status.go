@@ -255,6 +255,9 @@ func (p *Pool) watch() {
 		p.refresh()
 		p.tidy()
 		for _, r := range p.engine.nodes() {
+			if r.Opening {
+				continue
+			}
 			if old, ok := known[r.Name]; ok && old != r.State {
 				p.events.send(Event{Time: time.Now(), Node: r.Name, What: string(r.State)})
 			}
