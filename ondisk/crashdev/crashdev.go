@@ -9,6 +9,10 @@
 // A flush covers the writes that had returned when it was called, no others:
 // whoever does not wait for a writer before flushing is found out.
 //
+// Several devices that lose power together are parts of one: their places in it
+// follow each other, each is flushed for itself, and the order of all that
+// happened to them is recorded.
+//
 // Not here: errors before the cut (faultdev).
 package crashdev
 
@@ -25,8 +29,9 @@ var _ ondisk.Device = (*Device)(nil)
 
 // A Device records what happens to a device in memory.
 type Device struct {
-	dev  *memdev.Device
-	base *memdev.Device // as it was before the first event
+	dev   *memdev.Device
+	base  *memdev.Device // as it was before the first event
+	parts []span         // the devices it stands for, in order
 
 	mu     sync.Mutex // guards what follows
 	events []event
@@ -40,11 +45,27 @@ type event struct {
 
 	upto   int          // a flush covers the events before this one ...
 	flying map[int]bool // ... except these, which were still under way
+	part   span         // ... and those on other devices
 }
 
+// A span is the bytes [beg, end) of a device.
+type span struct{ beg, end int64 }
+
 // New records on top of dev, which must not be used directly any more.
-func New(dev *memdev.Device) *Device {
-	return &Device{dev: dev, base: dev.Clone(), flying: make(map[int]bool)}
+func New(dev *memdev.Device) *Device { return NewSet(dev, dev.Size()) }
+
+// NewSet records on top of dev as if it were several devices of these sizes.
+func NewSet(dev *memdev.Device, sizes ...int64) *Device {
+	d := &Device{dev: dev, base: dev.Clone(), flying: make(map[int]bool)}
+	at := int64(0)
+	for _, n := range sizes {
+		d.parts = append(d.parts, span{at, at + n})
+		at += n
+	}
+	if at != dev.Size() {
+		panic("crashdev: the parts are not the whole") // our own arithmetic
+	}
+	return d
 }
 
 // Events is the number of writes and flushes recorded. A test notes it when
@@ -76,12 +97,18 @@ func (d *Device) Image(n int, keep func(event, sector int) bool) *memdev.Device 
 // durable says which of the first n events are sure to be there.
 func (d *Device) durable(n int) []bool {
 	sure := make([]bool, n)
-	for _, ev := range d.events[:n] {
-		for i := range ev.upto {
-			sure[i] = sure[i] || !ev.flying[i]
+	for k := range n {
+		for i := range d.events[k].upto {
+			sure[i] = sure[i] || d.covers(k, i)
 		}
 	}
 	return sure
+}
+
+// covers reports whether flush k makes write w durable.
+func (d *Device) covers(k, w int) bool {
+	f, ev := &d.events[k], &d.events[w]
+	return w < f.upto && !f.flying[w] && f.part.beg <= ev.off && ev.off < f.part.end
 }
 
 // apply writes event i to img; nil keeps all of it.
@@ -135,9 +162,14 @@ func (d *Device) record(p []byte, off int64) (int, error) {
 }
 
 // Flush implements ondisk.Device.
-func (d *Device) Flush() error {
+func (d *Device) Flush() error { return d.flush(span{0, d.dev.Size()}) }
+
+// FlushPart flushes one of several devices, counted from 0.
+func (d *Device) FlushPart(i int) error { return d.flush(d.parts[i]) }
+
+func (d *Device) flush(part span) error {
 	d.mu.Lock()
-	ev := event{upto: len(d.events), flying: maps.Clone(d.flying)}
+	ev := event{upto: len(d.events), flying: maps.Clone(d.flying), part: part}
 	d.mu.Unlock()
 	if err := d.dev.Flush(); err != nil {
 		return err

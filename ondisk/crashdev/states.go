@@ -13,14 +13,17 @@ import (
 type State struct {
 	Name  string // what was kept; the same for the same recording and seed
 	N     int    // events before the cut: what was acknowledged by then must be there
+	Torn  bool   // some write is there in part
+	Sum   uint64 // the same for two states of a recording whose images are the same
 	Image *memdev.Device
 }
 
 // Options of Each. The zero value is a thorough run.
 type Options struct {
 	Seed       uint64
-	Exhaustive int // windows of up to this many writes get every subset; 0 means 10
-	Max        int // states of one window, chosen by the seed; 0 means all
+	Exhaustive int    // windows of up to this many writes get every subset; 0 means 10
+	Max        int    // states of one window, chosen by the seed; 0 means all
+	Only       string // the state of that name; "" means all
 }
 
 // A plan says which sectors of which writes of a window are kept; nil keeps a
@@ -28,6 +31,7 @@ type Options struct {
 type plan struct {
 	name string
 	n    int
+	torn bool
 	keep map[int]func(sector int) bool
 }
 
@@ -41,59 +45,81 @@ var nothing = func(int) bool { return false }
 //     and 64 random subsets;
 //   - all writes but a part of one.
 //
-// Headers are torn at every sector and in 32 random ways, other writes in a
-// few. States that are the same as a later one with more acknowledged are
-// left out. It returns how many there were.
+// Headers, and parts of them, are torn at every sector and in 32 random ways,
+// other writes in a few. States that are the same as a later one with more
+// acknowledged are left out. It returns how many there were.
 func (d *Device) Each(opt Options, fn func(State) bool) int {
 	d.mu.Lock()
-	rec := &Device{dev: d.dev, base: d.base, events: slices.Clone(d.events)}
+	rec := &Device{dev: d.dev, base: d.base, parts: d.parts, events: slices.Clone(d.events)}
 	d.mu.Unlock()
 	return rec.each(opt, fn) // without the lock: fn may ask d for more
 }
 
 func (d *Device) each(opt Options, fn func(State) bool) int {
-	rng := rand.New(rand.NewPCG(opt.Seed, 1))
-	cur := d.base.Clone() // what is sure at the start of the window
-	var open []int        // writes that are not
-	start, count := 0, 0
-	run := func(end int, closed bool) bool {
-		plans := d.plans(open, start, end, closed, opt, rng)
-		if opt.Max > 0 && len(plans) > opt.Max {
-			rng.Shuffle(len(plans), func(i, j int) { plans[i], plans[j] = plans[j], plans[i] })
-			plans = plans[:opt.Max]
-		}
-		for _, p := range plans {
-			img := cur.Clone()
-			for _, i := range open {
-				d.apply(img, i, p.pick(i))
-			}
-			count++
-			if !fn(State{Name: p.name, N: p.n, Image: img}) {
-				return false
-			}
-		}
-		return true
-	}
+	w := window{d: d, opt: opt, fn: fn, sum: newSummer(d.base)}
 	for i, ev := range d.events {
 		if ev.data != nil {
-			open = append(open, i)
+			w.open = append(w.open, i)
 			continue
 		}
-		if !run(i, true) {
-			return count
+		if !w.run(i, true) {
+			return w.count
 		}
-		var left []int
-		for _, w := range open {
-			if w < ev.upto && !ev.flying[w] {
-				d.apply(cur, w, nil)
-			} else {
-				left = append(left, w)
-			}
-		}
-		open, start = left, i+1
+		w.flush(i)
 	}
-	run(len(d.events), false)
-	return count
+	w.run(len(d.events), false)
+	return w.count
+}
+
+// A window goes over a recording.
+type window struct {
+	d     *Device
+	opt   Options
+	fn    func(State) bool
+	sum   *summer // of what is sure at the start of the window
+	start int
+	open  []int // writes that are not
+	count int
+}
+
+// run hands out the states of the window up to event end.
+func (w *window) run(end int, closed bool) bool {
+	d := w.d
+	plans := d.plans(w.open, w.start, end, closed, w.opt)
+	if w.opt.Max > 0 && len(plans) > w.opt.Max && w.opt.Only == "" {
+		rng := rand.New(rand.NewPCG(w.opt.Seed, 1<<32+uint64(w.start)))
+		rng.Shuffle(len(plans), func(i, j int) { plans[i], plans[j] = plans[j], plans[i] })
+		plans = plans[:w.opt.Max]
+	}
+	w.sum.window(d, w.open)
+	for _, p := range plans {
+		if w.opt.Only != "" && p.name != w.opt.Only {
+			continue
+		}
+		img := w.sum.dev.Clone()
+		for _, i := range w.open {
+			d.apply(img, i, p.pick(i))
+		}
+		w.count++
+		if !w.fn(State{Name: p.name, N: p.n, Torn: p.torn, Sum: w.sum.of(img), Image: img}) {
+			return false
+		}
+	}
+	return true
+}
+
+// flush makes what event i covers sure.
+func (w *window) flush(i int) {
+	var left []int
+	for _, k := range w.open {
+		if w.d.covers(i, k) {
+			w.d.apply(w.sum.dev, k, nil)
+		} else {
+			left = append(left, k)
+		}
+	}
+	w.sum.settle()
+	w.open, w.start = left, i+1
 }
 
 func (p *plan) pick(event int) func(event, sector int) bool {
@@ -105,17 +131,19 @@ func (p *plan) pick(event int) func(event, sector int) bool {
 }
 
 // plans lists the states of the window [start, end) with these open writes.
-func (d *Device) plans(open []int, start, end int, closed bool, opt Options, rng *rand.Rand) []plan {
+func (d *Device) plans(open []int, start, end int, closed bool, opt Options) []plan {
+	// Each window has numbers of its own: its states do not depend on others'.
+	rng := rand.New(rand.NewPCG(opt.Seed, uint64(start)))
 	plans := []plan{lose(fmt.Sprintf("cut after %d, nothing of the window", start), start, open)}
 	for k, w := range open {
 		name := fmt.Sprintf("cut after %d of %d", k+1, len(open))
 		for _, t := range d.tears(w, rng) {
-			p := lose(fmt.Sprintf("window from %d, %s, write %d %s", start, name, w, t.name), w+1, open[k+1:])
-			p.keep[w] = t.keep
+			p := lose(fmt.Sprintf("window from %d, %s, write %d %s", start, name, w, t.name), max(w+1, start), open[k+1:])
+			p.keep[w], p.torn = t.keep, true
 			plans = append(plans, p)
 		}
 		if k+1 < len(open) || !closed {
-			plans = append(plans, lose(fmt.Sprintf("window from %d, %s", start, name), w+1, open[k+1:]))
+			plans = append(plans, lose(fmt.Sprintf("window from %d, %s", start, name), max(w+1, start), open[k+1:]))
 		}
 	}
 	if len(open) < 2 {
@@ -131,9 +159,9 @@ func (d *Device) plans(open []int, start, end int, closed bool, opt Options, rng
 		plans = append(plans, samples(open, start, end, rng)...)
 	}
 	for _, w := range open[:len(open)-1] {
-		p := plan{fmt.Sprintf("window from %d, half of write %d lost", start, w), end, map[int]func(int) bool{}}
+		p := lose(fmt.Sprintf("window from %d, half of write %d lost", start, w), end, nil)
 		half := d.sectors(w) / 2
-		p.keep[w] = func(s int) bool { return s < half }
+		p.keep[w], p.torn = func(s int) bool { return s < half }, true
 		plans = append(plans, p)
 	}
 	return plans
@@ -141,7 +169,7 @@ func (d *Device) plans(open []int, start, end int, closed bool, opt Options, rng
 
 // lose keeps all but the writes in lost.
 func lose(name string, n int, lost []int) plan {
-	p := plan{name, n, make(map[int]func(int) bool, len(lost)+1)}
+	p := plan{name: name, n: n, keep: make(map[int]func(int) bool, len(lost)+1)}
 	for _, w := range lost {
 		p.keep[w] = nothing
 	}
@@ -197,6 +225,27 @@ func (d *Device) sectors(w int) int {
 	return int((ev.off%bs + int64(len(ev.data)) + bs - 1) / bs)
 }
 
+// spareSlot is where a volume with one header slot has its second copy.
+const spareSlot = ondisk.ReservedSize - ondisk.HeaderSize
+
+// header reports whether write w goes to a place for headers and nowhere else.
+// How much of the header it is does not matter.
+func (d *Device) header(w int) bool {
+	ev := &d.events[w]
+	for _, p := range d.parts {
+		if ev.off < p.beg || ev.off >= p.end {
+			continue
+		}
+		off := ev.off - p.beg
+		at := off % ondisk.HeaderZone
+		if off >= spareSlot && off < ondisk.ReservedSize {
+			at = off - spareSlot
+		}
+		return at+int64(len(ev.data)) <= ondisk.HeaderSize
+	}
+	return false
+}
+
 type tear struct {
 	name string
 	keep func(sector int) bool
@@ -207,7 +256,7 @@ func (d *Device) tears(w int, rng *rand.Rand) []tear {
 	const headerTears, otherTears = 32, 1
 	n := d.sectors(w)
 	cuts, random := []int{1, n / 2, n - 1}, otherTears
-	if ev := &d.events[w]; len(ev.data) == ondisk.HeaderSize && ev.off%ondisk.HeaderZone == 0 {
+	if d.header(w) {
 		random = headerTears
 		cuts = nil
 		for c := 1; c < n; c++ {
@@ -224,7 +273,7 @@ func (d *Device) tears(w int, rng *rand.Rand) []tear {
 		ts = append(ts, tear{fmt.Sprintf("torn after sector %d", c), func(s int) bool { return s < c }})
 	}
 	for range random {
-		if n < 3 {
+		if n < 2 {
 			break
 		}
 		seed := rng.Uint64()

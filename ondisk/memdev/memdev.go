@@ -14,7 +14,7 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-const pageSize = 65536
+const pageSize = 16384
 
 var _ ondisk.Device = (*Device)(nil)
 
