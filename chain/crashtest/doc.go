@@ -15,15 +15,16 @@
 //     all of its PFSs, their files and their state entries, and nothing else;
 //   - a state entry's T is the mirror_tid of its PFS's root;
 //   - it takes another transaction, all of the above holds again, and fsck has
-//     nothing to say. Of every few images, that is cut and judged once more.
+//     nothing to say. Of every twentieth image, that is cut and judged once more.
 //
 // Runs are the same for the same workload, shape and seed: Tap passes on the
 // writes between two flushes in order of address, since between flushes order
-// means nothing, and refuses a flush while a write is under way.
+// means nothing, and notes a flush while a write is under way.
 //
-// Judges run in parallel on images of their own; the table of images seen has
-// the only lock.
+// Explorer, Tap and Recording know nothing of volumes: tests/crash has others
+// to judge. Judges run in parallel on images of their own; the explorer's lock
+// guards the table of images seen and the counts.
 //
-// Not here: damage that is not a power cut (faultdev), and what an image of
-// somebody else's looks like (golden).
+// Not here: damage that is not a power cut (faultdev), what an image of
+// somebody else's looks like (golden), members of a cluster (tests/crash).
 package crashtest

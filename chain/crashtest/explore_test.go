@@ -1,79 +1,117 @@
 package crashtest
 
 import (
-	"context"
 	"flag"
+	"fmt"
 	"math/rand/v2"
-	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk/golden"
+	"github.com/anvilfs/anvilfs/tests/bar"
 )
 
 var (
-	long   = flag.Duration("long", 0, "explore for that long; or set ANVILFS_LONG")
 	seed   = flag.Uint64("seed", 1, "of the first round; others follow")
-	replay = flag.String("replay", "", "workload,shape,seed,max,drop,cut of a failure")
+	replay = flag.String("replay", "", "workload,shape,seed,drop,cut of a failure")
 )
 
-// budget is how long TestExplore takes.
-func budget(t *testing.T) time.Duration {
-	d := *long
-	if env := os.Getenv("ANVILFS_LONG"); d == 0 && env != "" {
-		var err error
-		if d, err = time.ParseDuration(env); err != nil {
-			t.Fatal(err)
+var goal = bar.Goal{What: "distinct crash images of volumes", Quick: 1200, Test: 60_000, Nightly: 6_000_000}
+
+// perWindow is how many images of each window are judged in a round. The first
+// round is short, so that none is left out.
+func perWindow(t *testing.T, round int) int {
+	switch {
+	case bar.Of(t) == bar.Quick:
+		return 1
+	case bar.Of(t) == bar.Test || round == 0:
+		return 8
+	}
+	return 0
+}
+
+// A run is a workload on a shape.
+type run struct {
+	workload Workload
+	shape    Shape
+}
+
+func (r run) name() string { return r.workload.Name + " on " + r.shape.Name }
+
+// explore records a run and cuts it.
+func (r run) explore(t *testing.T, e *Explorer, seed uint64, drop int, j Job) (*recording, Counts) {
+	t.Helper()
+	rec, err := record(t.Context(), r.workload, r.shape, seed, drop)
+	if err != nil {
+		t.Fatalf("%s, seed %d: %v", r.name(), seed, err)
+	}
+	j.Name = fmt.Sprintf("%s, seed %d, lost flush %d", r.name(), seed, drop)
+	j.Replay = fmt.Sprintf("%s,%s,%d,%d", r.workload.Name, r.shape.Name, seed, drop)
+	j.Seed = seed
+	return rec, e.Explore(t.Context(), &rec.Recording, j)
+}
+
+// report prints what was done to each workload, and fails those that saw
+// nothing.
+func report(t *testing.T, names []string, done map[string]*Counts) {
+	t.Helper()
+	for _, name := range names {
+		c := done[name]
+		if c == nil {
+			c = new(Counts)
+		}
+		if t.Logf("%-30s %v", name, *c); c.Distinct == 0 || c.Torn == 0 {
+			t.Errorf("%s: no image, or none that is torn", name)
 		}
 	}
-	if d == 0 {
-		d = 8 * time.Second
-	}
-	return d
 }
 
 // TestExplore cuts every workload on every shape, with one seed after the
-// other, until its time is over. The first round gives each its share of it.
+// other, until the goal is reached.
 func TestExplore(t *testing.T) {
-	var runs []Run
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // memory is not what is short
+	var runs []run
+	var names []string
 	for _, w := range Workloads() {
-		for _, shape := range Shapes() {
-			if w.fits(shape) {
-				runs = append(runs, Run{Workload: w, Shape: shape})
+		names = append(names, w.Name)
+		for _, s := range Shapes() {
+			if w.fits(s) {
+				runs = append(runs, run{w, s})
 			}
 		}
 	}
-	d := budget(t)
-	end := time.Now().Add(d)
 	e := &Explorer{Limit: 4}
-	for round := 0; round == 0 || time.Now().Before(end) && len(e.Failures()) < e.Limit; round++ {
-		if round > 0 { // whoever comes last may come too late
-			rand.New(rand.NewPCG(*seed, uint64(round))).Shuffle(len(runs), func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
-		}
-		for i, r := range runs {
-			if r.Seed, r.Max = *seed+uint64(round), 2; round > 0 {
-				r.Max = 12
+	if d, ok := bar.Long(t); ok {
+		e.Deadline = time.Now().Add(d)
+	}
+	done := make(map[string]*Counts)
+	commits, aborted, reused := 0, 0, 0
+	for round := 0; round == 0 || e.Counts().Distinct < goal.N(t) && !e.Done(); round++ {
+		rand.New(rand.NewPCG(*seed, uint64(round))).Shuffle(len(runs), func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
+		for _, r := range runs {
+			if round > 0 && e.Counts().Distinct >= goal.N(t) || e.Done() {
+				break
 			}
-			e.Deadline = end
-			if round == 0 {
-				e.Deadline = time.Now().Add(time.Until(end) / time.Duration(len(runs)-i))
+			rec, c := r.explore(t, e, *seed+uint64(round), 0, Job{Max: perWindow(t, round)})
+			if done[r.workload.Name] == nil {
+				done[r.workload.Name] = new(Counts)
 			}
-			if err := e.Explore(t.Context(), r); err != nil {
-				t.Fatal(err)
-			}
+			done[r.workload.Name].add(c)
+			commits, aborted, reused = commits+len(rec.commits)-1, aborted+rec.aborted, reused+rec.Tap.Reused()
 		}
 	}
 	for _, f := range e.Failures() {
 		t.Error(f)
 	}
-	c := e.Counts()
-	t.Logf("explored %d crash images, %d distinct, %d cut again in recovery; %d transactions, %d aborted, %d pages reused",
-		c.Images, c.Distinct, c.Recovered, c.Commits, c.Aborted, c.Reused)
-	if !t.Failed() && (c.Distinct < 500 || c.Recovered < 5 || c.Aborted == 0 || c.Reused == 0) {
-		t.Error("that is too little to say anything")
+	report(t, names, done)
+	t.Logf("%v; %d transactions, %d aborted, %d pages reused", e.Counts(), commits, aborted, reused)
+	if c := e.Counts(); !t.Failed() && (c.Again == 0 || aborted == 0 || reused == 0) {
+		t.Error("no second crash, no want of space, or no reuse of space")
 	}
+	goal.Check(t, e.Counts().Distinct)
 }
 
 // TestLostFlush proves that the explorer sees what it is for: no flush of a
@@ -81,10 +119,10 @@ func TestExplore(t *testing.T) {
 // first of three can: the header goes to the spare place behind it, where
 // nobody looks while slot 0 is whole, and the next flush covers both.
 func TestLostFlush(t *testing.T) {
-	ctx, w := t.Context(), workload(t, "two-pfs")
+	w := workload(t, "two-pfs")
 	w.Steps = 2
 	for _, s := range Shapes()[:2] {
-		rec, err := record(ctx, w, s, 1, 0)
+		rec, err := record(t.Context(), w, s, 1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,11 +134,9 @@ func TestLostFlush(t *testing.T) {
 				}
 				flushes++
 				e := &Explorer{}
-				if err := e.Explore(ctx, Run{Workload: w, Shape: s, Seed: 1, Drop: k}); err != nil {
-					t.Fatal(err)
-				}
+				run{w, s}.explore(t, e, 1, k, Job{})
 				if len(e.Failures()) == 0 {
-					t.Errorf("%s: flush %d, in transaction %q, was lost and nobody noticed", s.Name, k, c.what)
+					t.Errorf("%s: flush %d, in transaction %q, was lost and nobody noticed", s.Name, k, c.What)
 				}
 			}
 		}
@@ -115,11 +151,11 @@ func TestReplay(t *testing.T) {
 	if *replay == "" {
 		t.Skip("nothing to replay")
 	}
-	part := strings.SplitN(*replay, ",", 6)
-	if len(part) < 6 {
-		t.Fatalf("%q: want workload,shape,seed,max,drop,cut", *replay)
+	part := strings.SplitN(*replay, ",", 5)
+	if len(part) < 5 {
+		t.Fatalf("%q: want workload,shape,seed,drop,cut", *replay)
 	}
-	var num [3]int
+	var num [2]int
 	for i := range num {
 		var err error
 		if num[i], err = strconv.Atoi(part[2+i]); err != nil {
@@ -127,11 +163,8 @@ func TestReplay(t *testing.T) {
 		}
 	}
 	e := &Explorer{Limit: 4}
-	r := Run{Workload: workload(t, part[0]), Shape: shape(t, part[1]), Seed: uint64(num[0]), Max: num[1], Drop: num[2], Cut: part[5]}
-	if err := e.Explore(context.Background(), r); err != nil {
-		t.Fatal(err)
-	}
-	if e.Counts().Images == 0 {
+	r := run{workload(t, part[0]), shape(t, part[1])}
+	if _, c := r.explore(t, e, uint64(num[0]), num[1], Job{Only: part[4]}); c.Images == 0 && len(e.Failures()) == 0 {
 		t.Error("there is no such image")
 	}
 	for _, f := range e.Failures() {
@@ -159,5 +192,5 @@ func shape(t *testing.T, name string) Shape {
 		}
 	}
 	dev := golden.Device(t, name)
-	return Shape{Name: name, Size: dev.Size(), Base: dev}
+	return Shape{Name: name, Sizes: []int64{dev.Size()}, Base: dev}
 }

@@ -23,14 +23,14 @@ func TestFormatCut(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			tap := NewTap(old, 0)
-			if err := format(t.Context(), tap, "another"); err != nil {
+			tap := NewTap(old, 0, shape.Sizes...)
+			if err := format(t.Context(), tap.Devices(), "another"); err != nil {
 				t.Fatal(err)
 			}
 			answered, images := tap.Events(), 0
 			check := func(st crashdev.State) bool {
 				images++
-				if err := formatted(t.Context(), st.Image, st.N >= answered); err != nil {
+				if err := formatted(t.Context(), st.Image, shape.Sizes, st.N >= answered); err != nil {
 					t.Errorf("%s: %v", st.Name, err)
 				}
 				return !t.Failed()
@@ -43,8 +43,8 @@ func TestFormatCut(t *testing.T) {
 }
 
 // formatted checks an image that a format left; it must be done if answered.
-func formatted(ctx context.Context, img *memdev.Device, answered bool) error {
-	hdrs := headers(img)
+func formatted(ctx context.Context, img *memdev.Device, sizes []int64, answered bool) error {
+	hdrs := headers(img, sizes[0])
 	if len(hdrs) == 0 || hdrs[0].Fsid != wordUUID("another") {
 		if answered {
 			return fmt.Errorf("%d headers, and none is the new one", len(hdrs))
@@ -56,10 +56,10 @@ func formatted(ctx context.Context, img *memdev.Device, answered bool) error {
 			return fmt.Errorf("old and new headers beside each other")
 		}
 	}
-	if err := checkStructure(img); err != nil {
+	if err := checkStructure(img, sizes[0]); err != nil {
 		return err
 	}
-	s, err := openSession(ctx, img, 1, nil)
+	s, err := openSession(ctx, nil, crashdev.Split(img, sizes...), 1, nil)
 	if err != nil {
 		return err
 	}
@@ -69,5 +69,5 @@ func formatted(ctx context.Context, img *memdev.Device, answered bool) error {
 	if err := s.probe(); err != nil {
 		return err
 	}
-	return checkStructure(img)
+	return checkStructure(img, sizes[0])
 }

@@ -4,46 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/chain/fsck"
-	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/crashdev"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
-// allowed is what may be on an image after n events: the last transaction
-// acknowledged by then, and the one that had begun.
-func allowed(commits []commit, n int) []*commit {
-	last := 0
-	for i := range commits {
-		if commits[i].acked <= n {
-			last = i
-		}
-	}
-	list := []*commit{&commits[last]}
-	if last+1 < len(commits) && commits[last+1].begun < n {
-		list = append(list, &commits[last+1])
-	}
-	return list
-}
-
-// choose finds the state with that digest among those allowed.
-func choose(want []*commit, digest uint64) *commit {
-	for _, c := range want {
-		if c.digest == digest {
-			return c
-		}
-	}
-	return nil
-}
-
 // check is the structure's, and fsck's with all its rules. It is for an image
 // that is in use again: of what a cut tore, nothing may be left.
-func check(ctx context.Context, img *memdev.Device) error {
-	if err := checkStructure(img); err != nil {
+func check(ctx context.Context, img *memdev.Device, sizes []int64) error {
+	if err := checkStructure(img, sizes[0]); err != nil {
 		return err
 	}
-	r, err := fsck.Check(ctx, []ondisk.Device{img}, fsck.Options{AllSlots: true, Workers: 1})
+	r, err := fsck.Check(ctx, crashdev.Split(img, sizes...), fsck.Options{AllSlots: true, Workers: 1})
 	if err != nil {
 		return fmt.Errorf("fsck: %w", err)
 	}
@@ -57,11 +32,12 @@ func check(ctx context.Context, img *memdev.Device) error {
 
 // judge opens an image, which it changes, and returns the digest of what it
 // holds. The image must hold one of the states in want.
-func judge(ctx context.Context, img *memdev.Device, want []*commit) (uint64, error) {
-	if err := checkStructure(img); err != nil {
+func judge(ctx context.Context, img *memdev.Device, sizes []int64, want []*commit) (uint64, error) {
+	if err := checkStructure(img, sizes[0]); err != nil {
 		return 0, fmt.Errorf("as it was left: %w", err)
 	}
-	v, err := chain.Open(ctx, []ondisk.Device{img}, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	devs := crashdev.Split(img, sizes...)
+	v, err := chain.Open(ctx, devs, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
 	if err != nil {
 		return 0, fmt.Errorf("it does not open: %w", err)
 	}
@@ -70,10 +46,11 @@ func judge(ctx context.Context, img *memdev.Device, want []*commit) (uint64, err
 		return 0, fmt.Errorf("reading it: %w", err)
 	}
 	digest := got.digest()
-	found := choose(want, digest)
-	if found == nil {
+	i := slices.IndexFunc(want, func(c *commit) bool { return c.Digest == digest })
+	if i < 0 {
 		return 0, wrongState(want, got)
 	}
+	found := want[i]
 	if err := got.matched(); err != nil {
 		return 0, err
 	}
@@ -83,12 +60,12 @@ func judge(ctx context.Context, img *memdev.Device, want []*commit) (uint64, err
 	if err := v.Tainted(); err != nil {
 		return 0, fmt.Errorf("it seems tainted: %w", err)
 	}
-	s := resume(ctx, img, v, digest, found.state)
+	s := resume(ctx, devs, v, digest, found.state)
 	if err := s.probe(); err != nil {
-		return 0, fmt.Errorf("going on from %q: %w", found.what, err)
+		return 0, fmt.Errorf("going on from %q: %w", found.What, err)
 	}
-	if err := check(ctx, img); err != nil {
-		return 0, fmt.Errorf("after going on from %q: %w", found.what, err)
+	if err := check(ctx, img, sizes); err != nil {
+		return 0, fmt.Errorf("after going on from %q: %w", found.What, err)
 	}
 	return digest, nil
 }
@@ -96,7 +73,7 @@ func judge(ctx context.Context, img *memdev.Device, want []*commit) (uint64, err
 func wrongState(want []*commit, got *volume) error {
 	var errs []error
 	for _, c := range want {
-		errs = append(errs, fmt.Errorf("not the state after %q: %s", c.what, difference(c.state, got)))
+		errs = append(errs, fmt.Errorf("not the state after %q: %s", c.What, difference(c.state, got)))
 	}
 	return errors.Join(errs...)
 }

@@ -37,6 +37,7 @@ type tree struct {
 	fsid   ondisk.UUID
 	t      ondisk.Tid
 	leaves map[leafKey]leaf
+	of     string // label that it is a snapshot of; not on media
 }
 
 // A volume is all that a user can see of one.
@@ -90,8 +91,6 @@ func (k leafKey) sum(val uint64) uint64 {
 	le.PutUint64(b[24:], val)
 	return ondisk.XXH64(b[:])
 }
-
-func sumOf(parts ...[]byte) uint64 { return ondisk.XXH64(slices.Concat(parts...)) }
 
 func tidBytes(t ondisk.Tid) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(t)) }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/crashdev"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
@@ -36,7 +37,7 @@ func newFile(t *testing.T, shape Shape) (*memdev.Device, *session) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := openSession(t.Context(), dev, 1, nil)
+	s, err := openSession(t.Context(), nil, crashdev.Split(dev, shape.Sizes...), 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestSharedChunkEmptiedInOneTransaction(t *testing.T) {
 		fill = append(fill, data(4+n, big))
 	}
 	s.batches(t, fill, []chain.Change{data(2, nil)})
-	v, err := openSession(t.Context(), dev, 1, s.now) // whose search for space begins at the start
+	v, err := openSession(t.Context(), nil, []ondisk.Device{dev}, 1, s.now) // whose search for space begins at the start
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func TestSharedChunkEmptiedInOneTransaction(t *testing.T) {
 	if err := v.verify(); err != nil {
 		t.Error(err)
 	}
-	if err := checkStructure(dev); err != nil {
+	if err := checkStructure(dev, dev.Size()); err != nil {
 		t.Error(err)
 	}
 }
@@ -100,8 +101,8 @@ func TestSharedChunkEmptiedInOneTransaction(t *testing.T) {
 func TestHeaderTornTwice(t *testing.T) {
 	dev, s := newFile(t, Shapes()[0])
 	change := func(dev *memdev.Device, n int) (*Tap, int) {
-		tap := NewTap(dev, 0)
-		again, err := openSession(t.Context(), tap, 1, s.now)
+		tap := NewTap(dev, 0, dev.Size())
+		again, err := openSession(t.Context(), tap, nil, 1, s.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +126,7 @@ func TestHeaderTornTwice(t *testing.T) {
 	torn := tap.rec.Image(n-1, func(event, sector int) bool { return event != n-2 || !mark(sector) })
 	tap, n = change(torn, 5000)
 	img := tap.rec.Image(n-1, func(event, sector int) bool { return event == n-2 && mark(sector) })
-	if _, err := judge(t.Context(), img, []*commit{&s.commits[len(s.commits)-1]}); err != nil {
+	if _, err := judge(t.Context(), img, Shapes()[0].Sizes, []*commit{&s.commits[len(s.commits)-1]}); err != nil {
 		t.Error(err)
 	}
 }

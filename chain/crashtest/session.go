@@ -15,7 +15,7 @@ import (
 type session struct {
 	ctx   context.Context
 	tap   *Tap // nil: nothing is recorded
-	dev   ondisk.Device
+	devs  []ondisk.Device
 	v     *chain.Volume
 	rnd   *rand.Rand
 	pool  []*ondisk.EncodedBlock
@@ -30,15 +30,13 @@ type session struct {
 	aborted int // transactions that found no space
 }
 
-// A commit is a transaction of a recording. The state before the first is a
-// commit with acked 0.
+// A commit is a transaction of a recording, begun at Begin and acknowledged
+// when Commit returned. The state before the first is a commit too.
 type commit struct {
-	what         string
-	begun, acked int  // events recorded before Begin, and when Commit returned
+	Moment
 	before, upto int  // flushes asked for at these times
 	foreign      bool // left by somebody else
 	state        *volume
-	digest       uint64
 }
 
 // A heldView is a view that stays open while its PFS goes on.
@@ -47,10 +45,14 @@ type heldView struct {
 	want *tree
 }
 
-// openSession opens dev. If now is nil, the model is what the volume holds.
-// Numbers go on behind those in use.
-func openSession(ctx context.Context, dev ondisk.Device, seed uint64, now *volume) (*session, error) {
-	s := newSession(ctx, dev, seed)
+// openSession opens devices, those of tap if it is not nil. If now is nil, the
+// model is what the volume holds. Numbers go on behind those in use.
+func openSession(ctx context.Context, tap *Tap, devs []ondisk.Device, seed uint64, now *volume) (*session, error) {
+	if tap != nil {
+		devs = tap.Devices()
+	}
+	s := newSession(ctx, devs, seed)
+	s.tap = tap
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -64,15 +66,13 @@ func openSession(ctx context.Context, dev ondisk.Device, seed uint64, now *volum
 	return s, nil
 }
 
-func newSession(ctx context.Context, dev ondisk.Device, seed uint64) *session {
-	s := &session{ctx: ctx, dev: dev, rnd: rand.New(rand.NewPCG(seed, 7)), pool: blockPool(), seq: 1 << 8, inum: 1 << 10}
-	s.tap, _ = dev.(*Tap)
-	return s
+func newSession(ctx context.Context, devs []ondisk.Device, seed uint64) *session {
+	return &session{ctx: ctx, devs: devs, rnd: rand.New(rand.NewPCG(seed, 7)), pool: blockPool(), seq: 1 << 8, inum: 1 << 10}
 }
 
 // resume goes on with a volume that is open, after a crash.
-func resume(ctx context.Context, dev ondisk.Device, v *chain.Volume, seed uint64, now *volume) *session {
-	s := newSession(ctx, dev, seed)
+func resume(ctx context.Context, devs []ondisk.Device, v *chain.Volume, seed uint64, now *volume) *session {
+	s := newSession(ctx, devs, seed)
 	s.v = v
 	s.start(now)
 	return s
@@ -87,11 +87,11 @@ func (s *session) start(now *volume) {
 		}
 	}
 	s.names = int(s.seq) << 10 // no transaction uses up so many
-	s.commits = []commit{{what: "nothing", foreign: s.v.Foreign(), state: now, digest: now.digest()}}
+	s.commits = []commit{{Moment: Moment{What: "nothing", Digest: now.digest()}, foreign: s.v.Foreign(), state: now}}
 }
 
 func (s *session) open() (err error) {
-	s.v, err = chain.Open(s.ctx, []ondisk.Device{s.dev}, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	s.v, err = chain.Open(s.ctx, s.devs, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
 	return err
 }
 
@@ -138,7 +138,7 @@ var errGiveUp = errors.New("given up on purpose")
 // txn runs one transaction. fn changes the volume and the model alike. Finding
 // no space, or giving up, must leave no trace.
 func (s *session) txn(what string, fn func(t *chain.Txn, m *volume) error) error {
-	c := commit{what: what, begun: s.events(), before: s.flushes(), state: s.now.clone()}
+	c := commit{Moment: Moment{What: what, Begun: s.events()}, before: s.flushes(), state: s.now.clone()}
 	t, err := s.v.Begin(s.ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -158,7 +158,7 @@ func (s *session) txn(what string, fn func(t *chain.Txn, m *volume) error) error
 	case err != nil:
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	c.acked, c.upto, c.digest = s.events(), s.flushes(), c.state.digest()
+	c.Acked, c.upto, c.Digest = s.events(), s.flushes(), c.state.digest()
 	s.now = c.state
 	s.commits = append(s.commits, c)
 	return nil

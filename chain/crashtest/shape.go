@@ -7,25 +7,35 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/crashdev"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
 // A Shape is a volume that workloads start from.
 type Shape struct {
-	Name string
-	Size int64
-	Free int            // chunks left free; 0 = all. Few make space go round quickly
-	Base *memdev.Device // somebody's volume to start from; nil = format one
+	Name  string
+	Sizes []int64        // of its devices
+	Free  int            // chunks left free on each; 0 = all. Few make space go round quickly
+	Base  *memdev.Device // somebody's volume to start from; nil = format one
+}
+
+// size is that of all devices together.
+func (s Shape) size() (n int64) {
+	for _, d := range s.Sizes {
+		n += d
+	}
+	return n
 }
 
 // Shapes lists the volumes that are tried: header slots and room matter.
 func Shapes() []Shape {
 	const four, one = 3*ondisk.HeaderZone + ondisk.VolumeAlign, 64 << 20
 	return []Shape{
-		{Name: "four-slots", Size: four},
-		{Name: "one-slot", Size: one},
-		{Name: "four-slots-tight", Size: four, Free: 80},
-		{Name: "one-slot-tight", Size: one, Free: 50},
+		{Name: "four-slots", Sizes: []int64{four}},
+		{Name: "one-slot", Sizes: []int64{one}},
+		{Name: "four-slots-tight", Sizes: []int64{four}, Free: 80},
+		{Name: "one-slot-tight", Sizes: []int64{one}, Free: 50},
+		{Name: "two-volumes", Sizes: []int64{ondisk.ZoneSize, one}, Free: 60},
 	}
 }
 
@@ -45,8 +55,8 @@ func wordUUID(word string) (u ondisk.UUID) {
 
 // build formats a volume. Its age is given: the clock has no part in a replay.
 func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
-	dev := memdev.New(s.Size)
-	err := format(ctx, dev, "volume")
+	dev := memdev.New(s.size())
+	err := format(ctx, crashdev.Split(dev, s.Sizes...), "volume")
 	if err == nil && s.Free > 0 {
 		err = s.occupy(dev)
 	}
@@ -57,12 +67,12 @@ func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 }
 
 // format makes a volume that is the same whenever it has the same name.
-func format(ctx context.Context, dev ondisk.Device, name string) error {
+func format(ctx context.Context, devs []ondisk.Device, name string) error {
 	var specs []chain.PFSSpec
 	for _, label := range []string{first, second} {
 		specs = append(specs, chain.PFSSpec{Label: label, Fsid: wordUUID(label), Clid: wordUUID("cluster " + label)})
 	}
-	_, err := chain.Format(ctx, []ondisk.Device{dev}, chain.FormatOptions{
+	_, err := chain.Format(ctx, devs, chain.FormatOptions{
 		Labels: specs, NoLocal: true, Boot: ondisk.VolumeAlign, Aux: ondisk.VolumeAlign,
 		Fsid: wordUUID(name), Writer: wordUUID("writer"), Now: time.Unix(1e9, 0),
 	})
@@ -72,15 +82,21 @@ func format(ctx context.Context, dev ondisk.Device, name string) error {
 // occupy marks all but s.Free chunks as allocated, as if a scan for lost space
 // were long overdue. Filling gigabytes would take longer than all the rest.
 func (s Shape) occupy(dev *memdev.Device) error {
-	hdrs := headers(dev)
+	hdrs := headers(dev, s.Sizes[0])
 	if len(hdrs) == 0 {
-		return fmt.Errorf("%d bytes hold no header", s.Size)
+		return fmt.Errorf("%d bytes hold no header", s.Sizes[0])
 	}
 	h := hdrs[0]
 	var leaves []ondisk.Blockref
-	left := s.Free
-	for key := uint64(0); key < h.VoluSize; key += ondisk.ZoneSize {
-		ref, err := s.leaf(dev, h, key, &left)
+	free, next := 0, 0 // devices begin with a zone
+	for key := uint64(0); key < h.Size(); key += ondisk.ZoneSize {
+		left := 0
+		if next < len(s.Sizes) && key == h.VoluLoff[next] {
+			left = s.Free
+			free += left
+			next++
+		}
+		ref, err := s.leaf(dev, h, key, left)
 		if err != nil {
 			return err
 		}
@@ -100,7 +116,7 @@ func (s Shape) occupy(dev *memdev.Device) error {
 	for _, seg := range usable(h) {
 		total += uint64(seg) * ondisk.SegmentSize
 	}
-	h.AllocatorFree = h.AllocatorSize - total + uint64(s.Free)*ondisk.ChunkSize
+	h.AllocatorFree = h.AllocatorSize - total + uint64(free)*ondisk.ChunkSize
 	block := make([]byte, ondisk.HeaderSize)
 	h.Encode(block)
 	offs := ondisk.SlotOffsets(h.VoluSize)
@@ -118,7 +134,7 @@ func (s Shape) occupy(dev *memdev.Device) error {
 // segments is the range [lo, hi) of a zone's segments that blocks can be in.
 func segments(h *ondisk.VolumeHeader, key uint64) (lo, hi uint64) {
 	from := max((h.AllocatorBeg+ondisk.SegmentSize-1)&^(ondisk.SegmentSize-1), key+ondisk.ReservedSize)
-	to := min(key+ondisk.ZoneSize, h.VoluSize&^(ondisk.SegmentSize-1))
+	to := min(key+ondisk.ZoneSize, h.Size()&^(ondisk.SegmentSize-1))
 	if from >= to {
 		return 0, 0
 	}
@@ -127,15 +143,15 @@ func segments(h *ondisk.VolumeHeader, key uint64) (lo, hi uint64) {
 
 // usable counts these segments, zone by zone.
 func usable(h *ondisk.VolumeHeader) (counts []int) {
-	for key := uint64(0); key < h.VoluSize; key += ondisk.ZoneSize {
+	for key := uint64(0); key < h.Size(); key += ondisk.ZoneSize {
 		lo, hi := segments(h, key)
 		counts = append(counts, int(hi-lo))
 	}
 	return counts
 }
 
-// leaf writes the freemap leaf of a zone in which *left chunks at most are free.
-func (s Shape) leaf(dev *memdev.Device, h *ondisk.VolumeHeader, key uint64, left *int) (ondisk.Blockref, error) {
+// leaf writes the freemap leaf of a zone in which left chunks are free.
+func (s Shape) leaf(dev *memdev.Device, h *ondisk.VolumeHeader, key uint64, left int) (ondisk.Blockref, error) {
 	var entries [ondisk.FreemapRefs]ondisk.FreemapEntry
 	lo, hi := segments(h, key)
 	for i := range entries {
@@ -148,13 +164,13 @@ func (s Shape) leaf(dev *memdev.Device, h *ondisk.VolumeHeader, key uint64, left
 			continue
 		}
 		// Not in one run: what needs several chunks has to look for them.
-		for c := 0; c < ondisk.ChunksPerSegment && *left > 0; c++ {
+		for c := 0; c < ondisk.ChunksPerSegment && left > 0; c++ {
 			if c%8 == 7 {
 				continue
 			}
 			e.SetState(c, ondisk.ChunkFree)
 			e.Avail += ondisk.ChunkSize
-			*left--
+			left--
 		}
 	}
 	block := make([]byte, ondisk.FreemapBlockSize)

@@ -3,7 +3,6 @@ package crashtest
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
@@ -26,8 +25,9 @@ type structure struct {
 }
 
 // checkStructure walks the trees of all headers that decode, the newest first.
-func checkStructure(dev *memdev.Device) error {
-	hdrs := headers(dev)
+// The first volume has size bytes; others follow it, as their addresses do.
+func checkStructure(dev *memdev.Device, size int64) error {
+	hdrs := headers(dev, size)
 	if len(hdrs) == 0 {
 		return errors.New("no header is valid")
 	}
@@ -57,9 +57,9 @@ func checkStructure(dev *memdev.Device) error {
 }
 
 // headers lists the headers that a mount could choose, the newest first.
-func headers(dev *memdev.Device) []*ondisk.VolumeHeader {
+func headers(dev *memdev.Device, size int64) []*ondisk.VolumeHeader {
 	var list []*ondisk.VolumeHeader
-	offs := ondisk.SlotOffsets(uint64(dev.Size()))
+	offs := ondisk.SlotOffsets(uint64(size))
 	if len(offs) == 1 {
 		offs = append(offs, spareSlot)
 	}
@@ -201,10 +201,5 @@ func (s *structure) freemap(refs []ondisk.Blockref, leaves map[uint64]*[ondisk.F
 }
 
 func freeBytes(e *ondisk.FreemapEntry) uint32 {
-	const low = 0x5555555555555555 // the lower bit of each chunk's two
-	used := 0
-	for _, w := range e.Bitmap {
-		used += bits.OnesCount64((w | w>>1) & low)
-	}
-	return uint32(ondisk.ChunksPerSegment-used) * ondisk.ChunkSize
+	return uint32(e.FreeChunks()) * ondisk.ChunkSize
 }

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 
@@ -13,8 +13,6 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
-var _ ondisk.Device = (*Tap)(nil)
-
 // errFlying: a flush promises nothing about writes that have not returned, so
 // whoever flushes while there are some relies on luck.
 var errFlying = errors.New("flush while a write is under way")
@@ -22,16 +20,23 @@ var errFlying = errors.New("flush while a write is under way")
 // A Tap records for a crashdev, in an order that does not depend on how
 // goroutines were scheduled. It can forget one flush, as a mutation of the
 // program under test.
+//
+// Devices on one lane belong to one volume: what happens to them is recorded in
+// its order, but for what order means nothing to: writes between two flushes,
+// and flushes that follow each other. Lanes are members of a cluster, which
+// work side by side; how their events lie to each other is drawn by lot.
 type Tap struct {
-	rec  *crashdev.Device
-	live *memdev.Device // what readers see: the recorder lags behind
+	rec   *crashdev.Device
+	live  *memdev.Device // what readers see: the recorder lags behind
+	devs  []*tapDevice
+	lanes []*lane
+	lot   *rand.Rand
 
-	mu      sync.Mutex // guards what follows
-	pending []write    // since the last flush
-	flying  int        // writes that have not returned
+	mu      sync.Mutex // guards what follows, lanes included
 	flushes int        // asked for so far
 	drop    int        // number of the flush to forget, from 1; 0 = none
 	misuse  error
+	deaf    int64          // offset of a header that is not written any more, if not 0
 	onRead  func()         // called once, by the next read
 	touched map[int64]bool // 4 KiB pages ever written
 	reused  int            // writes of pages with blocks, after the first
@@ -39,26 +44,122 @@ type Tap struct {
 
 const tapPage = 4096
 
-// A pageRange is [off, off+n) of a device.
-type pageRange struct{ off, n int64 }
+// A lane is what happened since the last time somebody asked.
+type lane struct{ log []tapEvent }
 
-type write struct {
-	off  int64
-	data []byte
+type tapEvent struct {
+	part int    // of a flush
+	off  int64  // of a write, in the whole
+	data []byte // nil for a flush
 }
 
-// NewTap records on top of base, which is not changed. Flush number drop,
-// counted from 1, does not reach the device; 0 drops none.
-func NewTap(base *memdev.Device, drop int) *Tap {
-	return &Tap{rec: crashdev.New(base.Clone()), live: base.Clone(), drop: drop, touched: make(map[int64]bool)}
+func (e *tapEvent) overlaps(o *tapEvent) bool {
+	return e.off < o.off+int64(len(o.data)) && o.off < e.off+int64(len(e.data))
+}
+
+// NewTap records on top of base, which is not changed and stands for the
+// devices of one volume. Flush number drop, counted from 1, does not reach the
+// device; 0 drops none.
+func NewTap(base *memdev.Device, drop int, sizes ...int64) *Tap {
+	t := newTap(base, sizes)
+	t.drop = drop
+	t.lanes = []*lane{new(lane)}
+	for _, d := range t.devs {
+		d.lane = t.lanes[0]
+	}
+	return t
+}
+
+// NewClusterTap is a tap for devices that are a volume each.
+func NewClusterTap(base *memdev.Device, seed uint64, sizes ...int64) *Tap {
+	t := newTap(base, sizes)
+	t.lot = rand.New(rand.NewPCG(seed, 11))
+	for _, d := range t.devs {
+		d.lane = new(lane)
+		t.lanes = append(t.lanes, d.lane)
+	}
+	return t
+}
+
+func newTap(base *memdev.Device, sizes []int64) *Tap {
+	t := &Tap{rec: crashdev.NewSet(base.Clone(), sizes...), live: base.Clone(), touched: make(map[int64]bool)}
+	at := int64(0)
+	for i, d := range crashdev.Split(t.live, sizes...) {
+		t.devs = append(t.devs, &tapDevice{Device: d, tap: t, part: i, off: at})
+		at += sizes[i]
+	}
+	return t
+}
+
+// Devices are what the program under test gets. They may be opened again and
+// again.
+func (t *Tap) Devices() []ondisk.Device {
+	var list []ondisk.Device
+	for _, d := range t.devs {
+		list = append(list, d)
+	}
+	return list
 }
 
 // Events is the number of events recorded, as crashdev counts them.
-func (t *Tap) Events() int {
+func (t *Tap) Events() int { return t.Agree(len(t.lanes)) }
+
+// Agree records what happened, and returns after how many events need of the
+// lanes had done all of it.
+func (t *Tap) Agree(need int) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.pass()
-	return t.rec.Events()
+	var busy []*lane
+	for _, l := range t.lanes {
+		if l.arrange(); len(l.log) > 0 {
+			busy = append(busy, l)
+		}
+	}
+	agreed := t.rec.Events()
+	for done := len(t.lanes) - len(busy); len(busy) > 0; {
+		i := 0
+		if len(busy) > 1 {
+			i = t.lot.IntN(len(busy))
+		}
+		t.pass(&busy[i].log[0])
+		if busy[i].log = busy[i].log[1:]; len(busy[i].log) == 0 {
+			busy = slices.Delete(busy, i, i+1)
+			if done++; done <= need {
+				agreed = t.rec.Events()
+			}
+		}
+	}
+	return agreed
+}
+
+// arrange puts what came in any order into one.
+func (l *lane) arrange() {
+	for rest := l.log; len(rest) > 0; {
+		n, writes := 1, rest[0].data != nil
+		for n < len(rest) && (rest[n].data != nil) == writes {
+			if writes && slices.ContainsFunc(rest[:n], func(e tapEvent) bool { return e.overlaps(&rest[n]) }) {
+				break // what overlaps keeps its order
+			}
+			n++
+		}
+		slices.SortStableFunc(rest[:n], func(a, b tapEvent) int {
+			return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.off, b.off))
+		})
+		rest = rest[n:]
+	}
+}
+
+// pass hands an event to the recorder. t.mu is held.
+func (t *Tap) pass(e *tapEvent) {
+	if e.data != nil {
+		if _, err := t.rec.WriteAt(e.data, e.off); err != nil {
+			panic(err) // it fitted the live device
+		}
+		return
+	}
+	if err := t.rec.FlushPart(e.part); err != nil {
+		panic(err) // memory has no errors
+	}
 }
 
 // Flushes is the number of flushes asked for.
@@ -89,7 +190,8 @@ func (t *Tap) Each(o crashdev.Options, fn func(crashdev.State) bool) int {
 	return t.rec.Each(o, fn)
 }
 
-// Least is what must be left after n events: nothing that no flush covers.
+// Least is what must be left after n events: nothing that no flush covers. It
+// has no Sum.
 func (t *Tap) Least(n int) crashdev.State {
 	t.Events()
 	return crashdev.State{
@@ -98,30 +200,12 @@ func (t *Tap) Least(n int) crashdev.State {
 	}
 }
 
-// pages lists what was ever written, in order. All else is as it was.
-func (t *Tap) pages() []pageRange {
+// Deafen makes the header at an offset, other than the first, stay what it is
+// from now on, unknown to the program.
+func (t *Tap) Deafen(off int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var list []pageRange
-	for _, n := range slices.Sorted(maps.Keys(t.touched)) {
-		if last := len(list) - 1; last >= 0 && list[last].off+list[last].n == n*tapPage && list[last].n < 1<<20 {
-			list[last].n += tapPage
-			continue
-		}
-		list = append(list, pageRange{n * tapPage, tapPage})
-	}
-	return list
-}
-
-// pass hands the pending writes to the recorder. t.mu is held.
-func (t *Tap) pass() {
-	slices.SortStableFunc(t.pending, func(a, b write) int { return cmp.Compare(a.off, b.off) })
-	for _, w := range t.pending {
-		if _, err := t.rec.WriteAt(w.data, w.off); err != nil {
-			panic(err) // it fitted the live device
-		}
-	}
-	t.pending = nil
+	t.deaf = off
 }
 
 // AtRead has fn called by the next read, once: what a program does while
@@ -132,8 +216,19 @@ func (t *Tap) AtRead(fn func()) {
 	t.onRead = fn
 }
 
+// A tapDevice is one device of a Tap.
+type tapDevice struct {
+	ondisk.Device // of the live image
+	tap           *Tap
+	part          int
+	off           int64 // in the whole
+	lane          *lane
+	flying        int // writes that have not returned; tap.mu guards it
+}
+
 // ReadAt implements ondisk.Device.
-func (t *Tap) ReadAt(p []byte, off int64) (int, error) {
+func (d *tapDevice) ReadAt(p []byte, off int64) (int, error) {
+	t := d.tap
 	t.mu.Lock()
 	fn := t.onRead
 	t.onRead = nil
@@ -141,73 +236,56 @@ func (t *Tap) ReadAt(p []byte, off int64) (int, error) {
 	if fn != nil {
 		fn()
 	}
-	return t.live.ReadAt(p, off)
+	return d.Device.ReadAt(p, off)
 }
 
 // WriteAt implements ondisk.Device.
-func (t *Tap) WriteAt(p []byte, off int64) (int, error) {
+func (d *tapDevice) WriteAt(p []byte, off int64) (int, error) {
+	t := d.tap
 	t.mu.Lock()
-	t.flying++
+	d.flying++
 	t.mu.Unlock()
-	n, err := t.live.WriteAt(p, off)
+	n, err := d.Device.WriteAt(p, off)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.flying--
+	d.flying--
 	if err != nil {
 		return n, err
 	}
-	end := off + int64(len(p))
-	for n := off / tapPage; n*tapPage < end; n++ {
-		if t.touched[n] && n*tapPage%ondisk.ZoneSize >= ondisk.ReservedSize {
+	for n := off / tapPage; n*tapPage < off+int64(len(p)); n++ {
+		at := n + d.off/tapPage
+		if t.touched[at] && n*tapPage%ondisk.ZoneSize >= ondisk.ReservedSize {
 			t.reused++
 		}
-		t.touched[n] = true
+		t.touched[at] = true
 	}
-	for _, w := range t.pending {
-		// What overlaps keeps its order.
-		if off < w.off+int64(len(w.data)) && w.off < end {
-			t.pass()
-			break
-		}
+	if at := d.off + off; t.deaf == 0 || at < t.deaf || at >= t.deaf+ondisk.HeaderSize {
+		d.lane.log = append(d.lane.log, tapEvent{d.part, at, slices.Clone(p)})
 	}
-	t.pending = append(t.pending, write{off, slices.Clone(p)})
 	return n, nil
 }
 
 // Flush implements ondisk.Device.
-func (t *Tap) Flush() error {
+func (d *tapDevice) Flush() error {
+	t := d.tap
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.flushes++
-	if t.flying > 0 && t.misuse == nil {
+	if d.flying > 0 && t.misuse == nil {
 		t.misuse = errFlying
 	}
-	if t.flushes == t.drop {
-		return nil
+	if t.flushes++; t.flushes != t.drop {
+		d.lane.log = append(d.lane.log, tapEvent{part: d.part})
 	}
-	t.pass()
-	return t.rec.Flush()
+	return nil
 }
 
 // Discard implements ondisk.Device: junk, as crashdev has it.
-func (t *Tap) Discard(off, n int64) error {
-	bs := int64(t.live.BlockSize())
-	beg, end := (off+bs-1)/bs*bs, min(off+n, t.live.Size())/bs*bs
+func (d *tapDevice) Discard(off, n int64) error {
+	bs := int64(d.BlockSize())
+	beg, end := (off+bs-1)/bs*bs, min(off+n, d.Size())/bs*bs
 	if off < 0 || beg >= end || end-beg > ondisk.SegmentSize {
 		return nil
 	}
-	_, err := t.WriteAt(slices.Repeat([]byte{0xDD}, int(end-beg)), beg)
+	_, err := d.WriteAt(slices.Repeat([]byte{0xDD}, int(end-beg)), beg)
 	return err
 }
-
-// Size implements ondisk.Device.
-func (t *Tap) Size() int64 { return t.live.Size() }
-
-// BlockSize implements ondisk.Device.
-func (t *Tap) BlockSize() int { return t.live.BlockSize() }
-
-// Name implements ondisk.Device.
-func (t *Tap) Name() string { return t.live.Name() }
-
-// Close implements ondisk.Device. The device can be opened again.
-func (t *Tap) Close() error { return nil }

@@ -1,12 +1,10 @@
 package crashtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
-	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A Workload is a random mixture of steps.
@@ -32,6 +30,9 @@ func Workloads() []Workload {
 			{2, (*session).stepForgetSnapshot}, {2, (*session).stepTwice}}},
 		{"resync", 20, false, []weighted{{3, (*session).stepFiles}, {2, (*session).stepShadow}, {3, (*session).stepShadowFiles},
 			{3, (*session).stepSwap}, {4, (*session).stepRewrite}, {1, (*session).stepSnapshot}, {1, (*session).stepReopen}, {1, (*session).stepResync}}},
+		{"rollback", 12, false, []weighted{{4, (*session).stepFiles}, {3, (*session).stepRewrite}, {3, (*session).stepSnapshot},
+			{3, (*session).stepRollback}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepReopen}}},
+		{"wrap", 24, false, []weighted{{4, (*session).stepRewrite}, {1, (*session).stepFiles}, {1, (*session).stepPromise}}},
 		{"bulkfree", 10, true, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {2, (*session).stepBulkfree},
 			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}}},
 		{"reuse", 50, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
@@ -43,59 +44,6 @@ func Workloads() []Workload {
 // foreignWorkload is for volumes that somebody else wrote.
 func foreignWorkload() Workload {
 	return Workload{"foreign", 8, true, []weighted{{6, (*session).stepAny}, {1, (*session).stepSnapshot}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}}
-}
-
-// A recording is a workload that was run.
-type recording struct {
-	tap     *Tap
-	commits []commit
-	aborted int
-}
-
-// record runs a workload on a new volume of that shape. Flush number drop is
-// lost on the way, if it is not 0.
-func record(ctx context.Context, w Workload, shape Shape, seed uint64, drop int) (*recording, error) {
-	base := shape.Base
-	if base == nil {
-		var err error
-		if base, err = shape.build(ctx); err != nil {
-			return nil, err
-		}
-	}
-	s, err := openSession(ctx, NewTap(base, drop), seed, nil)
-	if err != nil {
-		return nil, err
-	}
-	s.tight = shape.Free > 0
-	if err = s.settle(); err == nil {
-		err = s.run(w)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("without any cut: %w", err)
-	}
-	if err := s.tap.Misuse(); err != nil {
-		return nil, err
-	}
-	return &recording{s.tap, s.commits, s.aborted}, nil
-}
-
-// settle makes the PFSs that steps go to, where they are missing.
-func (s *session) settle() error {
-	if s.now.trees[first] != nil {
-		return nil
-	}
-	return s.txn("new PFSs", func(t *chain.Txn, m *volume) error {
-		for _, label := range []string{first, second} {
-			meta := ondisk.NewInodeMeta(ondisk.InumRoot, ondisk.ObjDir)
-			meta.Mode = 0o755
-			tr := &tree{fsid: wordUUID(label), t: s.tid(), leaves: map[leafKey]leaf{{inum: ondisk.InumRoot}: inodeLeaf(&meta, nil)}}
-			m.trees[label] = tr
-			if err := t.CreatePFS(s.ctx, chain.PFSSpec{Label: label, Fsid: tr.fsid, Clid: wordUUID("cluster " + label), T: tr.t, Meta: &meta}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 func (s *session) run(w Workload) error {
@@ -273,7 +221,7 @@ func (s *session) copyPFS(t *chain.Txn, m *volume, src, dst string, spec chain.S
 		return err
 	}
 	from := m.trees[src]
-	m.trees[dst] = &tree{fsid: spec.Fsid, t: from.t, leaves: from.leaves}
+	m.trees[dst] = &tree{fsid: spec.Fsid, t: from.t, leaves: from.leaves, of: src}
 	return nil
 }
 
@@ -322,17 +270,39 @@ func (s *session) stepShadowFiles() error {
 
 // stepSwap makes the shadow the PFS.
 func (s *session) stepSwap() error {
-	from := s.now.trees[shadow]
-	if from == nil {
+	if s.now.trees[shadow] == nil {
 		return s.stepShadow()
 	}
-	return s.txn("swap", func(t *chain.Txn, m *volume) error {
-		if err := t.SwapRoot(s.ctx, first, shadow); err != nil {
+	return s.txn("swap", s.swap)
+}
+
+func (s *session) swap(t *chain.Txn, m *volume) error {
+	if err := t.SwapRoot(s.ctx, first, shadow); err != nil {
+		return err
+	}
+	from := m.trees[shadow]
+	m.trees[first] = &tree{fsid: m.trees[first].fsid, t: from.t, leaves: from.leaves}
+	delete(m.trees, shadow)
+	return s.setState(t, m, first)
+}
+
+// stepRollback gives the PFS the content that a snapshot of it has.
+func (s *session) stepRollback() error {
+	var snaps []string
+	for _, label := range s.now.labels("SNAP") {
+		if s.now.trees[label].of == first {
+			snaps = append(snaps, label)
+		}
+	}
+	if len(snaps) == 0 || s.now.trees[shadow] != nil {
+		return s.txn("snapshot of "+first, func(t *chain.Txn, m *volume) error { return s.snapshot(t, m, first) })
+	}
+	label := s.oneOf(snaps)
+	return s.txn("rollback to "+label, func(t *chain.Txn, m *volume) error {
+		if err := s.copyPFS(t, m, label, shadow, chain.SnapSpec{Shadow: true}); err != nil {
 			return err
 		}
-		m.trees[first] = &tree{fsid: m.trees[first].fsid, t: from.t, leaves: from.leaves}
-		delete(m.trees, shadow)
-		return s.setState(t, m, first)
+		return s.swap(t, m)
 	})
 }
 

@@ -88,8 +88,7 @@ func (w *window) run(end int, closed bool) bool {
 	plans := d.plans(w.open, w.start, end, closed, w.opt)
 	if w.opt.Max > 0 && len(plans) > w.opt.Max && w.opt.Only == "" {
 		rng := rand.New(rand.NewPCG(w.opt.Seed, 1<<32+uint64(w.start)))
-		rng.Shuffle(len(plans), func(i, j int) { plans[i], plans[j] = plans[j], plans[i] })
-		plans = plans[:w.opt.Max]
+		plans = draw(plans, w.opt.Max, rng)
 	}
 	w.sum.window(d, w.open)
 	for _, p := range plans {
@@ -106,6 +105,27 @@ func (w *window) run(end int, closed bool) bool {
 		}
 	}
 	return true
+}
+
+// draw chooses n plans at random, half of them with whole writes only: there
+// are many more of the others.
+func draw(plans []plan, n int, rng *rand.Rand) []plan {
+	var kinds [2][]plan
+	for _, i := range rng.Perm(len(plans)) {
+		k := 0
+		if plans[i].torn {
+			k = 1
+		}
+		kinds[k] = append(kinds[k], plans[i])
+	}
+	var list []plan
+	for k := rng.IntN(2); len(list) < n; k = 1 - k {
+		if len(kinds[k]) > 0 {
+			list = append(list, kinds[k][0])
+			kinds[k] = kinds[k][1:]
+		}
+	}
+	return list
 }
 
 // flush makes what event i covers sure.
