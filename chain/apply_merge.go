@@ -161,7 +161,17 @@ func (m *merger) mergeTable(ctx context.Context, ref *ondisk.Blockref, j job, de
 		return elem{}, true, nil
 	}
 	e.ref = ondisk.Blockref{Type: ondisk.TypeIndirect, Key: ref.Key, KeyBits: ref.KeyBits}
-	e.kids = kids
+	// The tables below the array are settled now, whatever becomes of it: to
+	// write them bounds what a change of a large directory holds in memory.
+	e.kids, e.divided = settle(kids, tableMax, ref.KeyBits)
+	for i := range e.kids {
+		if k := &e.kids[i]; k.kids != nil {
+			if err := m.writeTable(k); err != nil {
+				return elem{}, false, err
+			}
+			k.kids = nil
+		}
+	}
 	return e, true, nil
 }
 

@@ -26,6 +26,7 @@ const (
 type elem struct {
 	ref      ondisk.Blockref
 	kids     []elem // never empty
+	divided  bool   // kids are settled, and had overflowed
 	dissolve bool   // kids are to take its place
 }
 
@@ -45,7 +46,7 @@ func settle(elems []elem, capacity int, keyBits uint8) (out []elem, divided bool
 		}
 		var split bool
 		e.kids, split = settle(e.kids, tableMax, e.ref.KeyBits)
-		if n := len(e.kids); dissolves(n, total, capacity, split) {
+		if n := len(e.kids); dissolves(n, total, capacity, split || e.divided) {
 			total += n - 1
 			e.dissolve, dissolving = true, true
 		}

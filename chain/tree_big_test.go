@@ -11,6 +11,27 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
+// A tableMeter counts the tables that a merge has taken apart and not written.
+type tableMeter struct {
+	*memPFS
+	open, peak int
+}
+
+func (m *tableMeter) dropBlock(ref *ondisk.Blockref) {
+	if ref.Type == ondisk.TypeIndirect {
+		m.open++
+		m.peak = max(m.peak, m.open)
+	}
+	m.memPFS.dropBlock(ref)
+}
+
+func (m *tableMeter) writeBlock(ref *ondisk.Blockref, block []byte, key uint64) error {
+	if ref.Type == ondisk.TypeIndirect {
+		m.open = max(0, m.open-1)
+	}
+	return m.memPFS.writeBlock(ref, block, key)
+}
+
 // A directory of many entries, each with its inode, as one copying a tree makes it.
 func TestTreeHugeDirectory(t *testing.T) {
 	const total, perBatch = 200_000, 20_000
@@ -28,9 +49,14 @@ func TestTreeHugeDirectory(t *testing.T) {
 		b.Sort()
 		b.Changes = dropTwins(b.Changes)
 		start := time.Now()
-		ref, err := applyTree(context.Background(), p, p.cache, p, &p.ref, b)
+		meter := &tableMeter{memPFS: p}
+		ref, err := applyTree(context.Background(), p, p.cache, meter, &p.ref, b)
 		if err != nil {
 			t.Fatal(err)
+		}
+		// Entries are all over the directory: every table changes.
+		if meter.peak > 2*tableMax {
+			t.Fatalf("%d tables in memory at once", meter.peak)
 		}
 		p.ref = ref
 		worst = max(worst, time.Since(start))

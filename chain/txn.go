@@ -226,7 +226,7 @@ func (t *Txn) queue(ref *ondisk.Blockref, block []byte) {
 	t.stats.Blocks[ref.Type&7]++
 	t.stats.Bytes += int64(len(block))
 	t.w.add(ref.Off(), block)
-	if ref.Type == ondisk.TypeData && t.w.backlog() > earlyBytes {
+	if t.w.backlog() > earlyBytes {
 		// Positions move to the next page first: no later block of this
 		// transaction may share a page with one that is being written.
 		t.v.fm.seal()

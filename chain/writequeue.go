@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	earlyBytes = 8 << 20 // backlog at which data is written before Commit
+	earlyBytes = 8 << 20 // backlog at which blocks are written before Commit
 	maxWriters = 4       // device writes at a time
 )
 
