@@ -45,6 +45,8 @@ Options, separated by commas:
   allow_other       let other users look (always on for root)
   noatime, relatime, nosuid, nodev, noexec, sync, dirsync: as for any filesystem
   log=FILE          write the log there instead of to the system log
+  metrics=ADDR:PORT serve them to Prometheus, to this machine only
+                    unless metrics_public is given too
   hook=PROGRAM      run it for each event, which is in its environment
   remount           with ro or rw: change a mount in use
 nofail, _netdev, x-... and the like are accepted and mean nothing here.`,

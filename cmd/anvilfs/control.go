@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
@@ -16,10 +17,12 @@ import (
 
 // A controller answers the control files of a mount.
 type controller struct {
-	pool   *cluster.Pool
-	calls  *fs.Meter
-	server serverStatus
-	log    *slog.Logger
+	pool    *cluster.Pool
+	calls   *fs.Meter
+	label   string
+	metrics atomic.Value // string: where they are served
+	server  serverStatus
+	log     *slog.Logger
 }
 
 // A mountStatus is what status.json holds: the pool, and who serves it.
@@ -37,6 +40,7 @@ type serverStatus struct {
 	Dir     string    `json:"directory"`
 	Since   time.Time `json:"since"`
 	Version string    `json:"version"`
+	Metrics string    `json:"metrics,omitempty"` // HOST:PORT
 }
 
 // Command carries out one line written to the control file.
@@ -92,6 +96,7 @@ func (c *controller) Status(w io.Writer) error {
 func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Now: time.Now(), Server: c.server}
 	m.Calls, m.Out = c.calls.Report()
+	m.Server.Metrics, _ = c.metrics.Load().(string)
 	return m
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/events"
+	"github.com/anvilfs/anvilfs/cmd/metrics"
 )
 
 // mountOptions are what -o says. Zero values are defaults.
@@ -25,6 +26,8 @@ type mountOptions struct {
 	memory     int64
 	quorum     cluster.OnNoQuorum
 	logFile    string
+	metrics    string // HOST:PORT to serve them on; "" = nowhere
+	public     bool   // metrics may be seen by others
 	hook       string // a program to run for each event; "" = none
 }
 
@@ -80,6 +83,11 @@ func parseMountOptions(lists []string, sloppy bool) (mountOptions, error) {
 			}
 		}
 	}
+	if o.metrics != "" {
+		if err := metrics.CheckAddress(o.metrics, o.public); err != nil {
+			return o, usageError("mount option metrics: %w", err)
+		}
+	}
 	return o, nil
 }
 
@@ -108,11 +116,13 @@ func (o *mountOptions) set(word string) error {
 		o.readOnly = false
 	case "remount":
 		o.remount = true
+	case "metrics_public":
+		o.public = true
 	case "allow_other":
 		o.allowOther = true
 	case "debug":
 		o.debug = true
-	case "commit", "memory", "quorum", "deadline", "log", "hook":
+	case "commit", "memory", "quorum", "deadline", "log", "hook", "metrics":
 		return usageError("mount option %s needs a value: %s=...", key, key)
 	default:
 		return usageError("%w %q: 'anvilfs mount --help' lists those that exist", errUnknownOption, word)
@@ -139,6 +149,8 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		default:
 			err = fmt.Errorf("%q is neither hang nor eio", value)
 		}
+	case "metrics":
+		o.metrics = value
 	case "hook":
 		o.hook, err = value, events.CheckHook(value)
 	case "log":

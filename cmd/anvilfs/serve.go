@@ -11,6 +11,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/events"
+	"github.com/anvilfs/anvilfs/cmd/metrics"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 	resync "github.com/anvilfs/anvilfs/sync"
@@ -73,6 +74,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	}
 	log.Info("mounted", "source", s.display(), "directory", dir, "pid", os.Getpid())
 	defer unmountOn(ctx, dir, log)()
+	defer serveMetrics(ctl, o, ready, log)()
 	watcher := watchEvents(p, s, dir, o, log)
 	ready.ok()
 	err = server.Wait()
@@ -92,9 +94,34 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 }
 
 func newController(p *cluster.Pool, s source, dir string, log *slog.Logger) *controller {
-	return &controller{pool: p, log: log, calls: new(fs.Meter), server: serverStatus{
+	return &controller{pool: p, log: log, label: s.label, calls: new(fs.Meter), server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
 	}}
+}
+
+// serveMetrics answers Prometheus until the result is called. A port that is
+// taken must not keep a filesystem from being mounted.
+func serveMetrics(ctl *controller, o *mountOptions, ready *readiness, log *slog.Logger) (stop func()) {
+	if o.metrics == "" {
+		return func() {}
+	}
+	look := func() metrics.Look {
+		r := ctl.report()
+		return metrics.Look{Status: r.Status, Calls: r.Calls, Out: r.Out}
+	}
+	s, err := metrics.Listen(o.metrics, metrics.Source{Look: look, Label: ctl.label, Dir: ctl.server.Dir, Version: version()}, log)
+	if err != nil {
+		ready.note(err.Error() + ": mounted without them")
+		log.Warn("no metrics", "err", err)
+		return func() {}
+	}
+	log.Info("metrics", "address", s.Addr())
+	ctl.metrics.Store(s.Addr())
+	return func() {
+		if err := s.Close(); err != nil {
+			log.Warn("closing the metrics", "err", err)
+		}
+	}
 }
 
 // watchEvents logs what happens to the mount, and runs the hook.
