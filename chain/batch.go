@@ -72,6 +72,7 @@ type Batch struct {
 	T       ondisk.Tid
 	Changes []Change
 	Touch   []Touch
+	Ops     []PFSOp // carried out after the changes, in this order
 
 	// Discard replaces damaged tables and inodes that the changes meet by what
 	// the changes bring, instead of failing. Only for what Diff made of a
@@ -132,6 +133,11 @@ func (b *Batch) Validate() error {
 			return c.bad("not sorted: comes after inode %d, %v %#x", prev.Inum, prev.Kind, prev.Key)
 		case order == 0, prev.Inum == c.Inum && prev.Kind == c.Kind && prev.Key == c.Key && c.Kind != KindData:
 			return c.bad("twice in one batch")
+		}
+	}
+	for i := range b.Ops {
+		if err := b.Ops[i].validate(); err != nil {
+			return err
 		}
 	}
 	for _, t := range b.Touch {

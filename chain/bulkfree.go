@@ -120,7 +120,7 @@ func (b *bulkPass) begin(ctx context.Context) error {
 	defer v.mu.Unlock()
 	for p := range v.pins {
 		// Pins of our own: the views may be released while we read.
-		mine := &pin{seq: p.seq, root: p.root}
+		mine := &pin{seq: p.seq, root: p.root, past: p.past}
 		b.pins = append(b.pins, mine)
 	}
 	b.pins = append(b.pins, &pin{seq: v.seq, root: sroot(v.hdr)})

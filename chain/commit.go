@@ -145,6 +145,9 @@ func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 	v.lost += uint64(t.stats.Left)
 	v.seq++
 	v.quar.add(v.seq, false, gone)
+	for p := range v.pins {
+		p.follow(v.seq, t.changed)
+	}
 	v.space = fm.space()
 }
 

@@ -101,7 +101,7 @@ func (t *Txn) Stats() TxnStats {
 	return s
 }
 
-// Apply makes the changes of b to the PFS of that label.
+// Apply makes the changes of b to the PFS of that label, then its operations.
 func (t *Txn) Apply(ctx context.Context, label string, b *Batch) error {
 	if err := t.ready(); err != nil {
 		return err
@@ -109,6 +109,11 @@ func (t *Txn) Apply(ctx context.Context, label string, b *Batch) error {
 	p, err := t.pfs(ctx, label)
 	if err == nil {
 		err = t.applyBatch(ctx, p, b)
+	}
+	for i := range b.Ops {
+		if err == nil {
+			err = t.operate(ctx, label, b.T, &b.Ops[i])
+		}
 	}
 	return t.spoil(err)
 }

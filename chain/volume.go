@@ -127,8 +127,21 @@ func (v *Volume) State(fsid ondisk.UUID) (ondisk.StateEntry, bool) {
 
 // A pin keeps the blocks below one root readable.
 type pin struct {
-	seq  uint64 // of the header whose tree it is in
+	seq  uint64 // of a header whose tree it is in
 	root ondisk.Blockref
+	past bool // the committed tree has that root no more
+}
+
+// follow moves the pin on to the header that a transaction just wrote, unless
+// it changed what is pinned: a snapshot that is looked at for days must not
+// keep all space that others drop meanwhile. v.mu is held.
+func (p *pin) follow(seq uint64, changed map[uint64]*pfsInfo) {
+	if _, ok := changed[p.root.Key]; ok || p.root.Key&ondisk.DirBit == 0 { // the super-root changes each time
+		p.past = true
+	}
+	if !p.past {
+		p.seq = seq
+	}
 }
 
 // pinLocked keeps what root reaches from being reused. v.mu is held.
