@@ -170,7 +170,7 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 		return nil, err
 	}
 	room := int(g.load.leaves.Load()) + len(nodes)
-	b := &chain.Batch{T: p.engine.nextT(), Changes: make([]chain.Change, 0, max(room, 0))}
+	b := &chain.Batch{T: p.engine.nextT(), Changes: make([]chain.Change, 0, max(room, 0)), Ops: g.ops}
 	g.bufs = g.bufs[:0]
 	for _, n := range nodes {
 		n.mu.Lock()

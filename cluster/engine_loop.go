@@ -264,7 +264,15 @@ func (e *engine) closeLater(m *member, c *conn) {
 func (e *engine) lookForHung() {
 	for _, m := range e.members {
 		c := m.conn
-		if c == nil || e.o.ReadOnly || c.busy() < e.deadline {
+		if c == nil || e.o.ReadOnly {
+			continue
+		}
+		if err := c.vol.Failed(); err != nil && !m.taken {
+			// Found by others than the protocol, which may be idle for long.
+			e.fail(m, err.Error())
+			continue
+		}
+		if c.busy() < e.deadline {
 			continue
 		}
 		why := fmt.Sprintf("a request has been out for %v", e.deadline)

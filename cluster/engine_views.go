@@ -175,6 +175,15 @@ func (e *engine) attached() []memberView {
 	return ms
 }
 
+// volumes returns the open volumes of the attached members.
+func (e *engine) volumes() []nodeVolume {
+	var out []nodeVolume
+	for _, v := range e.attached() {
+		out = append(out, nodeVolume{v.m.index, v.m.spec.Name, v.conn.label, v.conn.info.Fsid, v.conn.vol, v.report.State == NodeInSync})
+	}
+	return out
+}
+
 // nodes reports on all members, and on those of the configuration that were
 // not given.
 func (e *engine) nodes() []NodeReport {

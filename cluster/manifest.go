@@ -8,7 +8,7 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// Manifest is a hash over what a batch changes: keys, tids, records, and of
+// Manifest is a hash over what a batch changes: keys, tids, records, operations, and of
 // data blocks the size, methods and check code. Blocks without a check code
 // go in as a whole. The batch must be sorted.
 func Manifest(b *chain.Batch) [32]byte {
@@ -54,7 +54,17 @@ func Manifest(b *chain.Batch) [32]byte {
 		buf = le.AppendUint64(buf, t.Hi)
 		h.Write(buf)
 	}
+	for i := range b.Ops {
+		h.Write(opManifest(buf[:0], &b.Ops[i]))
+	}
 	return [32]byte(h.Sum(nil))
+}
+
+// opManifest appends an operation, behind a mark that no change begins with:
+// theirs is their length.
+func opManifest(buf []byte, op *chain.PFSOp) []byte {
+	buf = append(buf, 0xff, 0xff, 0xff, 0xff, byte(op.Kind), byte(flagIf(op.Auto, snapAuto)), byte(len(op.Name)))
+	return append(append(buf, op.Clid[:]...), op.Name...)
 }
 
 // batchSize estimates the memory that a batch holds.

@@ -35,6 +35,9 @@ const (
 	WaitQuorum  = "quorum"  // changes can be committed
 	WaitResync  = "resync"  // no node that can be reached is behind
 	WaitHealthy = "healthy" // every node is in sync
+
+	// WaitSnapshots: every node in sync has the snapshots of the list.
+	WaitSnapshots = "snapshots"
 )
 
 // Wait returns when the pool is in the state that what names.
@@ -43,9 +46,11 @@ func (p *Pool) Wait(ctx context.Context, what string) error {
 		WaitQuorum:  func(s *Status) bool { return s.Quorum.Held },
 		WaitHealthy: func(s *Status) bool { return s.Health == PoolHealthy || s.Health == PoolReadOnly },
 		WaitResync:  (*Status).resynced,
+
+		WaitSnapshots: func(*Status) bool { return p.snapshotsComplete(ctx) },
 	}[what]
 	if !ok {
-		return fmt.Errorf("wait for %q: want %s, %s or %s", what, WaitQuorum, WaitResync, WaitHealthy)
+		return fmt.Errorf("wait for %q: want %s, %s, %s or %s", what, WaitQuorum, WaitResync, WaitHealthy, WaitSnapshots)
 	}
 	for {
 		changed := p.engine.changed()
@@ -55,12 +60,41 @@ func (p *Pool) Wait(ctx context.Context, what string) error {
 		}
 		select {
 		case <-changed:
+		case <-time.After(waitLook): // snapshots come without a change of nodes
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
 		case <-p.ctx.Done():
 			return ErrPoolClosed
 		}
 	}
+}
+
+const waitLook = 200 * time.Millisecond
+
+// snapshotsComplete reports whether nobody lacks a snapshot, or has one that
+// is to go.
+func (p *Pool) snapshotsComplete(ctx context.Context) bool {
+	table, _, err := p.snapshotTable(ctx)
+	if err != nil {
+		return false
+	}
+	for _, n := range p.engine.volumes() {
+		infos, err := n.Vol.PFSs(ctx)
+		if err != nil || !n.InSync {
+			return false
+		}
+		for i := range table.Entries {
+			if table.Entries[i].On(infos, n.Fsid) == nil {
+				return false
+			}
+		}
+		for i := range infos {
+			if p := &infos[i]; p.SnapshotOf(n.Fsid) && !table.Has(p.Label, p.Clid) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (s *Status) resynced() bool {

@@ -52,6 +52,8 @@ type Options struct {
 	ReadOnly   bool
 	Deadline   time.Duration // a request out longer makes a node hung; 0 = 30 s
 	Logger     *slog.Logger  // nil = silent
+
+	Now func() time.Time // of snapshots; nil = the system's
 }
 
 func (o *Options) setDefaults() {
@@ -66,6 +68,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 }
 
@@ -92,6 +97,7 @@ type engineAPI interface {
 	hasQuorum() bool
 	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
 	space() chain.Space
+	volumes() []nodeVolume
 	nodes() []NodeReport
 	changed() <-chan struct{}
 	drainFrees(ctx context.Context) error
@@ -126,6 +132,8 @@ type Pool struct {
 	wish        chan struct{} // someone wants the open group durable
 	room        atomic.Pointer[chan struct{}]
 	lastErr     atomic.Pointer[error] // of the last commit; nil = it worked
+
+	snapTurn chan struct{} // held by the one who changes the list of snapshots
 
 	lastInum atomic.Uint64 // highest inode number handed out
 	closing  atomic.Bool
@@ -162,6 +170,7 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 		opts: o, log: o.Logger, engine: e,
 		firstChange: make(chan struct{}, 1),
 		wish:        make(chan struct{}, 1),
+		snapTurn:    make(chan struct{}, 1),
 	}
 	p.viewsCh.Store(newSignal())
 	p.room.Store(newSignal())
@@ -213,6 +222,8 @@ func (p *Pool) Close(ctx context.Context) error {
 
 // Committed is the last committed position.
 func (p *Pool) Committed() Position { return p.engine.committed() }
+
+func (p *Pool) now() time.Time { return p.opts.Now() }
 
 // ReadOnly reports whether the pool refuses changes.
 func (p *Pool) ReadOnly() bool { return p.opts.ReadOnly }

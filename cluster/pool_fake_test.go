@@ -126,6 +126,21 @@ func (e *fakeEngine) set(fn func()) {
 	e.mu.Unlock()
 }
 
+func (e *fakeEngine) volumes() (out []nodeVolume) {
+	for i, v := range e.vols {
+		infos, err := v.PFSs(context.Background())
+		if err != nil {
+			e.t.Error(err)
+		}
+		for k := range infos {
+			if infos[k].Label == testLabel {
+				out = append(out, nodeVolume{i, v.Name(), testLabel, infos[k].Fsid, v, true})
+			}
+		}
+	}
+	return out
+}
+
 func (e *fakeEngine) space() chain.Space { return e.vols[0].Space() }
 
 func (e *fakeEngine) nodes() (nodes []NodeReport) {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,9 @@ type group struct {
 	idle    chan struct{}
 	touched atomic.Bool // something was changed
 	try     atomic.Pointer[attempt]
+
+	opsMu sync.Mutex // guards ops, which are complete when the group is sealed
+	ops   []chain.PFSOp
 }
 
 // An attempt is one try to make a group durable. Waiters wait for it, not
@@ -252,7 +256,7 @@ const (
 // takes the same batch, which the engine may have sent already: it gives it a
 // new tid if it must, and a batch that takes effect twice changes nothing.
 func (p *Pool) commitBatch(b *chain.Batch) error {
-	if len(b.Changes) == 0 {
+	if len(b.Changes) == 0 && len(b.Ops) == 0 {
 		return nil
 	}
 	return p.engine.commit(p.ctx, b)

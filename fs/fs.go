@@ -126,7 +126,7 @@ func (f *FS) peek(ctx context.Context, inum uint64) (*Record, error) {
 // Reopen counts a reference to an inode by its number alone, for handles
 // that outlived the kernel's caches. errStale if it is gone or unnamed.
 func (f *FS) Reopen(ctx context.Context, inum uint64) (*Record, error) {
-	if inum&ondisk.AttrBit != 0 || inum == ondisk.InumCluster {
+	if inum&ondisk.AttrBit != 0 || inum > ondisk.InumRoot && inum < ondisk.InumFirst {
 		return nil, errStale
 	}
 	n, r, err := f.rlock(ctx, inum)

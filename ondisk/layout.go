@@ -46,6 +46,7 @@ const (
 	CollisionMask = 0x7FFF  // room for names with one hash
 	InumRoot      = 1       // root directory of a PFS
 	InumCluster   = 2       // cluster configuration, named by no entry
+	InumSnapshots = 3       // list of snapshots, named by no entry
 	InumFirst     = 1024    // lowest number handed out to files
 )
 

@@ -230,7 +230,9 @@ func (b *bench) rest() {
 }
 
 // content is every leaf of a member, by a walk of its own volume.
-func (b *bench) content(i int) map[string]string {
+func (b *bench) content(i int) map[string]string { return b.contentOf(i, label) }
+
+func (b *bench) contentOf(i int, label string) map[string]string {
 	b.t.Helper()
 	ctx := b.ctx()
 	b.devs[i].Reopen()

@@ -31,6 +31,13 @@
 // So the node is its old state or the new one at every moment, and nothing
 // that a quorum may need is destroyed by a copy that stops half way.
 //
+// A node that is in sync may still lack snapshots, or have some that were
+// deleted while it was away: only txgs that are replayed bring them along.
+// They are settled afterwards, beside the running protocol. A missing one is
+// made of its next newer neighbour, or the PFS, by the difference to another
+// node's copy, so that it shares what it can, under the label
+// ".anvilfs-snapcopy-" and the node's id until it is complete.
+//
 // Crash: the node's state entry has goal and key of the shadow, and the shadow
 // the position it was made from. If both fit, the next run goes on with it:
 // what was copied already compares as equal. Else the shadow is removed. After

@@ -225,6 +225,12 @@ func (w *world) Join(name string, pos cluster.Position) error {
 
 func (w *world) Retained(after cluster.Position) ([]*chain.Batch, bool) { return nil, w.known }
 
+func (w *world) SnapshotTargets(context.Context) []cluster.SnapshotTarget { return nil }
+
+func (w *world) SnapshotSource(context.Context, *cluster.SnapshotEntry, string) (*chain.View, string, error) {
+	return nil, "", errors.New("not part of the double")
+}
+
 func (w *world) SetResyncReport(name string, report any) {
 	w.reports = append(w.reports, report.(Report))
 }

@@ -24,6 +24,7 @@ type node struct {
 	failures int
 	notUntil time.Time
 	last     Report
+	stamp    string // of the list that its snapshots were last seen equal to
 }
 
 // NewManager returns a manager; Run starts it.
@@ -49,7 +50,8 @@ func retryAfter(failures int) time.Duration {
 	return min(wait, longestRetry)
 }
 
-// Run watches the pool and resyncs nodes, several at once, until ctx ends. It
+// Run watches the pool and resyncs nodes and snapshots, several at once, until
+// ctx ends. It
 // returns when no run is left.
 func (m *Manager) Run(ctx context.Context) {
 	var runs sync.WaitGroup
@@ -59,6 +61,11 @@ func (m *Manager) Run(ctx context.Context) {
 		for _, name := range m.peers.ResyncWanted() {
 			if m.take(name) {
 				runs.Go(func() { m.drive(ctx, name) })
+			}
+		}
+		for _, t := range m.peers.SnapshotTargets(ctx) {
+			if m.takeSnapshots(&t) {
+				runs.Go(func() { m.driveSnapshots(ctx, t) })
 			}
 		}
 		select {

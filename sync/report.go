@@ -34,9 +34,10 @@ type Mode string
 
 // The modes of a run.
 const (
-	ModeReplay Mode = "replay" // the txgs it missed are applied
-	ModeDirect Mode = "direct" // in one commit, on the PFS itself
-	ModeShadow Mode = "shadow" // on a second root, put in place at the end
+	ModeReplay    Mode = "replay"    // the txgs it missed are applied
+	ModeDirect    Mode = "direct"    // in one commit, on the PFS itself
+	ModeSnapshots Mode = "snapshots" // the node is in sync, and gets snapshots that it missed
+	ModeShadow    Mode = "shadow"    // on a second root, put in place at the end
 )
 
 // A Report is a run at one instant: plain values, shares nothing with the run.

@@ -23,6 +23,8 @@ type Peers interface {
 	Join(name string, pos cluster.Position) error
 	Retained(after cluster.Position) ([]*chain.Batch, bool)
 	SetResyncReport(name string, report any)
+	SnapshotTargets(ctx context.Context) []cluster.SnapshotTarget
+	SnapshotSource(ctx context.Context, e *cluster.SnapshotEntry, not string) (v *chain.View, from string, err error)
 }
 
 var _ Peers = (*cluster.Pool)(nil)

@@ -131,8 +131,8 @@ func (w *walk) ordinary(pl place, r *ondisk.Blockref, m *ondisk.InodeMeta) {
 		w.found(pl, r, Warning, fmt.Sprintf("carries the name %q with key %016x instead of its number", m.Name(), m.NameKey), "")
 	case r.Key == ondisk.InumRoot || r.Key == 0:
 		w.found(pl, r, Error, fmt.Sprintf("number %d is in the index", r.Key), remedyTree)
-	case r.Key == ondisk.InumCluster && m.Type != ondisk.ObjFile:
-		w.found(pl, r, Error, fmt.Sprintf("the cluster inode is a %v", m.Type), remedyTree)
+	case unnamed(r.Key) && m.Type != ondisk.ObjFile:
+		w.found(pl, r, Error, fmt.Sprintf("inode %d, which is the filesystem's own, is a %v", r.Key, m.Type), remedyTree)
 	}
 }
 

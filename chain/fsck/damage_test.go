@@ -165,7 +165,7 @@ func TestNames(t *testing.T) {
 			m.inode(ondisk.AttrBit|2001, ondisk.ObjFile, func(i *ondisk.InodeMeta) { i.Iparent, i.OpFlags, i.Size = 2001, ondisk.OpDirectData, 16 })
 			m.batch.Changes[len(m.batch.Changes)-1].Inline = []byte("junk")
 		}, Error, []string{"/dir/file1 ", "extended attributes"}},
-		{"named cluster inode", func(m *maker) { m.entry(1, "cluster", 2, ondisk.ObjFile) }, Error, []string{"the cluster inode has a name"}},
+		{"named cluster inode", func(m *maker) { m.entry(1, "cluster", 2, ondisk.ObjFile) }, Error, []string{"an inode of the filesystem's own has a name"}},
 		{"one name twice", func(m *maker) {
 			m.entry(1, "dir", 2000, ondisk.ObjFile)
 			c := &m.batch.Changes[len(m.batch.Changes)-1]

@@ -70,11 +70,17 @@ func (s *census) dangling(names []nameNote) []nameNote {
 		n++
 	}
 	what := fmt.Sprintf("an entry of directory %d names an inode that does not exist", names[0].dir)
-	if inum == ondisk.InumRoot || inum == ondisk.InumCluster {
+	if inum == ondisk.InumRoot || unnamed(inum) {
 		what = fmt.Sprintf("an entry of directory %d names an inode that must have no name", names[0].dir)
 	}
 	s.found(Error, inum, what, "mount read-write and remove the name")
 	return names[n:]
+}
+
+// unnamed reports whether anvilfs keeps an inode that no entry names under
+// that number.
+func unnamed(inum uint64) bool {
+	return inum == ondisk.InumCluster || inum == ondisk.InumSnapshots
 }
 
 // inode judges one inode by the entries that name it.
@@ -83,9 +89,9 @@ func (s *census) inode(in *inodeNote, names []nameNote) {
 	case in.inum&ondisk.AttrBit != 0:
 		s.attribute(in, names)
 		return
-	case in.inum == ondisk.InumCluster:
+	case unnamed(in.inum):
 		if len(names) > 0 {
-			s.found(Error, in.inum, "the cluster inode has a name", "mount read-write and remove the name")
+			s.found(Error, in.inum, "an inode of the filesystem's own has a name", "mount read-write and remove the name")
 		}
 		return
 	case len(names) == 0 && in.links == 0:

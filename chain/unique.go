@@ -1,0 +1,122 @@
+package chain
+
+import (
+	"context"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// UniqueBytes counts the blocks that v reaches and none of others does, all of
+// one volume: about what becomes free when v's PFS is deleted. It reads the
+// tables of v that are not shared, and of the others those with the same keys.
+//
+// Blocks shared under different keys, which only other writers make, count as
+// unique.
+func UniqueBytes(ctx context.Context, v *View, others []*View) (uint64, error) {
+	u := &uniqueCount{reader: &v.reader}
+	var sets [][]ondisk.Blockref
+	for _, o := range others {
+		sets = append(sets, o.root.set)
+	}
+	u.bytes = uint64(v.root.Ref.Size())
+	err := u.array(ctx, rootOwner, v.root.set, sets, 0)
+	return u.bytes, err
+}
+
+type uniqueCount struct {
+	reader *treeReader
+	bytes  uint64
+}
+
+// array counts an array of v; others are the arrays of the same tree that may
+// have some of its keys, tables among them not entered yet.
+func (u *uniqueCount) array(ctx context.Context, o owner, refs []ondisk.Blockref, others [][]ondisk.Blockref, depth int) error {
+	if depth == maxDepth {
+		return errTooDeep
+	}
+	for i := range refs {
+		ref := &refs[i]
+		near, shared, err := u.narrow(ctx, o, ref, others)
+		if err != nil {
+			return err
+		}
+		if shared {
+			continue
+		}
+		if ref.DataOff != 0 {
+			u.bytes += uint64(ref.Size())
+		}
+		switch ref.Type {
+		case ondisk.TypeIndirect:
+			kids, err := u.reader.table(ctx, o, ref)
+			if err == nil {
+				err = u.array(ctx, o, kids, near, depth+1)
+			}
+			if err != nil {
+				return err
+			}
+		case ondisk.TypeInode:
+			if err := u.inode(ctx, o, ref, near, depth); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inode counts what hangs below an inode that is not shared itself.
+func (u *uniqueCount) inode(ctx context.Context, o owner, ref *ondisk.Blockref, near [][]ondisk.Blockref, depth int) error {
+	rec, err := u.reader.inode(ctx, o, ref)
+	if err != nil {
+		return err
+	}
+	own := rec.owner(o)
+	var sets [][]ondisk.Blockref
+	for _, refs := range near {
+		same := refs[search(refs, ref.Key):]
+		if len(same) == 0 || same[0].Key != ref.Key || same[0].Type != ondisk.TypeInode {
+			continue
+		}
+		other, err := u.reader.inode(ctx, o, &same[0])
+		if err != nil {
+			return err
+		}
+		if other.owner(o).kind == own.kind {
+			sets = append(sets, other.set)
+		}
+	}
+	return u.array(ctx, own, rec.set, sets, depth+1)
+}
+
+// narrow enters the tables of the others that are wider than ref, and reports
+// whether one of them has ref's very block.
+func (u *uniqueCount) narrow(ctx context.Context, o owner, ref *ondisk.Blockref, others [][]ondisk.Blockref) (near [][]ondisk.Blockref, shared bool, err error) {
+	for _, refs := range others {
+		for depth := 0; ; depth++ {
+			refs = refs[search(refs, ref.Key):]
+			end := slices.IndexFunc(refs, func(r ondisk.Blockref) bool { return r.Key > ref.LastKey() })
+			if end >= 0 {
+				refs = refs[:end]
+			}
+			if len(refs) == 0 {
+				break
+			}
+			if r := &refs[0]; r.DataOff == ref.DataOff && r.Key == ref.Key && ref.DataOff != 0 {
+				return nil, true, nil
+			}
+			r := &refs[0]
+			if r.Type != ondisk.TypeIndirect || len(refs) > 1 || r.Key > ref.Key || r.LastKey() < ref.LastKey() {
+				near = append(near, refs)
+				break
+			}
+			if depth == maxDepth {
+				return nil, false, errTooDeep
+			}
+			if refs, err = u.reader.table(ctx, o, r); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	return near, false, nil
+}

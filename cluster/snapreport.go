@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A SnapshotReport is one snapshot as list shows it.
+type SnapshotReport struct {
+	Name    string       `json:"name"`
+	Created time.Time    `json:"created"`
+	Tid     string       `json:"tid"` // of the txg that made it; "" while no member has it
+	Auto    bool         `json:"automatic"`
+	Inodes  uint64       `json:"inodes"`
+	Used    uint64       `json:"used_bytes"`   // of data it refers to, shared or not
+	Unique  int64        `json:"unique_bytes"` // that go with it alone; -1 = not counted
+	Holds   []HoldReport `json:"holds"`
+	On      []string     `json:"on"`      // members that have it
+	Missing []string     `json:"missing"` // attached members to which it is still to be copied
+}
+
+// A HoldReport is a hold that counts.
+type HoldReport struct {
+	Owner string     `json:"owner"`
+	Since time.Time  `json:"since"`
+	Until *time.Time `json:"until,omitempty"` // none: for good
+}
+
+// Snapshots lists the snapshots, oldest first. Counting what is unique to
+// each reads the tables in which it differs from all others; without it the
+// cost is that of the list alone.
+func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, error) {
+	table, _, err := p.snapshotTable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := p.now()
+	reports := make([]SnapshotReport, len(table.Entries))
+	for i := range table.Entries {
+		reports[i] = table.Entries[i].report(now)
+	}
+	var tids = make([]ondisk.Tid, len(reports))
+	counted := !unique
+	for _, n := range p.engine.volumes() {
+		infos, err := n.Vol.PFSs(ctx)
+		if err != nil && len(infos) == 0 {
+			continue
+		}
+		have := make([]*chain.PFSInfo, len(reports))
+		complete := true
+		for i := range table.Entries {
+			have[i] = table.Entries[i].On(infos, n.Fsid)
+			reports[i].seen(n.Name, have[i], &tids[i])
+			complete = complete && have[i] != nil
+		}
+		if !counted && complete {
+			if err := countUnique(ctx, n.Vol, infos, reports); err != nil {
+				return nil, err
+			}
+			counted = true
+		}
+	}
+	return reports, nil
+}
+
+func (e *SnapshotEntry) report(now time.Time) SnapshotReport {
+	r := SnapshotReport{Name: e.Name, Created: e.Created, Auto: e.Auto, Unique: -1, Holds: []HoldReport{}, On: []string{}, Missing: []string{}}
+	for _, h := range e.Holds {
+		if !h.ActiveAt(now) {
+			continue
+		}
+		hr := HoldReport{Owner: h.Owner, Since: h.Since}
+		if !h.Until.IsZero() {
+			hr.Until = &h.Until
+		}
+		r.Holds = append(r.Holds, hr)
+	}
+	return r
+}
+
+// seen adds what one member knows; have is nil if it lacks the snapshot. A
+// copy that was made later has a later tid: the first is the true one.
+func (r *SnapshotReport) seen(member string, have *chain.PFSInfo, tid *ondisk.Tid) {
+	if have == nil {
+		r.Missing = append(r.Missing, member)
+		return
+	}
+	r.On = append(r.On, member)
+	if *tid == 0 || have.T < *tid {
+		*tid = have.T
+		r.Tid, r.Inodes, r.Used = have.T.String(), have.Inodes, have.DataBytes
+	}
+}
+
+// countUnique counts on a volume that has them all.
+func countUnique(ctx context.Context, vol *chain.Volume, infos []chain.PFSInfo, reports []SnapshotReport) error {
+	views := make(map[string]*chain.View)
+	defer func() {
+		for _, v := range views {
+			v.Release()
+		}
+	}()
+	for i := range infos {
+		v, err := vol.View(ctx, infos[i].Label)
+		if err != nil {
+			return nil // gone, or damaged: nothing can be said
+		}
+		views[infos[i].Label] = v
+	}
+	for i := range reports {
+		mine := views[reports[i].Name]
+		var others []*chain.View
+		for label, v := range views {
+			if label != reports[i].Name {
+				others = append(others, v)
+			}
+		}
+		n, err := chain.UniqueBytes(ctx, mine, others)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			reports[i].Unique = int64(n)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/chain/fsck"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// content reads small files by name from a PFS of each member's media, opened
+// for itself; members without the PFS have "none".
+func (c *testCluster) content(label string, members ...int) []string {
+	c.t.Helper()
+	var out []string
+	for _, i := range members {
+		c.disks[i].Reopen()
+		vol, err := chain.Open(c.ctx, []ondisk.Device{c.disks[i]}, chain.Options{ReadOnly: true})
+		check(c.t, err)
+		out = append(out, contentOf(c.t, vol, label))
+		check(c.t, vol.Close())
+		c.disks[i].Reopen()
+		r, err := fsck.Check(c.ctx, []ondisk.Device{c.disks[i]}, fsck.Options{AllSlots: true})
+		check(c.t, err)
+		if !r.Clean() {
+			c.t.Errorf("%s: %+v", diskName(i), r.Findings)
+		}
+	}
+	return out
+}
+
+func contentOf(t *testing.T, vol *chain.Volume, label string) string {
+	t.Helper()
+	ctx := context.Background()
+	v, err := vol.View(ctx, label)
+	if errors.Is(err, chain.ErrNoPFS) {
+		return "none"
+	}
+	check(t, err)
+	defer v.Release()
+	var text []string
+	check(t, v.Dirents(ctx, ondisk.InumRoot, 0, ^uint64(0), func(d ondisk.Dirent, _ *ondisk.Blockref) bool {
+		rec, ok, err := v.Inode(ctx, d.Inum)
+		if err != nil || !ok {
+			t.Fatalf("%s: %v %v", d.Name, ok, err)
+		}
+		b := make([]byte, rec.Meta.Size)
+		check(t, v.ReadData(ctx, d.Inum, 0, b))
+		text = append(text, d.Name+"="+string(b))
+		return true
+	}))
+	slices.Sort(text)
+	return strings.Join(text, " ")
+}
+
+// say writes a small file of that name.
+func say(t *testing.T, p *Pool, name, text string) {
+	t.Helper()
+	d, ok, err := p.Lookup(context.Background(), ondisk.InumRoot, name)
+	check(t, err)
+	inum := d.Inum
+	if !ok {
+		inum = makeFile(t, p, ondisk.InumRoot, name, ondisk.ObjFile)
+	}
+	write(t, p, inum, 0, []byte(text))
+}
+
+// settle closes the pool when all members are where it is: the last txg may
+// still be on its way to some.
+func settle(t *testing.T, p *Pool) {
+	t.Helper()
+	mustSync(t, p)
+	until(t, p.engine.(*engine), "one position", func(rs []NodeReport) bool {
+		return !slices.ContainsFunc(rs, func(r NodeReport) bool { return r.Position != p.Committed() })
+	})
+	closePool(t, p)
+}
+
+func snap(t *testing.T, p *Pool, name string) {
+	t.Helper()
+	got, err := p.SnapshotCreate(t.Context(), name, false)
+	check(t, err)
+	if name != "" && got != name {
+		t.Errorf("%q was made as %q", name, got)
+	}
+}
+
+func names(t *testing.T, p *Pool) string {
+	t.Helper()
+	list, err := p.Snapshots(t.Context(), true)
+	check(t, err)
+	var out []string
+	for _, r := range list {
+		if r.Unique < 0 && len(r.Missing) == 0 || r.Used < uint64(r.Unique) {
+			t.Errorf("counts: %+v", r)
+		}
+		out = append(out, fmt.Sprintf("%s on %d of %d", r.Name, len(r.On), len(r.On)+len(r.Missing)))
+	}
+	return strings.Join(out, ", ")
+}
+
+func wantContent(t *testing.T, c *testCluster, label, want string) {
+	t.Helper()
+	var members []int
+	for i := range c.disks {
+		members = append(members, i)
+	}
+	for i, got := range c.content(label, members...) {
+		if got != want {
+			t.Errorf("%s of %s: %q, want %q", label, diskName(i), got, want)
+		}
+	}
+}
+
+// Snapshots are made and deleted on every member at one T, also on one that
+// was away for a moment, and outlive the mount.
+func TestSnapshotsOnEveryMember(t *testing.T) {
+	c := newTestCluster(t, 3, ondisk.PFSSlave)
+	p := c.pool(Options{})
+	say(t, p, "f", "one")
+	snap(t, p, "first")
+	say(t, p, "f", "two")
+	snap(t, p, "gone")
+	check(t, p.NodeOffline(c.ctx, diskName(1)))
+	say(t, p, "f", "three")
+	snap(t, p, "third")
+	check(t, p.SnapshotDelete(c.ctx, "gone"))
+	check(t, p.NodeOnline(c.ctx, diskName(1)))
+	check(t, p.Wait(c.ctx, WaitHealthy))
+	if got := names(t, p); got != "first on 4 of 4, third on 4 of 4" {
+		t.Error(got)
+	}
+	settle(t, p)
+	wantContent(t, c, "first", "f=one")
+	wantContent(t, c, "gone", "none")
+	wantContent(t, c, "third", "f=three")
+	wantContent(t, c, "HOME", "f=three")
+
+	p = c.pool(Options{})
+	if got := names(t, p); got != "first on 4 of 4, third on 4 of 4" {
+		t.Error("mounted again:", got)
+	}
+	check(t, p.SnapshotDelete(c.ctx, "first", "third"))
+	settle(t, p)
+	wantContent(t, c, "first", "none")
+}
+
+func TestSnapshotRefusals(t *testing.T) {
+	c := newTestCluster(t, 3)
+	now := time.Unix(1_700_000_000, 0)
+	p := c.pool(Options{Now: func() time.Time { return now }})
+	defer closePool(t, p)
+	ctx := c.ctx
+	name, err := p.SnapshotCreate(ctx, "", true)
+	check(t, err)
+	second, err := p.SnapshotCreate(ctx, "", false)
+	check(t, err)
+	if second != name+"-2" {
+		t.Errorf("names by time: %q, %q", name, second)
+	}
+	refused := func(what string, err, is error, text string) {
+		t.Helper()
+		if err == nil || is != nil && !errors.Is(err, is) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err = p.SnapshotCreate(ctx, name, false)
+	refused("twice", err, ErrSnapshotExists, "choose another name")
+	_, err = p.SnapshotCreate(ctx, "HOME", false)
+	refused("the label of the PFS", err, nil, "label of another PFS on a.img")
+	_, err = p.SnapshotCreate(ctx, "a/b", false)
+	refused("a slash", err, nil, "leave out")
+	refused("delete", p.SnapshotDelete(ctx, "nothing"), ErrNoSnapshot, "snapshot list")
+	check(t, p.SnapshotHold(ctx, name, "backup", now.Add(time.Hour)))
+	check(t, p.SnapshotHold(ctx, name, "anna", time.Time{}))
+	refused("held", p.SnapshotDelete(ctx, second, name), ErrHeld, "by backup until 2023-11-14T23:13:20Z: release it first")
+	refused("not held", p.SnapshotRelease(ctx, name, "bob"), nil, "but by backup, anna")
+	refused("over", p.SnapshotHold(ctx, name, "bob", now), nil, "a time to come")
+	check(t, p.SnapshotRelease(ctx, name, "anna"))
+	list, err := p.Snapshots(ctx, false)
+	check(t, err)
+	if len(list) != 2 || len(list[0].Holds) != 1 || list[0].Holds[0].Owner != "backup" || !list[0].Auto || list[1].Auto {
+		t.Errorf("%+v", list)
+	}
+	now = now.Add(2 * time.Hour) // the hold is over
+	check(t, p.SnapshotDelete(ctx, second, name))
+	if got := names(t, p); got != "" {
+		t.Error(got)
+	}
+}
+
+// A PFS that is no cluster has snapshots too.
+func TestSnapshotsOfOneVolume(t *testing.T) {
+	p, e := openFake(t, Options{}, formatted(t, 256<<20))
+	say(t, p, "f", "one")
+	snap(t, p, "s")
+	say(t, p, "f", "two")
+	mustSync(t, p)
+	if a, b := contentOf(t, e.vols[0], "s"), contentOf(t, e.vols[0], testLabel); a != "f=one" || b != "f=two" {
+		t.Errorf("%q, %q", a, b)
+	}
+	closePool(t, p)
+}
+
+// What is unique to a snapshot is what deleting it would free.
+func TestUniqueBytes(t *testing.T) {
+	p, e := openFake(t, Options{}, formatted(t, 256<<20))
+	defer closePool(t, p)
+	big := func(name string, seed byte) {
+		b := make([]byte, 1<<20)
+		for i := range b {
+			b[i] = byte(i*i>>8) ^ byte(i)*seed
+			if i%7 == 0 {
+				b[i] = byte(uint32(i+1) * 2654435761 >> 13)
+			}
+		}
+		say(t, p, name, string(b))
+	}
+	big("kept", 1)
+	big("rewritten", 2)
+	snap(t, p, "a")
+	big("rewritten", 3)
+	snap(t, p, "b")
+	snap(t, p, "c")
+	big("rewritten", 4)
+	mustSync(t, p)
+	list, err := p.Snapshots(t.Context(), true)
+	check(t, err)
+	vol := e.vols[0]
+	_, err = vol.Bulkfree(t.Context(), chain.BulkfreeOptions{})
+	check(t, err)
+	before := vol.Space().Free
+	for _, r := range list {
+		want := r.Name == "a"
+		if got := r.Unique > 300_000; got != want {
+			t.Errorf("%s: %d bytes unique", r.Name, r.Unique)
+		}
+	}
+	check(t, p.SnapshotDelete(t.Context(), "a"))
+	_, err = vol.Bulkfree(t.Context(), chain.BulkfreeOptions{})
+	check(t, err)
+	freed := int64(vol.Space().Free - before)
+	if freed < list[0].Unique/2 || freed > list[0].Unique+1<<20 {
+		t.Errorf("deleting it freed %d bytes, said were %d", freed, list[0].Unique)
+	}
+}

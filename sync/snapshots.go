@@ -1,0 +1,293 @@
+package resync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A snapshotCopy makes the snapshots beside one node's PFS those of the list
+// in it. The node is in sync and takes part meanwhile: what it does for the
+// protocol is done between the commits of the copy.
+type snapshotCopy struct {
+	peers  Peers
+	o      Options
+	target cluster.SnapshotTarget
+	state  cluster.SnapshotState
+	infos  []chain.PFSInfo // of the target
+	rep    Report
+}
+
+// copyPrefix begins the label that a copy has until it is complete.
+const copyPrefix = ".anvilfs-snapcopy-"
+
+func copyLabel(fsid ondisk.UUID) string { return copyPrefix + fsid.String()[:8] }
+
+// run deletes what is not in the list any more and copies what is missing,
+// the newest first, so that each finds the next newer one to share blocks
+// with. One that no other node at hand has is left for later: the error says
+// which, when all else is done.
+func (s *snapshotCopy) run(ctx context.Context) error {
+	missing, err := s.plan(ctx)
+	if err != nil {
+		return err
+	}
+	var all error
+	for i := range missing {
+		e := &missing[i]
+		err := s.copy(ctx, e)
+		if errors.Is(err, chain.ErrNoSpace) {
+			if err = s.reclaim(ctx); err == nil {
+				err = s.copy(ctx, e)
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("snapshot %q: %w", e.Name, err))
+		}
+	}
+	if all != nil {
+		all = errors.Join(all, s.dropCopy(ctx))
+	}
+	return all
+}
+
+// plan compares list and volume, and deletes what is too much.
+func (s *snapshotCopy) plan(ctx context.Context) (missing []cluster.SnapshotEntry, err error) {
+	t := &s.target
+	if err := s.inTxn(ctx, func(txn *chain.Txn) error { return s.deleteExtra(ctx, txn) }); err != nil {
+		return nil, err
+	}
+	if s.infos, err = t.Volume.PFSs(ctx); err != nil {
+		return nil, err
+	}
+	for i := range slices.Backward(s.state.Entries) {
+		if e := &s.state.Entries[i]; e.On(s.infos, t.Fsid) == nil {
+			missing = append(missing, *e)
+		}
+	}
+	return missing, nil
+}
+
+var errNothing = errors.New("nothing to commit")
+
+// inTxn runs fn in a transaction and commits it, unless fn has nothing to
+// commit. It does not use the reserve: a snapshot is worth less than a writer.
+func (s *snapshotCopy) inTxn(ctx context.Context, fn func(txn *chain.Txn) error) error {
+	txn, err := s.target.Volume.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := fn(txn); err != nil {
+		txn.Abort()
+		if err == errNothing {
+			err = nil
+		}
+		return err
+	}
+	return txn.Commit(ctx)
+}
+
+// deleteExtra reads the list inside the transaction: no txg comes between the
+// look and the deletion.
+func (s *snapshotCopy) deleteExtra(ctx context.Context, txn *chain.Txn) error {
+	t := &s.target
+	v, err := txn.View(ctx, t.Label)
+	if err != nil {
+		return err
+	}
+	if s.state, err = cluster.ReadSnapshotState(ctx, v); err != nil {
+		return err
+	}
+	infos, err := t.Volume.PFSs(ctx) // what this transaction sees: it has the turn
+	if err != nil {
+		return err
+	}
+	extra := 0
+	for i := range infos {
+		p := &infos[i]
+		if p.Label != copyLabel(t.Fsid) && (!p.SnapshotOf(t.Fsid) || s.state.Has(p.Label, p.Clid)) {
+			continue
+		}
+		if err := txn.DeletePFS(ctx, p.Label); err != nil {
+			return err
+		}
+		extra++
+	}
+	if extra == 0 {
+		return errNothing
+	}
+	txn.UseReserve() // it gives space back
+	return nil
+}
+
+// base is the label of what a copy of e starts as: the next newer snapshot
+// that is there, or the PFS itself.
+func (s *snapshotCopy) base(e *cluster.SnapshotEntry) string {
+	i := slices.IndexFunc(s.state.Entries, func(o cluster.SnapshotEntry) bool { return o.Clid == e.Clid })
+	for i++; i < len(s.state.Entries); i++ {
+		if newer := &s.state.Entries[i]; newer.On(s.infos, s.target.Fsid) != nil {
+			return newer.Name
+		}
+	}
+	return s.target.Label
+}
+
+// copy makes one snapshot, in as many commits as it takes, under a label of
+// its own that the last of them gives up.
+func (s *snapshotCopy) copy(ctx context.Context, e *cluster.SnapshotEntry) error {
+	t := &s.target
+	src, from, err := s.peers.SnapshotSource(ctx, e, t.Name)
+	if err != nil {
+		return err
+	}
+	defer src.Release()
+	s.rep.Source, s.rep.Path = from, e.Name
+	temp := copyLabel(t.Fsid)
+	if err := s.dropCopy(ctx); err != nil {
+		return err
+	}
+	err = s.inTxn(ctx, func(txn *chain.Txn) error {
+		return txn.Snapshot(ctx, s.base(e), temp, chain.SnapSpec{Shadow: true})
+	})
+	if err != nil {
+		return err
+	}
+	old, err := t.Volume.View(ctx, temp)
+	if err != nil {
+		return err
+	}
+	defer old.Release()
+	var cursor chain.Cursor
+	for done := false; !done; {
+		if cursor, done, err = s.step(ctx, src, old, s.state.Common(e), cursor); err != nil {
+			return err
+		}
+		s.peers.SetResyncReport(t.Name, s.rep)
+	}
+	if err := s.inTxn(ctx, func(txn *chain.Txn) error { return s.finish(ctx, txn, e) }); err != nil {
+		return err
+	}
+	s.infos, err = t.Volume.PFSs(ctx)
+	return err
+}
+
+// step copies one batch of differences.
+func (s *snapshotCopy) step(ctx context.Context, src, old *chain.View, common ondisk.Tid, from chain.Cursor) (next chain.Cursor, done bool, err error) {
+	b := &chain.Batch{T: max(old.T(), src.T()), Discard: true}
+	next, done, stats, err := chain.Diff(ctx, src, old, common, from,
+		chain.DiffLimits{Changes: batchChanges, Bytes: batchBytes},
+		func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
+		func(t chain.Touch) error { b.Touch = append(b.Touch, t); return nil })
+	if err != nil {
+		return next, false, err
+	}
+	b.Sort()
+	err = s.inTxn(ctx, func(txn *chain.Txn) error { return txn.Apply(ctx, copyLabel(s.target.Fsid), b) })
+	s.rep.BytesDone += stats.Bytes
+	s.rep.LeavesDone += int64(stats.Changes)
+	s.rep.Compared += int64(stats.Leaves)
+	return next, done, err
+}
+
+// finish gives the copy its label, if the list still wants it.
+func (s *snapshotCopy) finish(ctx context.Context, txn *chain.Txn, e *cluster.SnapshotEntry) error {
+	t := &s.target
+	txn.UseReserve()
+	v, err := txn.View(ctx, t.Label)
+	if err != nil {
+		return err
+	}
+	now, err := cluster.ReadSnapshotTable(ctx, v)
+	if err != nil {
+		return err
+	}
+	temp := copyLabel(t.Fsid)
+	if now.Has(e.Name, e.Clid) {
+		spec := chain.SnapSpec{Subtype: ondisk.PFSSubSnapshot, Clid: e.Clid, Fsid: chain.SnapshotFsid(e.Clid, t.Fsid)}
+		if e.Auto {
+			spec.Subtype = ondisk.PFSSubAutoSnapshot
+		}
+		if err := txn.Snapshot(ctx, temp, e.Name, spec); err != nil {
+			return err
+		}
+	}
+	return txn.DeletePFS(ctx, temp)
+}
+
+// dropCopy removes an unfinished copy, if there is one.
+func (s *snapshotCopy) dropCopy(ctx context.Context) error {
+	return s.inTxn(ctx, func(txn *chain.Txn) error {
+		txn.UseReserve()
+		err := txn.DeletePFS(ctx, copyLabel(s.target.Fsid))
+		if errors.Is(err, chain.ErrNoPFS) {
+			return errNothing
+		}
+		return err
+	})
+}
+
+// reclaim looks for unused space when there was too little.
+func (s *snapshotCopy) reclaim(ctx context.Context) error {
+	if err := s.dropCopy(ctx); err != nil {
+		return err
+	}
+	if err := s.target.Volume.DrainFrees(ctx); err != nil {
+		return err
+	}
+	_, err := s.target.Volume.Bulkfree(ctx, chain.BulkfreeOptions{})
+	return err
+}
+
+// driveSnapshots brings one node's snapshots up to the list.
+func (m *Manager) driveSnapshots(ctx context.Context, t cluster.SnapshotTarget) {
+	s := &snapshotCopy{peers: m.peers, o: m.o, target: t}
+	s.rep = Report{Node: t.Name, State: Copying, Mode: ModeSnapshots, Round: 1, BytesLeft: -1, LeavesLeft: -1, Since: m.o.Now(), Began: m.o.Now()}
+	err := s.run(ctx)
+	m.mu.Lock()
+	n := m.nodes[snapshotsOf(t.Name)]
+	n.running = false
+	switch {
+	case err == nil:
+		n.failures, n.stamp = 0, t.Stamp
+	default:
+		n.failures++
+		n.notUntil = m.o.Now().Add(retryAfter(n.failures))
+	}
+	m.mu.Unlock()
+	if s.rep.Path == "" && err == nil {
+		return
+	}
+	s.rep.State, s.rep.Since = Done, m.o.Now()
+	if err != nil {
+		s.rep.State, s.rep.Err = Failed, err.Error()
+	}
+	m.peers.SetResyncReport(t.Name, s.rep)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		m.o.Logger.Warn("snapshots were not copied", "node", t.Name, "err", err)
+	default:
+		m.o.Logger.Info("snapshots are complete", "node", t.Name, "leaves", s.rep.LeavesDone, "bytes", s.rep.BytesDone)
+	}
+}
+
+// snapshotsOf is the name under which the manager keeps account of a node's
+// snapshots.
+func snapshotsOf(node string) string { return "snapshots of " + node }
+
+// takeSnapshots reports whether a node's snapshots are to be looked at now.
+func (m *Manager) takeSnapshots(t *cluster.SnapshotTarget) bool {
+	m.mu.Lock()
+	n := m.nodes[snapshotsOf(t.Name)]
+	seen := n != nil && n.stamp == t.Stamp
+	m.mu.Unlock()
+	return !seen && m.take(snapshotsOf(t.Name))
+}
