@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -37,17 +38,25 @@ func (v *Volume) readRaw(ctx context.Context, ref *ondisk.Blockref) ([]byte, err
 		return nil, err
 	}
 	buf := ondisk.AlignedBuffer(ref.Size())
-	if err := v.readInto(buf, ref.Off()); err != nil {
+	if err := v.readInto(ctx, buf, ref.Off()); err != nil {
 		return nil, err
 	}
 	return buf, ref.VerifyCheck(buf)
 }
 
-func (v *Volume) readInto(buf []byte, off uint64) error {
+// readInto fills buf. After ErrLate buf belongs to the device for good.
+func (v *Volume) readInto(ctx context.Context, buf []byte, off uint64) error {
 	dev, at, err := v.locate(off, len(buf))
 	if err != nil {
 		return err
 	}
+	if p, ok := ctx.Value(patienceKey{}).(*patience); ok {
+		return p.read(dev, buf, at)
+	}
+	return readFull(dev, buf, at)
+}
+
+func readFull(dev ondisk.Device, buf []byte, at int64) error {
 	if n, err := dev.ReadAt(buf, at); n < len(buf) {
 		return fmt.Errorf("%s: read of %d bytes at %#x: %w", dev.Name(), len(buf), at, err)
 	}
@@ -63,7 +72,7 @@ func (v *Volume) readMany(ctx context.Context, refs []ondisk.Blockref, fn func(i
 			return err
 		}
 		n := runOf(refs[i:])
-		if err := v.readRun(refs[i:i+n], i, fn); err != nil {
+		if err := v.readRun(ctx, refs[i:i+n], i, fn); err != nil {
 			return err
 		}
 		i += n
@@ -86,16 +95,20 @@ func runOf(refs []ondisk.Blockref) int {
 	return len(refs)
 }
 
-func (v *Volume) readRun(refs []ondisk.Blockref, first int, fn func(i int, stored []byte) error) error {
+func (v *Volume) readRun(ctx context.Context, refs []ondisk.Blockref, first int, fn func(i int, stored []byte) error) error {
 	pool := runPool.Get().(*[]byte)
-	defer runPool.Put(pool)
 	last := &refs[len(refs)-1]
 	// Whole pages: direct I/O needs no second buffer then.
 	beg := refs[0].Off() &^ (pageLen - 1)
 	end := (last.Off() + uint64(last.Size()) + pageLen - 1) &^ (pageLen - 1)
 	buf := (*pool)[:end-beg]
-	if err := v.readInto(buf, beg); err != nil {
-		return v.readSingly(refs, first, fn)
+	err := v.readInto(ctx, buf, beg)
+	if errors.Is(err, ErrLate) {
+		return &unreadable{refs[0], err} // the device has the buffer
+	}
+	defer runPool.Put(pool)
+	if err != nil {
+		return v.readSingly(ctx, refs, first, fn)
 	}
 	for i := range refs {
 		off := refs[i].Off() - beg
@@ -112,10 +125,10 @@ func (v *Volume) readRun(refs []ondisk.Blockref, first int, fn func(i int, store
 
 // readSingly is readRun after the device failed: most likely on one block,
 // which the error names, or in a gap between them, which nobody misses.
-func (v *Volume) readSingly(refs []ondisk.Blockref, first int, fn func(i int, stored []byte) error) error {
+func (v *Volume) readSingly(ctx context.Context, refs []ondisk.Blockref, first int, fn func(i int, stored []byte) error) error {
 	for i := range refs {
 		buf := ondisk.AlignedBuffer(refs[i].Size())
-		if err := v.readInto(buf, refs[i].Off()); err != nil {
+		if err := v.readInto(ctx, buf, refs[i].Off()); err != nil {
 			return &unreadable{refs[i], err}
 		}
 		if err := refs[i].VerifyCheck(buf); err != nil {

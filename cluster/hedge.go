@@ -16,6 +16,7 @@ const (
 	hedgeFactor  = 3                     // times the median
 	hedgeSamples = 64
 	hedgeNodes   = 64 // nodes that are watched
+	maxPatience  = 10 // times that it doubles
 )
 
 // A hedge knows what a normal read takes, and which nodes have one out for
@@ -27,7 +28,7 @@ type hedge struct {
 	samples [hedgeSamples]time.Duration
 	count   int
 
-	late [hedgeNodes]atomic.Int32 // reads out beyond the limit, by node
+	out [hedgeNodes]atomic.Int32 // reads out beyond the limit, by node
 }
 
 // threshold is how long the first node is waited for.
@@ -48,7 +49,16 @@ func (h *hedge) note(d time.Duration) {
 	}
 }
 
-func (h *hedge) slot(node int) *atomic.Int32 { return &h.late[uint(node)%hedgeNodes] }
+// late is what chain.Patient wants to know of a node: while a read of it is
+// late, others are asked first.
+func (h *hedge) late(node int) func() func() {
+	return func() func() {
+		h.slot(node).Add(1)
+		return func() { h.slot(node).Add(-1) }
+	}
+}
+
+func (h *hedge) slot(node int) *atomic.Int32 { return &h.out[uint(node)%hedgeNodes] }
 
 // order sorts views for one call: those with a late read come last, so that
 // one hung node does not catch call after call.
@@ -79,7 +89,7 @@ type treeRead struct {
 // that are not there read as zeros.
 func (p *Pool) readTree(ctx context.Context, s *state, inum, off uint64, dst []byte) error {
 	if len(s.views) < 2 {
-		return p.onTree(ctx, s, func(v *chain.View) error {
+		return p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 			return zeroIfAbsent(v.ReadData(ctx, inum, off, dst), dst)
 		})
 	}

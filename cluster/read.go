@@ -10,26 +10,39 @@ import (
 )
 
 // onTree calls fn with the views of s, best first, until one answers. What
-// went wrong on the others is reported. fn must start over on each call.
-func (p *Pool) onTree(ctx context.Context, s *state, fn func(*chain.View) error) error {
+// went wrong on the others is reported. fn must start over on each call, and
+// read with the context it gets: while there are several views, a device that
+// does not answer is not waited for. If all are slow, they are asked again with
+// more patience, and so are those that came since.
+func (p *Pool) onTree(ctx context.Context, s *state, fn func(context.Context, *chain.View) error) error {
 	views := s.views
-	for len(views) == 0 {
-		fresh, err := p.waitViews(ctx)
-		if err != nil {
+	for round := 0; ; round++ {
+		if round > 0 || len(views) == 0 {
+			fresh, err := p.waitViews(ctx)
+			if err != nil {
+				return err
+			}
+			defer fresh.release()
+			views = fresh.views
+		}
+		late, err := false, error(nil)
+		views = p.hedge.order(views)
+		for i := range views {
+			v := &views[i]
+			patient := ctx
+			if len(views) > 1 {
+				patient = chain.Patient(ctx, p.hedge.threshold()<<min(round, maxPatience), p.hedge.late(v.Node))
+			}
+			if err = fn(patient, v.View); errors.Is(err, chain.ErrLate) && ctx.Err() == nil {
+				late = true
+			} else if err == nil || !p.readFailed(ctx, v, err) {
+				return err
+			}
+		}
+		if !late {
 			return err
 		}
-		defer fresh.release()
-		views = fresh.views
 	}
-	var err error
-	views = p.hedge.order(views)
-	for i := range views {
-		v := &views[i]
-		if err = fn(v.View); err == nil || !p.readFailed(ctx, v, err) {
-			return err
-		}
-	}
-	return err
 }
 
 // readFailed reports an error to the engine. false: it is not the node's.
@@ -99,7 +112,7 @@ func (p *Pool) inodeUnder(ctx context.Context, s *state, layers [2]*overlay, inu
 			return nil, false, nil
 		}
 	}
-	err = p.onTree(ctx, s, func(v *chain.View) error {
+	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		rec, found, err := v.Inode(ctx, inum)
 		if found {
 			in, ok = &Inode{Meta: rec.Meta, Inline: rec.Inline}, true
@@ -129,7 +142,7 @@ func (p *Pool) Lookup(ctx context.Context, dir uint64, name string) (d ondisk.Di
 			return ondisk.Dirent{}, false, nil
 		}
 	}
-	err = p.onTree(ctx, s, func(v *chain.View) error {
+	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		var err error
 		d, ok, err = v.Lookup(ctx, dir, name)
 		return err
@@ -192,7 +205,7 @@ func (p *Pool) ReadDir(ctx context.Context, dir, from uint64, fn func(ondisk.Dir
 		tree = !o.isNew(dir) && !n.isDeleted()
 	}
 	if tree {
-		err := p.onTree(ctx, s, func(v *chain.View) error {
+		err := p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 			return v.Dirents(ctx, dir, m.next, math.MaxUint64, func(d ondisk.Dirent, _ *ondisk.Blockref) bool {
 				return m.below(d)
 			})
@@ -279,7 +292,7 @@ func (p *Pool) Orphans(ctx context.Context) (walk func(ctx context.Context, fn f
 
 func (p *Pool) orphansOf(ctx context.Context, s *state, fn func(inum uint64) bool) error {
 	var lost []uint64
-	err := p.onTree(ctx, s, func(v *chain.View) error {
+	err := p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		lost = lost[:0]
 		var bad error
 		err := v.Inodes(ctx, ondisk.InumFirst, math.MaxUint64, func(rec *chain.InodeRec) bool {

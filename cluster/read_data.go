@@ -153,7 +153,7 @@ func (p *Pool) eachBlock(ctx context.Context, inum, from, to uint64, fn func(key
 		}
 	}
 	if !l.end[0] && !l.end[1] {
-		err := p.onTree(ctx, s, func(v *chain.View) error {
+		err := p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 			return p.treeBlocks(ctx, v, inum, next, to, func(key, size uint64) bool {
 				overlays(key)
 				if _, where := l.where(key); !done && where == dataBelow {
@@ -238,7 +238,7 @@ func (p *Pool) Blocks(ctx context.Context, inum uint64) (total uint64, err error
 	if open.isNew(inum) || syncing != nil && syncing.isNew(inum) {
 		return 0, nil
 	}
-	err = p.onTree(ctx, s, func(v *chain.View) error {
+	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		rec, ok, err := v.Inode(ctx, inum)
 		if ok {
 			total = rec.Ref.DataCount() // kept by the tree: nothing is walked

@@ -168,8 +168,8 @@ func (t *Txn) takenKeys(dir, hash uint64) (taken []takenKey, err error) {
 			return taken, nil
 		}
 	}
-	err = t.p.onTree(t.p.ctx, s, func(v *chain.View) error {
-		return v.Dirents(t.p.ctx, dir, hash, hash|ondisk.CollisionMask, func(d ondisk.Dirent, _ *ondisk.Blockref) bool {
+	err = t.p.onTree(t.p.ctx, s, func(ctx context.Context, v *chain.View) error {
+		return v.Dirents(ctx, dir, hash, hash|ondisk.CollisionMask, func(d ondisk.Dirent, _ *ondisk.Blockref) bool {
 			note(d.Key, true, true)
 			return true
 		})

@@ -113,7 +113,7 @@ func (t *Txn) baseLen(ctx context.Context, inum, key uint64) (have int, size uin
 			return n, maxData, nil
 		}
 	}
-	err = t.p.onTree(ctx, s, func(v *chain.View) error {
+	err = t.p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		rec, ok, err := v.Inode(ctx, inum)
 		if ok {
 			size = rec.Meta.Size
@@ -148,7 +148,7 @@ func (t *Txn) sealEnd(ctx context.Context, n *onode, size uint64) error {
 	block := getBuffer(ondisk.LogicalBlock)
 	defer putBuffer(block)
 	clear(block)
-	err := t.p.onTree(ctx, s, func(v *chain.View) error { return wholeBlock(ctx, v, n.inum, key, block) })
+	err := t.p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error { return wholeBlock(ctx, v, n.inum, key, block) })
 	if err != nil {
 		return err
 	}

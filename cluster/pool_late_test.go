@@ -1,0 +1,50 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
+)
+
+// A member that hangs where an inode, a name or the end of a file is read
+// held its caller for as long as it hung; and where nothing was written any
+// more, since the callers stood, nobody found out.
+func TestPoolPassesOverAHungMember(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	var inums []uint64
+	for i := range 40 {
+		inums = append(inums, makeFile(t, p, ondisk.InumRoot, fmt.Sprint("file", i), ondisk.ObjFile))
+		write(t, p, inums[i], 0, bytes.Repeat([]byte("x"), 1000))
+	}
+	mustSync(t, p)
+	untilEqual(t, p.engine.(*engine))
+	check(t, p.Close(context.Background()))
+
+	p = c.pool(Options{}) // nothing is in its caches
+	untilEqual(t, p.engine.(*engine))
+	p.refresh()
+	first := p.state.Load().views[0].Node
+	c.fault[first].Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Read, Times: faultdev.Always})
+	for i, inum := range inums {
+		if d, ok, err := p.Lookup(c.ctx, ondisk.InumRoot, fmt.Sprint("file", i)); err != nil || !ok || d.Inum != inum {
+			t.Fatalf("lookup: %v %v %v", d, ok, err)
+		}
+		if in, ok, err := p.Inode(c.ctx, inum); err != nil || !ok || in.Meta.Size != 1000 {
+			t.Fatalf("inode: %v %v", ok, err)
+		}
+	}
+	write(t, p, inums[0], 100000, []byte("behind the end")) // reads the block at the end
+	n := 0
+	check(t, p.ReadDir(c.ctx, ondisk.InumRoot, 0, func(ondisk.Dirent) bool { n++; return true }))
+	if n != len(inums) {
+		t.Errorf("%d names of %d", n, len(inums))
+	}
+	c.fault[first].Clear()
+	c.fault[first].Release()
+	check(t, p.Close(context.Background()))
+}
