@@ -66,6 +66,8 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		err = c.wait(ctx, rest)
 	case "node":
 		err = c.node(ctx, rest, w)
+	case "snapshot":
+		err = c.snapshot(ctx, rest, w)
 	case "bulkfree":
 		err = c.bulkfree(ctx, w)
 	default:
@@ -76,9 +78,11 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 
 const controlHelp = `status [--json]                   the state of the mount and its nodes
 sync                              make everything durable
-wait resync|quorum|healthy TIME   return when it is so
+wait resync|quorum|healthy|snapshots TIME   return when it is so
 node offline|online|discard NODE  take away, bring back, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
+snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
+                                  release NAME, with the flags of anvilfs snapshot
 bulkfree                          find space that nothing refers to any more
 pid                               of the serving process
 `
@@ -111,7 +115,7 @@ func (c *controller) status(words []string, w io.Writer) error {
 
 func (c *controller) wait(ctx context.Context, words []string) error {
 	if len(words) == 0 {
-		return errors.New("wait for what: resync, quorum or healthy")
+		return errors.New("wait for what: resync, quorum, healthy or snapshots")
 	}
 	if len(words) > 1 {
 		d, err := time.ParseDuration(words[1])

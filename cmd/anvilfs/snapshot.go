@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// snapshot carries out a snapshot command on a mount.
+func (c *controller) snapshot(ctx context.Context, words []string, w io.Writer) error {
+	i := -1
+	if len(words) > 0 {
+		i = slices.IndexFunc(snapshotVerbs, func(v snapshotVerb) bool { return v.name == words[0] })
+	}
+	if i < 0 {
+		return fmt.Errorf("snapshot takes one of %s: help shows how", strings.Join(verbNames(), ", "))
+	}
+	v := &snapshotVerbs[i]
+	flags, f := v.flagSet()
+	if err := flags.Parse(words[1:]); err != nil {
+		return fmt.Errorf("snapshot %s: %w", v.name, err)
+	}
+	args := flags.Args()
+	if err := v.check(len(args)); err != nil {
+		return err
+	}
+	if f.owner == "" {
+		f.owner = "root"
+	}
+	switch v.name {
+	case "create":
+		return c.snapshotCreate(ctx, strings.Join(args, ""), f, w)
+	case "list":
+		return c.snapshotList(ctx, f, w)
+	case "delete":
+		return c.snapshotDelete(ctx, args, f, w)
+	case "hold":
+		return c.snapshotHold(ctx, args[0], f)
+	case "release":
+		return c.pool.SnapshotRelease(ctx, args[0], f.owner)
+	}
+	return fmt.Errorf("snapshot %s is not known to this mount", v.name)
+}
+
+func verbNames() (names []string) {
+	for i := range snapshotVerbs {
+		names = append(names, snapshotVerbs[i].name)
+	}
+	return names
+}
+
+func (c *controller) snapshotCreate(ctx context.Context, name string, f *snapshotWords, w io.Writer) error {
+	var holds []cluster.Hold
+	if f.hold || f.until != "" {
+		until, err := parseWhen(f.until, time.Now())
+		if err != nil {
+			return err
+		}
+		holds = append(holds, cluster.Hold{Owner: f.owner, Since: time.Now(), Until: until})
+	}
+	name, err := c.pool.SnapshotCreate(ctx, name, false, holds...)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		list, err := c.pool.Snapshots(ctx, false)
+		if err != nil {
+			return err
+		}
+		return printSnapshotJSON(w, slices.DeleteFunc(list, func(r cluster.SnapshotReport) bool { return r.Name != name }))
+	}
+	_, err = fmt.Fprintln(w, name)
+	return err
+}
+
+func (c *controller) snapshotHold(ctx context.Context, name string, f *snapshotWords) error {
+	until, err := parseWhen(f.until, time.Now())
+	if err != nil {
+		return err
+	}
+	return c.pool.SnapshotHold(ctx, name, f.owner, until)
+}
+
+func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snapshotWords, w io.Writer) error {
+	if !f.dryRun {
+		return c.pool.SnapshotDelete(ctx, names...)
+	}
+	list, err := c.pool.Snapshots(ctx, true)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		i := slices.IndexFunc(list, func(r cluster.SnapshotReport) bool { return r.Name == name })
+		switch {
+		case i < 0:
+			return fmt.Errorf("snapshot delete: %q: %w: snapshot list shows those there are", name, cluster.ErrNoSnapshot)
+		case len(list[i].Holds) > 0:
+			fmt.Fprintf(w, "%s would stay: it is held by %s\n", name, holdWords(list[i].Holds))
+		default:
+			fmt.Fprintf(w, "%s would be deleted: %s are its own\n", name, bytesOrDash(list[i].Unique, false))
+		}
+	}
+	return nil
+}
+
+func (c *controller) snapshotList(ctx context.Context, f *snapshotWords, w io.Writer) error {
+	list, err := c.pool.Snapshots(ctx, !f.quick)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return printSnapshotJSON(w, list)
+	}
+	if f.script {
+		for i := range list {
+			fmt.Fprintln(w, strings.Join(snapshotCells(&list[i], true, time.RFC3339), "\t"))
+		}
+		return nil
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(w, "there are no snapshots")
+		return nil
+	}
+	t := newTable("NAME", "CREATED", "TID", "USED", "UNIQUE", "NOTES")
+	for i := range list {
+		t.row(snapshotCells(&list[i], f.exact, "2006-01-02 15:04:05")...)
+	}
+	t.print(w)
+	return nil
+}
+
+func snapshotCells(r *cluster.SnapshotReport, exact bool, layout string) []string {
+	used := human(r.Used)
+	if exact {
+		used = strconv.FormatUint(r.Used, 10)
+	}
+	var notes []string
+	if r.Auto {
+		notes = append(notes, "automatic")
+	}
+	if len(r.Holds) > 0 {
+		notes = append(notes, "held by "+holdWords(r.Holds))
+	}
+	if len(r.Missing) > 0 {
+		notes = append(notes, "still to be copied to "+strings.Join(r.Missing, ", "))
+	}
+	tid := r.Tid
+	if tid == "" {
+		tid = "-"
+	}
+	return []string{r.Name, r.Created.Local().Format(layout), tid, used, bytesOrDash(r.Unique, exact), strings.Join(notes, "; ")}
+}
+
+func bytesOrDash(n int64, exact bool) string {
+	switch {
+	case n < 0:
+		return "-"
+	case exact:
+		return strconv.FormatInt(n, 10)
+	}
+	return human(uint64(n))
+}
+
+func holdWords(holds []cluster.HoldReport) string {
+	var words []string
+	for _, h := range holds {
+		word := h.Owner
+		if h.Until != nil {
+			word += " until " + h.Until.Local().Format("2006-01-02 15:04")
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, ", ")
+}
+
+// snapshotVersion is the output_version of the JSON below. It rises when a
+// field changes its meaning or goes.
+const snapshotVersion = 1
+
+func printSnapshotJSON(w io.Writer, list []cluster.SnapshotReport) error {
+	if list == nil {
+		list = []cluster.SnapshotReport{}
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(struct {
+		Version   int                      `json:"output_version"`
+		Snapshots []cluster.SnapshotReport `json:"snapshots"`
+	}{snapshotVersion, list})
+}
+
+// parseWhen reads a time to come: a length (36h, 30d), a date or a time.
+// Empty is the zero time.
+func parseWhen(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.AddDate(0, 0, int(n)), nil
+		}
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(d), nil
+	}
+	for _, layout := range []string{time.DateOnly, time.DateTime, "2006-01-02T15:04", time.RFC3339} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, errors.New("the time " + strconv.Quote(s) + " is not understood: write 36h, 30d, 2027-01-31 or 2027-01-31T18:00:00+01:00")
+}
