@@ -111,13 +111,8 @@ func (v *snapshotVerb) command() *cobra.Command {
 	}
 	c := &cobra.Command{
 		Use: use, Short: v.short, Long: v.short + ".",
+		Args: func(_ *cobra.Command, args []string) error { return v.check(len(args) - 1) },
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return v.check(-1)
-			}
-			if err := v.check(len(args) - 1); err != nil {
-				return err
-			}
 			words := []string{"snapshot", v.name}
 			c.Flags().Visit(func(f *pflag.Flag) {
 				if flags.Lookup(f.Name) == f {
