@@ -363,9 +363,13 @@ func (fm *freemap) unlive(base uint64, radix uint8) bool {
 	return true
 }
 
-// owns reports whether freeing that block frees chunks that are all its own,
-// or that are kept account of.
+// owns reports whether freeing that block frees chunks that blocks may be in,
+// and that are all its own or kept account of.
 func (fm *freemap) owns(off uint64, radix uint8) bool {
+	n, seg := off/ondisk.ZoneSize, int(off%ondisk.ZoneSize/ondisk.SegmentSize)
+	if lo, hi := fm.bounds(n); n >= fm.zoneCount() || seg < lo || seg >= hi {
+		return false
+	}
 	return radix >= ondisk.ChunkRadix || fm.alloc.traced[off&^(ondisk.ChunkSize-1)] != nil
 }
 

@@ -168,7 +168,7 @@ func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, err error
 	}
 	a.store.dropBlock(&a.root.Ref)
 	ref.ModifyTid = max(ref.ModifyTid, a.batch.T)
-	err = m.writeInode(&ref, &ondisk.Inode{Meta: meta, Blockset: set})
+	err = m.writeInode(treeSuper, &ref, &ondisk.Inode{Meta: meta, Blockset: set})
 	return ref, err
 }
 
@@ -189,8 +189,8 @@ func mergeRootMeta(given, own *ondisk.InodeMeta) ondisk.InodeMeta {
 }
 
 // writeInode writes an inode and completes its blockref, of which methods and
-// modify_tid are set.
-func (m *merger) writeInode(ref *ondisk.Blockref, ino *ondisk.Inode) error {
+// modify_tid are set. in is the kind of tree that it is in.
+func (m *merger) writeInode(in treeKind, ref *ondisk.Blockref, ino *ondisk.Inode) error {
 	block := make([]byte, ondisk.InodeSize)
 	ino.Encode(block)
 	ref.MirrorTid = m.tid
@@ -201,7 +201,7 @@ func (m *merger) writeInode(ref *ondisk.Blockref, ino *ondisk.Inode) error {
 	}
 	// What was just changed is what is read next, by the next batch at the
 	// latest.
-	rec := &InodeRec{Meta: ino.Meta, Ref: *ref, set: ino.Blockset}
+	rec := &InodeRec{Meta: ino.Meta, Ref: *ref, set: ino.Blockset, in: in}
 	if ino.Meta.DirectData() {
 		rec.Inline = ino.Inline[:]
 	}
@@ -220,7 +220,7 @@ type rootChange struct {
 // not dropped. sroot is the super-root's blockref, the new one is returned.
 func applySuper(ctx context.Context, src blockSource, cache *tableCache, store treeStore, sroot *ondisk.Blockref, tid ondisk.Tid, changes []rootChange) (ondisk.Blockref, error) {
 	reader := treeReader{src, cache}
-	rec, err := reader.inode(ctx, owner{}, sroot)
+	rec, err := reader.inode(ctx, superRootOwner, sroot)
 	if err != nil {
 		return ondisk.Blockref{}, err
 	}
@@ -242,6 +242,6 @@ func applySuper(ctx context.Context, src blockSource, cache *tableCache, store t
 		return ref, err
 	}
 	store.dropBlock(sroot)
-	err = m.writeInode(&ref, &ondisk.Inode{Meta: rec.Meta, Blockset: set})
+	err = m.writeInode(superRootOwner.kind, &ref, &ondisk.Inode{Meta: rec.Meta, Blockset: set})
 	return ref, err
 }

@@ -68,7 +68,7 @@ func (a *applier) applyInode(ctx context.Context, g *inodeGroup, old *ondisk.Blo
 	if rec != nil {
 		a.store.dropBlock(old)
 	}
-	err = m.writeInode(&ref, ino)
+	err = m.writeInode(treeRoot, &ref, ino)
 	return ref, true, err
 }
 

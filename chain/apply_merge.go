@@ -229,7 +229,7 @@ func (m *merger) writeTable(e *elem) error {
 	if err := m.store.writeBlock(&e.ref, block, e.ref.Key); err != nil {
 		return err
 	}
-	t := &table{refs}
+	t := &table{refs, m.own.kind}
 	m.reader.cache.put(&e.ref, t, t.size())
 	return nil
 }

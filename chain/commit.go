@@ -75,6 +75,9 @@ func (t *Txn) nextHeader(ctx context.Context) (*ondisk.VolumeHeader, error) {
 			tid = max(tid, r.MirrorTid)
 		}
 	}
+	if tid <= hdr.MirrorTid || exhausted(tid) {
+		return nil, fmt.Errorf("%s: %w", v.Name(), damaged("tid %#x leaves no room for the next", uint64(max(tid, hdr.MirrorTid))))
+	}
 	root := t.sroot
 	if len(changes) > 0 {
 		// The way up to the header must not fail for want of space.
@@ -114,6 +117,10 @@ func (t *Txn) lost() uint64 {
 	return n + v.lost + v.quar.bytes
 }
 
+// exhausted reports whether a tid is so high that the numbers come to an end.
+// No counting gets there: it is damage, and beyond it old would look new.
+func exhausted(t ondisk.Tid) bool { return t >= ^ondisk.Tid(0)-1<<32 }
+
 // rootChanges lists the changed PFS roots by key.
 func (t *Txn) rootChanges() []rootChange {
 	list := make([]rootChange, 0, len(t.changed))
@@ -144,9 +151,11 @@ func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 	v.hdr = hdr
 	v.lost += uint64(t.stats.Left)
 	v.seq++
-	v.quar.add(v.seq, false, gone)
 	for p := range v.pins {
 		p.follow(v.seq, t.changed)
+	}
+	if n := v.quar.add(v.seq, false, gone); n > 0 {
+		v.log.Warn("blocks with two references were dropped: the tree is damaged", "device", v.Name(), "chunks", n)
 	}
 	v.space = fm.space()
 }

@@ -88,7 +88,8 @@ func readSlots(dev ondisk.Device) (*headerSlots, error) {
 	if h.cur < 0 && !h.spareUsable() {
 		return nil, errors.Join(errs...)
 	}
-	h.slots = h.slots[:len(ondisk.SlotOffsets(h.header().VoluSize))]
+	// The header may say that the volume is larger than the device it is on.
+	h.slots = h.slots[:min(len(h.slots), len(ondisk.SlotOffsets(h.header().VoluSize)))]
 	return h, nil
 }
 

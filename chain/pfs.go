@@ -31,7 +31,7 @@ func superSet(ctx context.Context, src blockSource, cache *tableCache, root ondi
 	if root.Type != ondisk.TypeInode {
 		return nil, nil, damaged("the volume header has no super-root")
 	}
-	rec, err := r.inode(ctx, owner{}, &root)
+	rec, err := r.inode(ctx, superRootOwner, &root)
 	if err != nil {
 		return nil, nil, err
 	}

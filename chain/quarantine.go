@@ -1,10 +1,6 @@
 package chain
 
-import (
-	"fmt"
-
-	"github.com/anvilfs/anvilfs/ondisk"
-)
+import "github.com/anvilfs/anvilfs/ondisk"
 
 // A region is whole chunks, [beg, end).
 type region struct{ beg, end uint64 }
@@ -59,24 +55,32 @@ type quarBatch struct {
 	space  []region
 }
 
-// add takes in what the header of that seq no longer reaches.
-func (q *quarantine) add(seq uint64, unseen bool, space []region) {
+// add takes in what the header of that seq no longer reaches. A chunk that is
+// there already was dropped by two references to one block, which only a
+// damaged tree has: it is left as it is, and counted.
+func (q *quarantine) add(seq uint64, unseen bool, space []region) (twice int) {
 	if len(space) == 0 {
-		return
+		return 0
 	}
 	if q.held == nil {
 		q.held = make(chunkSet)
 	}
+	var fresh []region
 	for _, r := range space {
-		q.bytes += r.end - r.beg
 		for off := r.beg; off < r.end; off += ondisk.ChunkSize {
 			if q.held.has(off) {
-				panic(fmt.Sprintf("chain: chunk %#x dropped twice", off))
+				twice++
+				continue
 			}
 			q.held.add(off)
+			q.bytes += ondisk.ChunkSize
+			fresh = addRegion(fresh, off, ondisk.ChunkRadix)
 		}
 	}
-	q.batches = append(q.batches, quarBatch{seq, unseen, space})
+	if len(fresh) > 0 {
+		q.batches = append(q.batches, quarBatch{seq, unseen, fresh})
+	}
+	return twice
 }
 
 // due takes out what may be reused: seq is that of the last header written,

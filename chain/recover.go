@@ -27,6 +27,9 @@ func (v *Volume) recoverFreemap(ctx context.Context, above ondisk.Tid) error {
 		// Their space stays as the freemap has it.
 		v.log.Warn("freemap recovery met damage", "device", v.Name(), "err", err)
 	}
+	if exhausted(newest) {
+		return damaged("tid %#x leaves no room for the next", uint64(newest))
+	}
 	v.floor = newest + 1
 	if above == 0 {
 		fm.recount()
@@ -41,6 +44,9 @@ func (v *Volume) recoverFreemap(ctx context.Context, above ondisk.Tid) error {
 // many were not.
 func (fm *freemap) mark(off uint64, radix uint8) (changed int) {
 	end := off + 1<<radix
+	if end > fm.v.geo.total {
+		return 0 // a block that nobody can read
+	}
 	for at := off &^ (ondisk.ChunkSize - 1); at < end; at += ondisk.ChunkSize {
 		z, seg, chunk := fm.place(at)
 		if z.entries == nil || seg < z.lo || seg >= z.hi || z.entries[seg].State(chunk) == ondisk.ChunkAllocated {

@@ -132,7 +132,18 @@ func (c *tableCache) bytes() (n int64) {
 }
 
 // A table is a decoded array of blockrefs: sorted, ranges apart, none EMPTY.
-type table struct{ refs []ondisk.Blockref }
+type table struct {
+	refs []ondisk.Blockref
+	kind treeKind // of the tree in which the elements were judged
+}
+
+// fits reports whether a cached table may be what ref stands for in o's tree.
+// Another reference to the same block may give it another range, or be in
+// another kind of tree: then it has to be judged again.
+func (t *table) fits(o owner, ref *ondisk.Blockref) bool {
+	n := len(t.refs)
+	return t.kind == o.kind && (n == 0 || t.refs[0].Key >= ref.Key && t.refs[n-1].LastKey() <= ref.LastKey())
+}
 
 func (t *table) size() int64 { return int64(len(t.refs))*ondisk.BlockrefSize + 32 }
 

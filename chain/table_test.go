@@ -62,7 +62,7 @@ func TestTableCacheConcurrent(t *testing.T) {
 				if got, ok := c.get(cacheRef(off, off)).(*table); ok && uint64(len(got.refs)) != off {
 					t.Errorf("found %d at %d", len(got.refs), off)
 				}
-				c.put(cacheRef(off, off), &table{make([]ondisk.Blockref, off)}, 500)
+				c.put(cacheRef(off, off), &table{refs: make([]ondisk.Blockref, off)}, 500)
 			}
 		})
 	}

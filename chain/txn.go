@@ -305,7 +305,7 @@ func (t *Txn) certain(ref *ondisk.Blockref, p *pfsInfo) bool {
 	if p != nil && ref.MirrorTid <= p.meta.PFSLsnapTid {
 		return false
 	}
-	return ref.Off() >= v.geo.beg && v.fm.owns(ref.Off(), ref.Radix())
+	return v.fm.owns(ref.Off(), ref.Radix())
 }
 
 // Abort ends the transaction without a trace. It may be called after Commit,

@@ -15,6 +15,7 @@ type InodeRec struct {
 	Inline []byte // the 512 bytes of inline content; nil without DIRECTDATA
 	Ref    ondisk.Blockref
 	set    []ondisk.Blockref // its blockset
+	in     treeKind          // of the tree in which it was judged
 }
 
 func (rec *InodeRec) size() int64 {
@@ -43,6 +44,9 @@ func newView(ctx context.Context, src blockSource, cache *tableCache, root ondis
 	v.refs.Store(1)
 	return v, nil
 }
+
+// superRootOwner is the header, which refers to the super-root.
+var superRootOwner = owner{}
 
 // superOwner is the tree that PFS roots are in.
 var superOwner = owner{0, treeSuper}
@@ -85,7 +89,7 @@ func (v *View) Inode(ctx context.Context, inum uint64) (in *InodeRec, ok bool, e
 	if err != nil || refs == nil {
 		return nil, false, err
 	}
-	if in = v.reader.cachedInode(&refs[0]); in != nil {
+	if in = v.reader.cachedInode(rootOwner, &refs[0]); in != nil {
 		return in, true, nil
 	}
 	in, err = v.reader.inodeAndNext(ctx, refs)

@@ -53,7 +53,7 @@ func (run *inodeRun) flush(ctx context.Context, r *treeReader, fn func(*InodeRec
 	var missing []ondisk.Blockref
 	var places []int
 	for i := range run.refs {
-		if recs[i] = r.cachedInode(&run.refs[i]); recs[i] == nil {
+		if recs[i] = r.cachedInode(rootOwner, &run.refs[i]); recs[i] == nil {
 			missing, places = append(missing, run.refs[i]), append(places, i)
 		}
 	}

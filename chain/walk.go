@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -100,7 +101,7 @@ type treeReader struct {
 
 // table returns the elements of an INDIRECT, which must not be changed.
 func (r *treeReader) table(ctx context.Context, o owner, ref *ondisk.Blockref) ([]ondisk.Blockref, error) {
-	if t, ok := r.cache.get(ref).(*table); ok {
+	if t, ok := r.cache.get(ref).(*table); ok && t.fits(o, ref) {
 		return t.refs, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -122,7 +123,7 @@ func (r *treeReader) table(ctx context.Context, o owner, ref *ondisk.Blockref) (
 	if err := o.check(refs); err != nil {
 		return nil, o.fail(ref, err)
 	}
-	t := &table{refs}
+	t := &table{refs, o.kind}
 	r.cache.put(ref, t, t.size())
 	return refs, nil
 }
@@ -139,7 +140,7 @@ func (o owner) check(refs []ondisk.Blockref) error {
 
 // inode reads an INODE block; o is the tree that refers to it.
 func (r *treeReader) inode(ctx context.Context, o owner, ref *ondisk.Blockref) (*InodeRec, error) {
-	if rec := r.cachedInode(ref); rec != nil {
+	if rec := r.cachedInode(o, ref); rec != nil {
 		return rec, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -152,9 +153,14 @@ func (r *treeReader) inode(ctx context.Context, o owner, ref *ondisk.Blockref) (
 	return r.decodeInode(o, ref, block)
 }
 
-func (r *treeReader) cachedInode(ref *ondisk.Blockref) *InodeRec {
+// cachedInode is nil also if the inode was judged in another kind of tree, or
+// under another number: one block may be referred to from anywhere.
+func (r *treeReader) cachedInode(o owner, ref *ondisk.Blockref) *InodeRec {
 	rec, _ := r.cache.get(ref).(*InodeRec)
-	if rec != nil && rec.Ref != *ref {
+	if rec == nil || rec.in != o.kind || rec.Ref.Key != ref.Key {
+		return nil
+	}
+	if rec.Ref != *ref {
 		clone := *rec
 		clone.Ref = *ref
 		rec = &clone
@@ -171,7 +177,13 @@ func (r *treeReader) decodeInode(o owner, ref *ondisk.Blockref, block []byte) (*
 	if o.kind == treeRoot && ino.Meta.Inum != ref.Key {
 		return nil, o.fail(ref, damaged("inode says its number is %d", ino.Meta.Inum))
 	}
-	rec := &InodeRec{Meta: ino.Meta, Ref: *ref, set: ino.Blockset}
+	if root := o.kind == treeSuper || o == superRootOwner; root && ino.Meta.Type != ondisk.ObjDir {
+		return nil, o.fail(ref, damaged("the root is a %v", ino.Meta.Type))
+	}
+	if o.kind == treeSuper && ino.Meta.Inum != ondisk.InumRoot {
+		return nil, o.fail(ref, damaged("the root says its number is %d", ino.Meta.Inum))
+	}
+	rec := &InodeRec{Meta: ino.Meta, Ref: *ref, set: ino.Blockset, in: o.kind}
 	if ino.Meta.DirectData() {
 		rec.Inline = ino.Inline[:]
 	} else if err := rec.owner(o).check(ino.Blockset); err != nil {
@@ -201,7 +213,7 @@ func (r *treeReader) dirent(ctx context.Context, o owner, ref *ondisk.Blockref) 
 		}
 		return d, nil
 	}
-	if d, ok := r.cache.get(ref).(*ondisk.Dirent); ok && d.Key == ref.Key {
+	if d, ok := r.cache.get(ref).(*ondisk.Dirent); ok && sameHead(d, ref) {
 		return *d, nil
 	}
 	block, err := r.src.readRaw(ctx, ref)
@@ -214,6 +226,12 @@ func (r *treeReader) dirent(ctx context.Context, o owner, ref *ondisk.Blockref) 
 	}
 	r.cache.put(ref, &d, 320)
 	return d, nil
+}
+
+// sameHead reports whether a cached entry is that of ref, and not of another
+// reference to its name.
+func sameHead(d *ondisk.Dirent, ref *ondisk.Blockref) bool {
+	return d.Key == ref.Key && d.Inum == binary.LittleEndian.Uint64(ref.Embed[:]) && uint8(d.Type) == ref.Embed[10]
 }
 
 // find returns the leaf at key and what follows it in its array, nil if there

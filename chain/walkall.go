@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/anvilfs/anvilfs/chain/media"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -18,7 +19,7 @@ type treeScan struct {
 	above ondisk.Tid             // only blockrefs with a higher mirror_tid
 	visit func(*ondisk.Blockref) // every blockref with a block
 	pause func() error           // called after each table, if set
-	seen  map[uint64]*[64]uint64 // metadata blocks entered: bits per KiB, by segment
+	seen  media.Seen             // metadata blocks entered
 	errs  int                    // blocks that could not be read
 	first error                  // the first of these
 	depth int
@@ -37,26 +38,7 @@ func (s *treeScan) damage() error {
 
 // run visits root and all below. Damage is counted; other errors end it.
 func (s *treeScan) run(ctx context.Context, root ondisk.Blockref) error {
-	if s.seen == nil {
-		s.seen = make(map[uint64]*[64]uint64)
-	}
 	return s.array(ctx, []ondisk.Blockref{root})
-}
-
-// enter reports whether the block was not entered before.
-func (s *treeScan) enter(off uint64) bool {
-	seg, bit := off/ondisk.SegmentSize, off%ondisk.SegmentSize/ondisk.MinBlock
-	m := s.seen[seg]
-	if m == nil {
-		m = new([64]uint64)
-		s.seen[seg] = m
-	}
-	w, mask := bit/64, uint64(1)<<(bit%64)
-	if m[w]&mask != 0 {
-		return false
-	}
-	m[w] |= mask
-	return true
 }
 
 // array visits the elements of one array, then what is below them. Children
@@ -69,7 +51,7 @@ func (s *treeScan) array(ctx context.Context, refs []ondisk.Blockref) error {
 			continue
 		}
 		s.visit(r)
-		if (r.Type == ondisk.TypeInode || r.Type == ondisk.TypeIndirect) && s.enter(r.Off()) {
+		if (r.Type == ondisk.TypeInode || r.Type == ondisk.TypeIndirect) && !s.seen.Has(r) {
 			inner = append(inner, *r)
 		}
 	}
@@ -86,7 +68,12 @@ func (s *treeScan) array(ctx context.Context, refs []ondisk.Blockref) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range arrays {
+	for i, a := range arrays {
+		// Only what was read counts as seen: a reference with a wrong code
+		// must not hide the right one.
+		if a == nil || !s.seen.Add(&inner[i]) {
+			continue
+		}
 		if err := s.array(ctx, a); err != nil {
 			return err
 		}
@@ -97,19 +84,18 @@ func (s *treeScan) array(ctx context.Context, refs []ondisk.Blockref) error {
 	return ctx.Err()
 }
 
-// read returns the arrays behind refs. A block that is damaged is left out.
+// read returns the arrays behind refs, nil for one that is damaged.
 func (s *treeScan) read(ctx context.Context, refs []ondisk.Blockref) ([][]ondisk.Blockref, error) {
-	var arrays [][]ondisk.Blockref
-	err := s.v.readMany(ctx, refs, func(i int, stored []byte) error {
-		a, err := arrayOf(&refs[i], stored)
-		arrays = append(arrays, a)
+	arrays := make([][]ondisk.Blockref, len(refs))
+	err := s.v.readMany(ctx, refs, func(i int, stored []byte) (err error) {
+		arrays[i], err = arrayOf(&refs[i], stored)
 		return err
 	})
 	if err == nil || ctx.Err() != nil {
 		return arrays, ctx.Err()
 	}
 	// Again one by one, to find out which it is.
-	arrays = nil
+	clear(arrays)
 	for i := range refs {
 		stored, err := s.v.readRaw(ctx, &refs[i])
 		var a []ondisk.Blockref
@@ -117,7 +103,7 @@ func (s *treeScan) read(ctx context.Context, refs []ondisk.Blockref) ([][]ondisk
 			a, err = arrayOf(&refs[i], stored)
 		}
 		if err == nil {
-			arrays = append(arrays, a)
+			arrays[i] = a
 		} else if err := s.lose(fmt.Errorf("%v: %w", &refs[i], err)); err != nil {
 			return nil, err
 		}
@@ -135,11 +121,20 @@ func (s *treeScan) lose(err error) error {
 	return nil
 }
 
-// arrayOf decodes the array of an inode or indirect block.
+// arrayOf decodes the array of an inode or indirect block, not nil without an
+// error.
 func arrayOf(ref *ondisk.Blockref, stored []byte) ([]ondisk.Blockref, error) {
+	var refs []ondisk.Blockref
+	var err error
 	if ref.Type == ondisk.TypeIndirect {
-		return ondisk.DecodeBlockrefs(stored)
+		refs, err = ondisk.DecodeBlockrefs(stored)
+	} else {
+		var ino ondisk.Inode
+		ino, err = ondisk.DecodeInode(stored)
+		refs = ino.Blockset
 	}
-	ino, err := ondisk.DecodeInode(stored)
-	return ino.Blockset, err
+	if err == nil && refs == nil {
+		refs = []ondisk.Blockref{}
+	}
+	return refs, err
 }

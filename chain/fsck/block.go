@@ -13,6 +13,11 @@ import (
 func (w *walk) block(ctx context.Context, pl place, r *ondisk.Blockref, block []byte, err error) (c child, ok bool) {
 	table := r.Type == ondisk.TypeInode || r.Type == ondisk.TypeIndirect
 	if table && w.newest && pl.tree != fileTree {
+		if pl.p != nil && !pl.p.first(r) {
+			w.found(pl, r, Error, fmt.Sprintf("%v: the PFS refers to this block more than once", r), remedyTree)
+			pl.p.lose()
+			return c, false
+		}
 		// The quiet way through what another PFS shares.
 		pl.again = w.c.seen.add(r) || pl.again
 	}

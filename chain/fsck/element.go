@@ -21,6 +21,7 @@ func (w *walk) element(pl place, parent, r *ondisk.Blockref) bool {
 	}
 	if parent.Type == ondisk.TypeIndirect && (r.Key < parent.Key || r.LastKey() > parent.LastKey()) {
 		w.found(pl, r, Error, fmt.Sprintf("%v is outside the range of %v that holds it", r, parent), remedyTree)
+		return false
 	}
 	if r.MirrorTid > parent.MirrorTid {
 		w.found(pl, r, Error, fmt.Sprintf("%v has mirror_tid %#x, above %#x of %v that holds it", r, uint64(r.MirrorTid), uint64(parent.MirrorTid), parent),
@@ -32,6 +33,8 @@ func (w *walk) element(pl place, parent, r *ondisk.Blockref) bool {
 	if r.DataOff == 0 {
 		if r.Type != ondisk.TypeDirent {
 			w.found(pl, r, Error, fmt.Sprintf("%v has no block", r), remedyTree)
+		} else if _, err := ondisk.DecodeDirent(r, nil); err != nil {
+			w.found(pl, r, Error, err.Error(), remedyTree)
 		}
 		return true
 	}

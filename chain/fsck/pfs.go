@@ -42,6 +42,7 @@ type pfsState struct {
 	lost    uint64 // tables and inodes that could not be read
 	orphans uint64
 	attrs   uint64
+	entered media.Seen // tables and inodes
 }
 
 func (p *pfsState) place() place { return place{p: p, tree: rootTree, inum: ondisk.InumRoot} }
@@ -50,6 +51,13 @@ func (p *pfsState) lose() {
 	p.mu.Lock()
 	p.lost++
 	p.mu.Unlock()
+}
+
+// first reports whether a table or inode is met for the first time.
+func (p *pfsState) first(r *ondisk.Blockref) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.entered.Add(r)
 }
 
 func (p *pfsState) addNames(names []nameNote) {
@@ -76,7 +84,9 @@ func noteName(dir uint64, r *ondisk.Blockref) nameNote {
 }
 
 // forget frees what only the check of this PFS needed.
-func (p *pfsState) forget() { p.inodes, p.names, p.refs = nil, nil, nil }
+func (p *pfsState) forget() {
+	p.inodes, p.names, p.refs, p.entered = nil, nil, nil, media.Seen{}
+}
 
 func (p *pfsState) report() PFSReport {
 	return PFSReport{

@@ -79,7 +79,10 @@ func (w *walk) array(ctx context.Context, pl place, parent *ondisk.Blockref, ref
 	var blocks []ondisk.Blockref
 	for i := range refs {
 		r := &refs[i]
-		if !pl.again && !w.element(pl, parent, r) {
+		if pl.again && media.Fits(parent, nil, r) != nil || !pl.again && !w.element(pl, parent, r) {
+			if pl.p != nil && (r.Type == ondisk.TypeInode || r.Type == ondisk.TypeIndirect) {
+				pl.p.lose()
+			}
 			continue
 		}
 		if r.Type == ondisk.TypeDirent {
@@ -212,8 +215,12 @@ func (w *walk) elements(pl place, parent *ondisk.Blockref, raw []byte) (refs []o
 			}
 			return
 		}
-		if n := len(refs); n > 0 && r.Key <= refs[n-1].LastKey() && !pl.again {
-			w.found(pl, &r, Error, fmt.Sprintf("%v is not above %v before it", &r, &refs[n-1]), remedyTree)
+		if n := len(refs); n > 0 && r.Key <= refs[n-1].LastKey() {
+			if !pl.again {
+				w.found(pl, &r, Error, fmt.Sprintf("%v is not above %v before it", &r, &refs[n-1]), remedyTree)
+			}
+			whole = false // and not entered: see media.Fits
+			return
 		}
 		refs = append(refs, r)
 	})

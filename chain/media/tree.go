@@ -34,7 +34,22 @@ func Elements(b []byte, fn func(i int, ref ondisk.Blockref, err error)) {
 	}
 }
 
-// Array decodes the array of an INODE or INDIRECT block as far as it is valid.
+// Fits says why an element cannot be where it is: in an array that parent, if
+// it is a table, refers to, and behind prev, if that is not nil. What does not
+// fit must not be entered: ranges that shrink and lie apart are what keeps a
+// walk from meeting the same keys for ever.
+func Fits(parent, prev, r *ondisk.Blockref) error {
+	if parent.Type == ondisk.TypeIndirect && (r.Key < parent.Key || r.LastKey() > parent.LastKey()) {
+		return fmt.Errorf("%v is outside the range of %v that holds it: %w", r, parent, ondisk.ErrCorrupt)
+	}
+	if prev != nil && r.Key <= prev.LastKey() {
+		return fmt.Errorf("%v is not above %v before it: %w", r, prev, ondisk.ErrCorrupt)
+	}
+	return nil
+}
+
+// Array decodes the array of an INODE or INDIRECT block as far as it is valid:
+// elements that do not fit are left out, and in the error.
 func Array(ref *ondisk.Blockref, block []byte) (refs []ondisk.Blockref, err error) {
 	if ref.Type == ondisk.TypeInode {
 		meta, merr := ondisk.DecodeInodeMeta(block)
@@ -44,6 +59,13 @@ func Array(ref *ondisk.Blockref, block []byte) (refs []ondisk.Blockref, err erro
 		block = block[ondisk.InodeMetaSize:]
 	}
 	Elements(block, func(i int, r ondisk.Blockref, eerr error) {
+		if eerr == nil {
+			var prev *ondisk.Blockref
+			if n := len(refs); n > 0 {
+				prev = &refs[n-1]
+			}
+			eerr = Fits(ref, prev, &r)
+		}
 		if eerr != nil {
 			err = errors.Join(err, fmt.Errorf("element %d: %w", i, eerr))
 			return
@@ -87,8 +109,8 @@ func (s *Set) scan(ctx context.Context, refs []ondisk.Blockref, from, to uint64,
 			continue
 		}
 		below, err := s.Children(r)
-		if err == nil && depth == MaxDepth {
-			below, err = nil, ErrTooDeep
+		if depth == MaxDepth { // also where the table is damaged: it may be its own
+			below, err = nil, errors.Join(err, ErrTooDeep)
 		}
 		if err != nil && !fn(r, err) {
 			return false, nil

@@ -27,7 +27,8 @@ func Chain(ctx context.Context, w io.Writer, devs []ondisk.Device, label string,
 		}
 		root = f.Ref
 	}
-	p.tree(ctx, 0, &root, depth)
+	t := treePrinter{printer: p}
+	t.tree(ctx, 0, &root, depth)
 	return p.done(ctx)
 }
 
@@ -44,7 +45,15 @@ func (p *printer) pfs(ctx context.Context, label string) (*media.PFS, error) {
 	return nil, fmt.Errorf("no PFS %q on the volume", label)
 }
 
-func (p *printer) tree(ctx context.Context, indent int, r *ondisk.Blockref, depth int) {
+// A treePrinter goes through a tree. Blocks of one PFS are entered once, and
+// so is each PFS: a damaged tree may go round in circles.
+type treePrinter struct {
+	*printer
+	roots, seen media.Seen
+	inPFS       bool
+}
+
+func (p *treePrinter) tree(ctx context.Context, indent int, r *ondisk.Blockref, depth int) {
 	if ctx.Err() != nil || p.err != nil {
 		return
 	}
@@ -53,24 +62,47 @@ func (p *printer) tree(ctx context.Context, indent int, r *ondisk.Blockref, dept
 		return
 	}
 	switch r.Type {
-	case ondisk.TypeInode:
-		meta, block, refs, err := p.set.Inode(r)
-		if block != nil && (err == nil || meta.Inum != 0 || meta.Type != 0) {
-			p.line(indent+1, "%s", brief(&meta))
+	case ondisk.TypeInode, ondisk.TypeIndirect:
+		if !p.enter(r) {
+			p.line(indent+1, "!! a block that was printed before: there are two references to it")
+			return
 		}
-		p.bad(indent+1, err)
-		p.kids(ctx, indent+1, refs, depth)
-	case ondisk.TypeIndirect:
-		refs, err := p.set.Children(r)
-		p.bad(indent+1, err)
-		p.kids(ctx, indent+1, refs, depth)
+		p.table(ctx, indent+1, r, depth)
 	case ondisk.TypeData:
 		_, err := p.set.Read(r)
 		p.bad(indent+1, err)
 	}
 }
 
-func (p *printer) kids(ctx context.Context, indent int, refs []ondisk.Blockref, depth int) {
+// enter reports whether the block of r was not met before: in this PFS, or as
+// one of those above all PFSs.
+func (p *treePrinter) enter(r *ondisk.Blockref) bool {
+	if p.inPFS {
+		return p.seen.Add(r)
+	}
+	return p.roots.Add(r)
+}
+
+func (p *treePrinter) table(ctx context.Context, indent int, r *ondisk.Blockref, depth int) {
+	if r.Type == ondisk.TypeIndirect {
+		refs, err := p.set.Children(r)
+		p.bad(indent, err)
+		p.kids(ctx, indent, refs, depth)
+		return
+	}
+	meta, block, refs, err := p.set.Inode(r)
+	if block != nil && (err == nil || meta.Inum != 0 || meta.Type != 0) {
+		p.line(indent, "%s", brief(&meta))
+	}
+	p.bad(indent, err)
+	if !p.inPFS && meta.PFSType != ondisk.PFSSuperRoot {
+		p.inPFS, p.seen = true, media.Seen{}
+		defer func() { p.inPFS = false }()
+	}
+	p.kids(ctx, indent, refs, depth)
+}
+
+func (p *treePrinter) kids(ctx context.Context, indent int, refs []ondisk.Blockref, depth int) {
 	for i := range refs {
 		p.tree(ctx, indent, &refs[i], depth-1)
 	}
@@ -109,6 +141,8 @@ type finder struct {
 	addr uint64
 	way  []ondisk.Blockref
 	hits int
+	seen media.Seen // in one PFS, or above all
+	pfss int        // PFSs that are being searched: 0 or 1
 }
 
 func (f *finder) walk(ctx context.Context, refs []ondisk.Blockref) {
@@ -121,15 +155,27 @@ func (f *finder) walk(ctx context.Context, refs []ondisk.Blockref) {
 		if f.addr >= r.Off() && f.addr < r.Off()+uint64(r.Size()) {
 			f.hit()
 		}
-		if r.Type == ondisk.TypeInode || r.Type == ondisk.TypeIndirect {
-			below, err := f.set.Children(r)
-			if err != nil {
-				f.line(0, "!! not searched: %v: %v", r, err)
-			}
-			f.walk(ctx, below)
+		if (r.Type == ondisk.TypeInode || r.Type == ondisk.TypeIndirect) && f.seen.Add(r) {
+			f.enter(ctx, r)
 		}
 		f.way = f.way[:len(f.way)-1]
 	}
+}
+
+// enter goes on below r. Snapshots share blocks: each PFS, which is below the
+// super-root, is searched as if it were the only one.
+func (f *finder) enter(ctx context.Context, r *ondisk.Blockref) {
+	if r.Flags&ondisk.FlagPFSRoot != 0 && f.pfss == 0 {
+		above := f.seen
+		f.seen = media.Seen{}
+		f.pfss++
+		defer func() { f.seen = above; f.pfss-- }()
+	}
+	below, err := f.set.Children(r)
+	if err != nil {
+		f.line(0, "!! not searched: %v: %v", r, err)
+	}
+	f.walk(ctx, below)
 }
 
 func (f *finder) hit() {
