@@ -8,7 +8,6 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
-	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // maxDamage bounds the queue: what does not fit is found again by the next
@@ -17,10 +16,8 @@ const maxDamage = 1024
 
 // A damage is a leaf of a member that could not be read.
 type damage struct {
-	m    *member
-	inum uint64
-	key  uint64
-	kind ondisk.BlockType
+	m *member
+	Leaf
 }
 
 // A damageQueue holds what waits for repair. The engine's mu guards it.
@@ -32,7 +29,7 @@ type damageQueue struct {
 
 // damaged queues what a read found.
 func (e *engine) damaged(m *member, ref *chain.NodeError) {
-	d := damage{m, ref.Inum, ref.Ref.Key, ref.Ref.Type}
+	d := damage{m, LeafOf(ref)}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	q := &e.bad
@@ -65,7 +62,7 @@ func (e *engine) repairAll() {
 		e.mu.Unlock()
 		err := e.repair(e.ctx, d)
 		if err != nil && e.ctx.Err() == nil {
-			e.log.Warn("damage was not repaired", "member", d.m.spec.Name, "inode", d.inum, "key", d.key, "err", err)
+			e.log.Warn("damage was not repaired", "member", d.m.spec.Name, "inode", d.Inum, "key", d.Key, "err", err)
 		}
 		e.mu.Lock()
 		delete(q.known, d)
@@ -77,7 +74,7 @@ func (e *engine) repairAll() {
 // above the leaves loses whole ranges: the member is resynced then, if a
 // quorum stands without it.
 func (e *engine) repair(ctx context.Context, d damage) error {
-	if d.kind != ondisk.TypeData && d.kind != ondisk.TypeDirent {
+	if !d.Single() {
 		return e.condemn(d)
 	}
 	var c *conn
@@ -98,17 +95,17 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 		return err
 	}
 	defer unpin()
-	change, ok, err := d.fetch(ctx, s.View)
+	change, ok, err := d.Fetch(ctx, s.View)
 	if err != nil || !ok {
 		return err // gone meanwhile
 	}
-	written, err := c.rewrite(ctx, d, change)
+	written, err := c.rewrite(ctx, d.Leaf, change)
 	if err == nil && written {
 		d.m.repaired.Add(1)
 		e.mu.Lock()
 		e.announce()
 		e.mu.Unlock()
-		e.log.Info("repaired", "member", d.m.spec.Name, "from", s.Name, "inode", d.inum, "key", d.key)
+		e.log.Info("repaired", "member", d.m.spec.Name, "from", s.Name, "inode", d.Inum, "key", d.Key)
 	}
 	if errors.Is(err, chain.ErrVolumeFailed) {
 		e.post(func() { e.fail(d.m, err.Error()) })
@@ -116,78 +113,12 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 	return err
 }
 
-// fetch makes the change that writes the leaf as v has it.
-func (d damage) fetch(ctx context.Context, v *chain.View) (c chain.Change, ok bool, err error) {
-	c = chain.Change{Inum: d.inum, Key: d.key}
-	if d.kind == ondisk.TypeDirent {
-		c.Kind = chain.KindDirent
-		err = v.Dirents(ctx, d.inum, d.key, d.key, func(e ondisk.Dirent, ref *ondisk.Blockref) bool {
-			c.Dirent, c.ModifyTid, ok = e, ref.ModifyTid, true
-			return false
-		})
-		return c, ok, err
-	}
-	c.Kind = chain.KindData
-	var ref ondisk.Blockref
-	err = v.DataRefs(ctx, d.inum, d.key, d.key+1, func(r *ondisk.Blockref) bool {
-		ref, ok = *r, true
-		return false
-	})
-	if err != nil || !ok {
-		return c, false, err
-	}
-	c.ModifyTid = ref.ModifyTid
-	c.Block, err = v.ReadBlock(ctx, &ref)
-	return c, err == nil, err
-}
-
-// rewrite puts the leaf in place of the damaged one, if that is still the
-// same version of it. Tree and state keep their numbers: the content is what
-// the cluster has at this txg.
-func (c *conn) rewrite(ctx context.Context, d damage, change chain.Change) (written bool, err error) {
-	t, err := c.vol.Begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	t.UseReserve()
-	v, err := t.View(ctx, c.label)
-	if err != nil {
-		t.Abort()
-		return false, err
-	}
-	same, err := d.still(ctx, v, change.ModifyTid)
-	T := v.T()
-	v.Release()
-	if err == nil && same {
-		err = t.Apply(ctx, c.label, &chain.Batch{T: T, Changes: []chain.Change{change}, Discard: true})
-	}
-	if err != nil || !same {
-		t.Abort()
-		return false, err
-	}
-	if err := t.Commit(ctx); err != nil {
-		return false, err
+// rewrite puts the leaf in place of the damaged one and shows readers.
+func (c *conn) rewrite(ctx context.Context, l Leaf, change chain.Change) (written bool, err error) {
+	if written, err = c.Rewrite(ctx, l, change); !written || err != nil {
+		return written, err
 	}
 	return true, c.showAgain(ctx)
-}
-
-// still reports whether the leaf has that modify_tid and cannot be read.
-func (d damage) still(ctx context.Context, v *chain.View, modify ondisk.Tid) (bool, error) {
-	if d.kind == ondisk.TypeDirent {
-		err := v.Dirents(ctx, d.inum, d.key, d.key, func(ondisk.Dirent, *ondisk.Blockref) bool { return false })
-		return err != nil, nil
-	}
-	var ref ondisk.Blockref
-	found := false
-	err := v.DataRefs(ctx, d.inum, d.key, d.key+1, func(r *ondisk.Blockref) bool {
-		ref, found = *r, true
-		return false
-	})
-	if err != nil || !found || ref.ModifyTid != modify {
-		return false, err
-	}
-	_, err = v.ReadBlock(ctx, &ref)
-	return err != nil, nil
 }
 
 // showAgain gives readers the tree with the repaired leaf.
@@ -219,7 +150,7 @@ func (e *engine) condemn(d damage) error {
 		case e.spare(m) != nil:
 			err = e.spare(m)
 		default:
-			m.conn.setReason(fmt.Sprintf("a table of inode %d is damaged", d.inum))
+			m.conn.setReason(fmt.Sprintf("a table of inode %d is damaged", d.Inum))
 			m.flags = core.Tainted
 			st := m.conn.state()
 			st.Flags = core.Tainted

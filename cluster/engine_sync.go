@@ -275,8 +275,7 @@ const (
 	copyBytes   = 16 << 20
 )
 
-// catchUp makes a member equal to the source in one transaction, so that it
-// is its old state or the new one and nothing between.
+// catchUp makes a member equal to a source and gives it back.
 func (e *engine) catchUp(ctx context.Context, name string) error {
 	t, release, err := e.acquireTarget(name)
 	if err != nil {
@@ -288,32 +287,38 @@ func (e *engine) catchUp(ctx context.Context, name string) error {
 		return err
 	}
 	defer unpin()
-	common := CommonTid(&t.Lineage, t.Position, &s.Lineage, s.Position)
-	old, err := t.Volume.View(ctx, t.Label)
+	common, err := CatchUp(ctx, t, s)
 	if err != nil {
-		return err
-	}
-	defer old.Release()
-	txn, err := t.Volume.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	txn.UseReserve()
-	if err := copyState(ctx, txn, t.Label, s, old, common); err != nil {
-		txn.Abort()
-		return err
-	}
-	entry := t.Resume
-	entry.T, entry.H, entry.Acked = s.Position.T, s.Position.H, s.Position.T
-	if err := txn.SetState(entry); err != nil {
-		txn.Abort()
-		return err
-	}
-	if err := txn.Commit(ctx); err != nil {
 		return err
 	}
 	e.log.Info("copied the adopted state", "member", name, "from", s.Name, "since", common.String())
 	return e.join(name, s.Position)
+}
+
+// CatchUp makes a target equal to a source in one transaction, so that it is
+// its old state or the new one and nothing between. It returns what both had.
+func CatchUp(ctx context.Context, t *ResyncTarget, s Source) (common ondisk.Tid, err error) {
+	common = CommonTid(&t.Lineage, t.Position, &s.Lineage, s.Position)
+	old, err := t.Volume.View(ctx, t.Label)
+	if err != nil {
+		return common, err
+	}
+	defer old.Release()
+	txn, err := t.Volume.Begin(ctx)
+	if err != nil {
+		return common, err
+	}
+	txn.UseReserve()
+	entry := t.Resume
+	entry.T, entry.H, entry.Acked = s.Position.T, s.Position.H, s.Position.T
+	if err = copyState(ctx, txn, t.Label, s, old, common); err == nil {
+		err = txn.SetState(entry)
+	}
+	if err != nil {
+		txn.Abort()
+		return common, err
+	}
+	return common, txn.Commit(ctx)
 }
 
 func copyState(ctx context.Context, txn *chain.Txn, label string, s Source, old *chain.View, common ondisk.Tid) error {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -134,6 +135,17 @@ func (m *Media) Perform(j *core.Job, before core.Durable) error {
 	}
 	m.entry = entry
 	return nil
+}
+
+// Result is what the node is to be told of a job that ended with err.
+func (m *Media) Result(err error) core.Result {
+	switch {
+	case err == nil:
+		return core.OK
+	case errors.Is(err, chain.ErrNoSpace) && m.vol.Failed() == nil:
+		return core.Full
+	}
+	return core.Broken
 }
 
 // nextEntry is the durable state as the header keeps it. What other parts

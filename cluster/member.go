@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -67,10 +66,7 @@ func (c *conn) run(j *core.Job, before core.Durable, now time.Duration) {
 	began := time.Now()
 	result := core.OK
 	if err := c.perform(j, before); err != nil {
-		result = core.Broken
-		if errors.Is(err, chain.ErrNoSpace) && c.vol.Failed() == nil {
-			result = core.Full
-		}
+		result = c.Result(err)
 		c.log.Warn("member cannot be written", "member", c.name, "err", err)
 		c.mu.Lock()
 		c.why = err.Error()

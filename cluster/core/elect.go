@@ -124,6 +124,7 @@ func (p *Primary) decide(now time.Duration) []Effect {
 	votes := p.votes()
 	a, err := Adopt(votes, p.opt.Omit)
 	if err != nil {
+		p.deadline = 0 // a node that had promised was attached anew: it is asked again
 		return p.cannot(err)
 	}
 	for i := range p.peers {

@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A Leaf is a place in a PFS where something could not be read.
+type Leaf struct {
+	Inum uint64
+	Key  uint64
+	Kind ondisk.BlockType
+}
+
+// LeafOf is the place that an error names.
+func LeafOf(e *chain.NodeError) Leaf { return Leaf{e.Inum, e.Ref.Key, e.Ref.Type} }
+
+// Single reports whether the leaf can be rewritten by itself. Damage above the
+// leaves loses whole ranges.
+func (l Leaf) Single() bool { return l.Kind == ondisk.TypeData || l.Kind == ondisk.TypeDirent }
+
+// Fetch makes the change that writes the leaf as v has it; ok is false if it
+// is not there any more.
+func (l Leaf) Fetch(ctx context.Context, v *chain.View) (c chain.Change, ok bool, err error) {
+	c = chain.Change{Inum: l.Inum, Key: l.Key}
+	if l.Kind == ondisk.TypeDirent {
+		c.Kind = chain.KindDirent
+		err = v.Dirents(ctx, l.Inum, l.Key, l.Key, func(e ondisk.Dirent, ref *ondisk.Blockref) bool {
+			c.Dirent, c.ModifyTid, ok = e, ref.ModifyTid, true
+			return false
+		})
+		return c, ok, err
+	}
+	c.Kind = chain.KindData
+	var ref ondisk.Blockref
+	err = v.DataRefs(ctx, l.Inum, l.Key, l.Key+1, func(r *ondisk.Blockref) bool {
+		ref, ok = *r, true
+		return false
+	})
+	if err != nil || !ok {
+		return c, false, err
+	}
+	c.ModifyTid = ref.ModifyTid
+	c.Block, err = v.ReadBlock(ctx, &ref)
+	return c, err == nil, err
+}
+
+// Rewrite puts the leaf in place of the damaged one, if that is still the
+// same version of it. Tree and state keep their numbers: the content is what
+// the cluster has at this txg.
+func (m *Media) Rewrite(ctx context.Context, l Leaf, change chain.Change) (written bool, err error) {
+	t, err := m.vol.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	t.UseReserve()
+	v, err := t.View(ctx, m.label)
+	if err != nil {
+		t.Abort()
+		return false, err
+	}
+	same, err := l.still(ctx, v, change.ModifyTid)
+	T := v.T()
+	v.Release()
+	if err == nil && same {
+		err = t.Apply(ctx, m.label, &chain.Batch{T: T, Changes: []chain.Change{change}, Discard: true})
+	}
+	if err != nil || !same {
+		t.Abort()
+		return false, err
+	}
+	if err := t.Commit(ctx); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// still reports whether the leaf has that modify_tid and cannot be read.
+func (l Leaf) still(ctx context.Context, v *chain.View, modify ondisk.Tid) (bool, error) {
+	if l.Kind == ondisk.TypeDirent {
+		err := v.Dirents(ctx, l.Inum, l.Key, l.Key, func(ondisk.Dirent, *ondisk.Blockref) bool { return false })
+		return err != nil, nil
+	}
+	var ref ondisk.Blockref
+	found := false
+	err := v.DataRefs(ctx, l.Inum, l.Key, l.Key+1, func(r *ondisk.Blockref) bool {
+		ref, found = *r, true
+		return false
+	})
+	if err != nil || !found || ref.ModifyTid != modify {
+		return false, err
+	}
+	_, err = v.ReadBlock(ctx, &ref)
+	return err != nil, nil
+}
