@@ -179,7 +179,11 @@ func (e *engine) attached() []memberView {
 func (e *engine) volumes() []nodeVolume {
 	var out []nodeVolume
 	for _, v := range e.attached() {
-		out = append(out, nodeVolume{v.m.index, v.m.spec.Name, v.conn.label, v.conn.info.Fsid, v.conn.vol, v.report.State == NodeInSync})
+		if s := v.report.State; s == NodeTainted || s == NodeForeign {
+			continue // what it holds is not to be trusted
+		}
+		out = append(out, nodeVolume{v.m.index, v.m.spec.Name, v.conn.label, v.conn.info.Fsid, v.conn.vol,
+			v.report.State == NodeInSync || v.report.State == NodeReadOnly})
 	}
 	return out
 }

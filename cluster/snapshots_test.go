@@ -250,3 +250,68 @@ func TestUniqueBytes(t *testing.T) {
 		t.Errorf("deleting it freed %d bytes, said were %d", freed, list[0].Unique)
 	}
 }
+
+// listing is the files of a pool as readers see them.
+func listing(t *testing.T, p *Pool) string {
+	t.Helper()
+	var text []string
+	ctx := context.Background()
+	check(t, p.ReadDir(ctx, ondisk.InumRoot, 0, func(d ondisk.Dirent) bool {
+		in, ok, err := p.Inode(ctx, d.Inum)
+		if err != nil || !ok {
+			t.Fatalf("%s: %v %v", d.Name, ok, err)
+		}
+		b := make([]byte, in.Meta.Size)
+		check(t, p.ReadData(ctx, d.Inum, 0, b))
+		text = append(text, d.Name+"="+string(b))
+		return true
+	}))
+	slices.Sort(text)
+	return strings.Join(text, " ")
+}
+
+// A snapshot is read while its source is changed, after it was deleted, and
+// while members go; one without it is not asked.
+func TestOpenSnapshot(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	defer closePool(t, p)
+	say(t, p, "f", "one")
+	snap(t, p, "s")
+	say(t, p, "f", "two")
+	say(t, p, "g", "new")
+	all, err := p.SnapshotNames(c.ctx)
+	check(t, err)
+	s, err := p.OpenSnapshot(c.ctx, all[0])
+	check(t, err)
+	want := func(when string) {
+		t.Helper()
+		if got := listing(t, s); got != "f=one" {
+			t.Errorf("%s: %q", when, got)
+		}
+	}
+	want("opened")
+	if _, err := s.Begin(c.ctx, Cost{}); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("begin: %v", err)
+	}
+	check(t, p.SnapshotDelete(c.ctx, "s"))
+	mustSync(t, p)
+	check(t, p.Bulkfree(c.ctx))
+	for i := range 20 {
+		say(t, p, fmt.Sprint("x", i), strings.Repeat("y", 70000))
+	}
+	mustSync(t, p)
+	want("deleted")
+	if _, err := p.OpenSnapshot(c.ctx, all[0]); !errors.Is(err, ErrNoSnapshot) {
+		t.Errorf("opened again: %v", err)
+	}
+	check(t, p.NodeOffline(c.ctx, diskName(0)))
+	want("without a member")
+	check(t, p.NodeOnline(c.ctx, diskName(0)))
+	check(t, p.Wait(c.ctx, WaitHealthy))
+	want("with a member that does not have it")
+	if len(s.state.Load().views) != 2 {
+		t.Errorf("%d members are asked", len(s.state.Load().views))
+	}
+	closePool(t, s)
+}

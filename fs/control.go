@@ -42,6 +42,8 @@ const (
 type control struct {
 	handler Control
 	started time.Time
+	snaps   *snapshots
+	ran     func() // called after a command; may be nil
 
 	mu    sync.Mutex
 	next  uint64
@@ -58,12 +60,20 @@ type transcript struct {
 }
 
 func newControl(handler Control) *control {
-	return &control{handler: handler, started: time.Now(), next: transcriptBit, files: make(map[uint64]*transcript)}
+	return &control{handler: handler, started: time.Now(), next: transcriptBit, files: make(map[uint64]*transcript), snaps: newSnapshots(nil, nil, 0)}
 }
 
-// owns reports whether a node is the control directory or one of its files.
+// owns reports whether a node is the control directory or below it.
 func (c *control) owns(inum uint64) bool {
-	return c.handler != nil && (inum == controlInum || inum&transcriptBit != 0)
+	return c.handler != nil && (inum == controlInum || inum&transcriptBit != 0 || c.snaps.owns(inum))
+}
+
+// refusal is the answer to who wants to change what is there.
+func (c *control) refusal(inum uint64) fuse.Status {
+	if c.snaps.owns(inum) {
+		return fuse.EROFS
+	}
+	return fuse.EPERM
 }
 
 // reserved reports whether a name cannot be made or removed by callers.
@@ -71,8 +81,15 @@ func (c *control) reserved(dir uint64, name string) bool {
 	return c.handler != nil && (c.owns(dir) || dir == ondisk.InumRoot && name == controlDir)
 }
 
-func (c *control) lookup(dir uint64, name string, out *fuse.EntryOut) fuse.Status {
+func (c *control) lookup(ctx context.Context, dir uint64, name string, out *fuse.EntryOut) fuse.Status {
 	switch {
+	case dir == snapshotsInum:
+		return c.snaps.lookup(ctx, name, out)
+	case c.snaps.owns(dir):
+		return fuse.Status(errStale)
+	case dir == controlInum && name == snapshotsDir && c.snaps.source != nil:
+		out.EntryValid, out.AttrValid = lifetime, lifetime
+		return c.snaps.lookup(ctx, ".", out)
 	case dir == ondisk.InumRoot || dir == controlInum && name == ".":
 		out.NodeId, out.Generation = controlInum, 1
 		out.EntryValid, out.AttrValid = lifetime, lifetime
@@ -101,7 +118,11 @@ func (c *control) lookup(dir uint64, name string, out *fuse.EntryOut) fuse.Statu
 }
 
 // forget drops a file: each was given out once, so the count does not matter.
-func (c *control) forget(inum, _ uint64) {
+func (c *control) forget(inum, count uint64) {
+	if c.snaps.owns(inum) {
+		c.snaps.forget(inum, count)
+		return
+	}
 	c.mu.Lock()
 	delete(c.files, inum)
 	c.mu.Unlock()
@@ -132,8 +153,12 @@ func (c *control) attr(inum uint64, t *transcript, out *fuse.Attr) {
 }
 
 func (c *control) getattr(inum uint64, out *fuse.AttrOut) fuse.Status {
-	if inum == controlInum {
+	switch inum {
+	case controlInum:
 		c.attr(inum, nil, &out.Attr)
+		return fuse.OK
+	case snapshotsInum:
+		c.snaps.attr(&out.Attr)
 		return fuse.OK
 	}
 	t := c.file(inum)
@@ -150,7 +175,7 @@ func (c *control) getattr(inum uint64, out *fuse.AttrOut) fuse.Status {
 func (c *control) setattr(in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	t := c.file(in.NodeId)
 	if t == nil || t.name != controlFile || in.Valid&(fuse.FATTR_MODE|fuse.FATTR_UID|fuse.FATTR_GID) != 0 {
-		return fuse.EPERM
+		return c.refusal(in.NodeId)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -183,7 +208,7 @@ func (c *control) read(in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Statu
 func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	t := c.file(in.NodeId)
 	if t == nil || t.name != controlFile {
-		return 0, fuse.EPERM
+		return 0, c.refusal(in.NodeId)
 	}
 	if len(data) > commandMax {
 		return 0, fuse.EINVAL
@@ -198,6 +223,9 @@ func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (
 	}
 	var reply bytes.Buffer
 	err := c.handler.Command(contextOf(cancel), strings.TrimSpace(string(data)), &reply)
+	if c.ran != nil {
+		c.ran()
+	}
 	t.content = t.content[:in.Offset]
 	t.changed = time.Now()
 	if err != nil {
@@ -219,13 +247,19 @@ func commandErrno(err error) syscall.Errno {
 	return errInvalid
 }
 
-// readdir lists the directory for the kernel.
-func (c *control) readdir(pos uint64, add func(uint64, *ondisk.Dirent) bool) fuse.Status {
+// readdir lists a directory for the kernel.
+func (c *control) readdir(ctx context.Context, dir, pos uint64, add func(uint64, *ondisk.Dirent) bool) fuse.Status {
+	if dir == snapshotsInum {
+		return c.snaps.readdir(ctx, pos, add)
+	}
 	list := []ondisk.Dirent{
 		{Inum: controlInum, Type: ondisk.ObjDir, Name: "."},
 		{Inum: ondisk.InumRoot, Type: ondisk.ObjDir, Name: ".."},
 		{Inum: transcriptBit, Type: ondisk.ObjFile, Name: controlFile},
 		{Inum: transcriptBit + 1, Type: ondisk.ObjFile, Name: statusFile},
+	}
+	if c.snaps.source != nil {
+		list = append(list, ondisk.Dirent{Inum: snapshotsInum, Type: ondisk.ObjDir, Name: snapshotsDir})
 	}
 	for i := pos; i < uint64(len(list)); i++ {
 		if !add(i+1, &list[i]) {

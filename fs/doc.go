@@ -61,6 +61,14 @@
 // fails makes write(2) fail too, with the reason as the reply. Each path walk
 // makes a fresh transcript, since there are no handles to tell openers apart.
 //
+// # Snapshots
+//
+// MNT/.anvilfs/snapshots/NAME is a snapshot, read-only. Each is an FS of its
+// own over a Store of its own; the numbers of its nodes carry the snapshot's
+// slot in front (snapshots.go). One is opened when it is first looked at, and
+// closed when the kernel has forgotten the last of its nodes, deleted or not:
+// files that are open stay readable.
+//
 // Not here: quorum and repair (cluster, sync), media (chain, ondisk), who may
 // do what (the kernel checks permissions: default_permissions).
 package fs

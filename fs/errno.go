@@ -46,6 +46,8 @@ var errnoTable = []struct {
 	{cluster.ErrNoSpace, errNoSpace},
 	{cluster.ErrHashFull, errNoSpace},
 	{cluster.ErrNoEntry, errNoEntry},
+	{cluster.ErrNoSnapshot, errNoEntry},
+	{cluster.ErrSnapshotExists, errExist},
 	{cluster.ErrReadOnly, errReadOnly},
 	{cluster.ErrNoQuorum, errIO},
 	{cluster.ErrPoolClosed, errIO},

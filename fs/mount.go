@@ -25,7 +25,8 @@ type MountOptions struct {
 	Flags       uintptr // MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...: what the user asked for
 	Debug       bool    // log every request
 	Logger      *slog.Logger
-	Control     Control // nil: no control directory
+	Control     Control   // nil: no control directory
+	Snapshots   Snapshots // nil: none are shown
 	Options     Options
 	Meter       *Meter // counts requests; nil: nobody looks
 	// Closing is called once after the last request, when the filesystem has
@@ -40,6 +41,7 @@ type Server struct {
 	conn       *conn
 	opts       MountOptions
 	done       chan struct{}
+	sweeper    sweeper
 
 	once sync.Once
 	err  error // of closing; valid when done is closed
@@ -77,6 +79,8 @@ func Mount(ctx context.Context, store Store, mountpoint string, o MountOptions) 
 	}
 	s := &Server{FS: f, mountpoint: mountpoint, opts: o, done: make(chan struct{})}
 	s.conn = newConn(fd, f, &o, s.close)
+	s.conn.raw.ctl.ran = s.SweepSnapshots
+	s.sweeper.start(s.conn)
 	go s.run()
 	if err := s.answer(); err != nil {
 		_ = s.Unmount()
@@ -93,6 +97,10 @@ func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
 	if c.meter == nil {
 		c.meter = new(Meter)
 	}
+	snaps := newSnapshots(o.Snapshots, o.Logger, o.Options.Nodes/4)
+	if o.Control == nil {
+		snaps.source = nil // there is no directory to show them in
+	}
 	c.raw = &raw{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		fs:            f,
@@ -101,6 +109,7 @@ func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
 		readOnly:      o.ReadOnly,
 		invalidate:    c.invalidateAttr,
 	}
+	c.raw.ctl.snaps = snaps
 	c.proto = fuse.NewProtocolServer(c.raw, &fuse.MountOptions{
 		MaxWrite:             maxRequest,
 		MaxBackground:        64,
@@ -124,6 +133,7 @@ func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
 // run serves until the mount is gone, then closes.
 func (s *Server) run() {
 	s.conn.serve()
+	s.sweeper.stop() // it writes to the descriptor
 	s.close()
 	_ = syscall.Close(s.conn.fd) // the mount is gone; nothing can be lost here
 	close(s.done)
@@ -132,6 +142,7 @@ func (s *Server) run() {
 // close stores what is pending and lets the owner close what is below.
 func (s *Server) close() {
 	s.once.Do(func() {
+		s.conn.raw.ctl.snaps.close()
 		s.err = s.FS.Close(context.Background())
 		if s.opts.Closing != nil {
 			if err := s.opts.Closing(); s.err == nil {

@@ -23,6 +23,19 @@ var _ Txn = (*cluster.Txn)(nil)
 // an interface.
 func OnPool(p *cluster.Pool) Store { return poolStore{p} }
 
+// SnapshotsOf are the pool's snapshots.
+func SnapshotsOf(p *cluster.Pool) Snapshots { return poolSnapshots{p} }
+
+type poolSnapshots struct{ *cluster.Pool }
+
+func (s poolSnapshots) OpenSnapshot(ctx context.Context, n cluster.SnapshotName) (SnapshotStore, error) {
+	p, err := s.Pool.OpenSnapshot(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return poolStore{p}, nil
+}
+
 type poolStore struct{ *cluster.Pool }
 
 func (s poolStore) Begin(ctx context.Context, cost Cost) (Txn, error) {

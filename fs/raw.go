@@ -21,6 +21,7 @@ type raw struct {
 	log *slog.Logger
 
 	readOnly bool
+	base     uint64 // what the kernel's numbers have in front of the inode's; 0 but for snapshots
 	// invalidate tells the kernel that attributes changed behind its back.
 	invalidate func(inum uint64)
 }
@@ -54,8 +55,11 @@ func (r *raw) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { r
 func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	if s := r.ctl.snaps.below(h); s != nil {
+		return s.Lookup(cancel, h, name, out)
+	}
 	if r.ctl.owns(h.NodeId) || r.ctl.reserved(h.NodeId, name) {
-		return r.ctl.lookup(h.NodeId, name, out)
+		return r.ctl.lookup(contextOf(cancel), h.NodeId, name, out)
 	}
 	ctx := contextOf(cancel)
 	if name == "." || name == ".." {
@@ -64,6 +68,10 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 	rec, ok, err := r.fs.Lookup(ctx, h.NodeId, name)
 	if err != nil {
 		return r.status(err)
+	}
+	if ok && r.base != 0 && rec.Meta.Inum > plainMask {
+		r.Forget(rec.Meta.Inum, 1)
+		return fuse.Status(errTooBig)
 	}
 	if !ok {
 		// Node 0 with a lifetime: the kernel remembers that it is not there.
@@ -102,6 +110,9 @@ func (r *raw) Forget(inum, count uint64) {
 }
 
 func (r *raw) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
+		return s.GetAttr(cancel, in, out)
+	}
 	if r.ctl.owns(in.NodeId) {
 		return r.ctl.getattr(in.NodeId, out)
 	}
@@ -116,6 +127,9 @@ func (r *raw) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 }
 
 func (r *raw) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
+	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
+		return s.Statx(cancel, in, out)
+	}
 	if r.ctl.owns(in.NodeId) {
 		return fuse.Status(errNotHere)
 	}
@@ -165,7 +179,7 @@ func (r *raw) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name str
 
 func (r *raw) create(cancel <-chan struct{}, h *fuse.InHeader, name string, what NewNode, out *fuse.EntryOut) fuse.Status {
 	if r.ctl.reserved(h.NodeId, name) {
-		return fuse.EPERM
+		return r.ctl.refusal(h.NodeId)
 	}
 	ctx := contextOf(cancel)
 	what.UID, what.GID = h.Uid, h.Gid
@@ -179,7 +193,7 @@ func (r *raw) create(cancel <-chan struct{}, h *fuse.InHeader, name string, what
 
 func (r *raw) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	if r.ctl.owns(in.NodeId) {
-		return fuse.EPERM
+		return r.ctl.refusal(in.NodeId)
 	}
 	ctx := contextOf(cancel)
 	what := NewNode{Type: ondisk.ObjFile, Mode: in.Mode, Umask: in.Umask, UID: in.Uid, GID: in.Gid}
@@ -194,7 +208,7 @@ func (r *raw) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Creat
 
 func (r *raw) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	if r.ctl.owns(in.Oldnodeid) || r.ctl.reserved(in.NodeId, name) {
-		return fuse.EPERM
+		return r.ctl.refusal(in.NodeId)
 	}
 	ctx := contextOf(cancel)
 	rec, err := r.fs.Link(ctx, in.Oldnodeid, in.NodeId, name)
@@ -207,26 +221,29 @@ func (r *raw) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fu
 
 func (r *raw) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	if r.ctl.reserved(h.NodeId, name) {
-		return fuse.EPERM
+		return r.ctl.refusal(h.NodeId)
 	}
 	return r.status(r.fs.Unlink(contextOf(cancel), h.NodeId, name))
 }
 
 func (r *raw) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	if r.ctl.reserved(h.NodeId, name) {
-		return fuse.EPERM
+		return r.ctl.refusal(h.NodeId)
 	}
 	return r.status(r.fs.Rmdir(contextOf(cancel), h.NodeId, name))
 }
 
 func (r *raw) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	if r.ctl.reserved(in.NodeId, oldName) || r.ctl.reserved(in.Newdir, newName) {
-		return fuse.EPERM
+		return r.ctl.refusal(in.Newdir)
 	}
 	return r.status(r.fs.Rename(contextOf(cancel), in.NodeId, oldName, in.Newdir, newName, RenameFlags(in.Flags)))
 }
 
 func (r *raw) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+	if s := r.ctl.snaps.below(h); s != nil {
+		return s.Readlink(cancel, h)
+	}
 	target, err := r.fs.Readlink(contextOf(cancel), h.NodeId)
 	return target, r.status(err)
 }
@@ -244,21 +261,30 @@ func (r *raw) StatFs(cancel <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsO
 }
 
 func (r *raw) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
+		return s.ReadDir(cancel, in, out)
+	}
 	return r.readdir(cancel, in, func(pos uint64, d *ondisk.Dirent) bool {
-		return out.AddDirEntry(fuse.DirEntry{Name: d.Name, Ino: d.Inum, Off: pos, Mode: typeMode(d.Type)})
+		return out.AddDirEntry(fuse.DirEntry{Name: d.Name, Ino: r.base | d.Inum, Off: pos, Mode: typeMode(d.Type)})
 	})
 }
 
 // ReadDirPlus also passes each entry's attributes and a reference.
 func (r *raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
+		return s.ReadDirPlus(cancel, in, out)
+	}
 	ctx := contextOf(cancel)
 	return r.readdir(cancel, in, func(pos uint64, d *ondisk.Dirent) bool {
-		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: d.Name, Ino: d.Inum, Off: pos, Mode: typeMode(d.Type)})
+		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: d.Name, Ino: r.base | d.Inum, Off: pos, Mode: typeMode(d.Type)})
 		if entry == nil {
 			return false
 		}
 		if pos <= posDotDot || r.ctl.owns(in.NodeId) {
 			return true // the kernel does not look these up
+		}
+		if r.base != 0 && d.Inum > plainMask {
+			return true // a number that cannot be shown here
 		}
 		if rec := r.fs.Peek(ctx, d.Inum); rec != nil {
 			r.fillEntry(ctx, entry, rec)
@@ -272,7 +298,7 @@ const minEntry = 32
 
 func (r *raw) readdir(cancel <-chan struct{}, in *fuse.ReadIn, add func(uint64, *ondisk.Dirent) bool) fuse.Status {
 	if r.ctl.owns(in.NodeId) {
-		return r.ctl.readdir(in.Offset, add)
+		return r.ctl.readdir(contextOf(cancel), in.NodeId, in.Offset, add)
 	}
 	limit := int(in.Size)/minEntry + 1
 	return r.status(r.fs.ReadDir(contextOf(cancel), in.NodeId, in.Offset, limit, add))

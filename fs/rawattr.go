@@ -64,7 +64,7 @@ func decodeDev(dev uint32) (major, minor uint32) {
 // fillAttr translates a record.
 func (r *raw) fillAttr(ctx context.Context, out *fuse.Attr, rec *Record) {
 	m := &rec.Meta
-	out.Ino = m.Inum
+	out.Ino = r.base | m.Inum
 	out.Size = m.Size
 	out.Blocks = r.blocks(ctx, m)
 	out.Mode = typeMode(m.Type) | m.Mode&modeBits
@@ -98,7 +98,7 @@ func (r *raw) blocks(ctx context.Context, m *ondisk.InodeMeta) uint64 {
 
 // fillEntry answers with a record that the kernel got a reference to.
 func (r *raw) fillEntry(ctx context.Context, out *fuse.EntryOut, rec *Record) {
-	out.NodeId = rec.Meta.Inum
+	out.NodeId = r.base | rec.Meta.Inum
 	out.Generation = 1 // numbers are never used again
 	out.EntryValid, out.AttrValid = lifetime, lifetime
 	r.fillAttr(ctx, &out.Attr, rec)

@@ -28,6 +28,9 @@ func (f filled) Readv(dst [][]byte) (int, fuse.Status) {
 }
 
 func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
+		return s.Read(cancel, in, buf)
+	}
 	if r.ctl.owns(in.NodeId) {
 		return r.ctl.read(in, buf)
 	}
@@ -75,6 +78,9 @@ const (
 )
 
 func (r *raw) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
+		return s.Lseek(cancel, in, out)
+	}
 	if in.Whence != seekData && in.Whence != seekHole || r.ctl.owns(in.NodeId) {
 		return fuse.EINVAL
 	}
@@ -96,6 +102,9 @@ func (r *raw) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 
 // GetXAttr is asked with an empty dest for the size alone.
 func (r *raw) GetXAttr(cancel <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	if s := r.ctl.snaps.below(h); s != nil {
+		return s.GetXAttr(cancel, h, name, dest)
+	}
 	if r.ctl.owns(h.NodeId) {
 		return 0, fuse.ENODATA
 	}
@@ -110,6 +119,9 @@ func (r *raw) GetXAttr(cancel <-chan struct{}, h *fuse.InHeader, name string, de
 }
 
 func (r *raw) ListXAttr(cancel <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+	if s := r.ctl.snaps.below(h); s != nil {
+		return s.ListXAttr(cancel, h, dest)
+	}
 	if r.ctl.owns(h.NodeId) {
 		return 0, fuse.OK
 	}
@@ -132,7 +144,7 @@ func (r *raw) ListXAttr(cancel <-chan struct{}, h *fuse.InHeader, dest []byte) (
 
 func (r *raw) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
 	if r.ctl.owns(in.NodeId) {
-		return fuse.EPERM
+		return r.ctl.refusal(in.NodeId)
 	}
 	if len(value) > int(in.Size) {
 		value = value[:in.Size]
@@ -143,7 +155,7 @@ func (r *raw) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string,
 
 func (r *raw) RemoveXAttr(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	if r.ctl.owns(h.NodeId) {
-		return fuse.EPERM
+		return r.ctl.refusal(h.NodeId)
 	}
 	return r.status(r.fs.RemoveXattr(contextOf(cancel), h.NodeId, name))
 }

@@ -114,6 +114,33 @@ func (t *table) ref(inum uint64) {
 	s.mu.Unlock()
 }
 
+// held reports whether the kernel holds a reference to anything.
+func (t *table) held() bool {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n := len(s.refs)
+		s.mu.Unlock()
+		if n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// all returns the inodes to which the kernel holds references.
+func (t *table) all() (inums []uint64) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for inum := range s.refs {
+			inums = append(inums, inum)
+		}
+		s.mu.Unlock()
+	}
+	return inums
+}
+
 // unref takes back count references and reports whether the inode has lost
 // both its last name and its last reference.
 func (t *table) unref(inum, count uint64) (dead bool) {

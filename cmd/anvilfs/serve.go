@@ -64,7 +64,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	ctl := newController(p, s, dir, log)
 	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
 		FsName: s.display(), ReadOnly: o.readOnly, AllowOther: o.allowOther, Flags: o.flags,
-		Debug: o.debug, Logger: log, Control: ctl, Meter: ctl.calls, Closing: closing,
+		Debug: o.debug, Logger: log, Control: ctl, Snapshots: fs.SnapshotsOf(p), Meter: ctl.calls, Closing: closing,
 	})
 	if err != nil {
 		return errors.Join(err, closing())

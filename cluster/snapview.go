@@ -1,0 +1,134 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A SnapshotName is a snapshot as a directory shows it.
+type SnapshotName struct {
+	Name    string
+	Clid    ondisk.UUID // tells it from another of that name, before or after
+	Created time.Time
+}
+
+// SnapshotNames lists the snapshots, oldest first.
+func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
+	t, _, err := p.snapshotTable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]SnapshotName, 0, len(t.Entries))
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		out = append(out, SnapshotName{e.Name, e.Clid, e.Created})
+	}
+	return out, nil
+}
+
+// OpenSnapshot returns a snapshot as a pool that can be read, beside this one:
+// in the same way, from the members that have it. The caller closes it before
+// this one. It can be read until then, also if it is deleted meanwhile, on the
+// members that had it when it was opened.
+func (p *Pool) OpenSnapshot(ctx context.Context, s SnapshotName) (*Pool, error) {
+	e := &snapshotEngine{engineAPI: p.engine, entry: SnapshotEntry{Name: s.Name, Clid: s.Clid}, shown: make(map[*chain.Volume]*chain.View)}
+	if views := e.views(); len(views) > 0 {
+		for _, v := range views {
+			v.View.Release()
+		}
+	} else {
+		return nil, fmt.Errorf("snapshot %q: no member at hand has it yet: %w", s.Name, ErrNoSnapshot)
+	}
+	o := p.opts
+	o.Label, o.ReadOnly, o.OnNoQuorum = s.Name, true, EIO
+	pool, err := newPool(ctx, e, o)
+	if err != nil {
+		return nil, errors.Join(err, e.close(ctx))
+	}
+	return pool, nil
+}
+
+// A snapshotEngine is an engine that shows a snapshot: the members' volumes
+// are the other engine's, so is what is known of their health.
+type snapshotEngine struct {
+	engineAPI
+	entry SnapshotEntry
+
+	mu     sync.Mutex // guards shown
+	shown  map[*chain.Volume]*chain.View
+	closed bool
+}
+
+// views returns the snapshot on the members that have it, those in sync first.
+func (e *snapshotEngine) views() []nodeView {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	vols := e.volumes()
+	slices.SortStableFunc(vols, func(a, b nodeVolume) int { return boolOrder(b.InSync) - boolOrder(a.InSync) })
+	there := make(map[*chain.Volume]bool)
+	var out []nodeView
+	for _, n := range vols {
+		there[n.Vol] = true
+		v := e.shown[n.Vol]
+		if v == nil {
+			if v = e.open(n); v == nil {
+				continue
+			}
+			e.shown[n.Vol] = v
+		}
+		v.Retain()
+		out = append(out, nodeView{n.Node, n.Name, v.T(), v})
+	}
+	for vol, v := range e.shown {
+		if !there[vol] {
+			v.Release()
+			delete(e.shown, vol)
+		}
+	}
+	return out
+}
+
+// open returns nil if the member does not have the snapshot.
+func (e *snapshotEngine) open(n nodeVolume) *chain.View {
+	ctx := context.Background()
+	infos, err := n.Vol.PFSs(ctx)
+	if err != nil && len(infos) == 0 || e.entry.On(infos, n.Fsid) == nil {
+		return nil
+	}
+	v, err := n.Vol.View(ctx, e.entry.Name)
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+func (e *snapshotEngine) commit(context.Context, *chain.Batch) error { return ErrReadOnly }
+
+func (e *snapshotEngine) hasQuorum() bool { return true }
+
+// reportRead passes on how members answer. What is damaged is not named: repair
+// knows the PFS only.
+func (e *snapshotEngine) reportRead(node int, d time.Duration, err error, _ *chain.NodeError) {
+	e.engineAPI.reportRead(node, d, err, nil)
+}
+
+func (e *snapshotEngine) close(context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for _, v := range e.shown {
+		v.Release()
+	}
+	e.shown = nil
+	return nil
+}
