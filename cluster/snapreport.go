@@ -53,8 +53,9 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 		complete := true
 		for i := range table.Entries {
 			have[i] = table.Entries[i].On(infos, n.Fsid)
-			reports[i].seen(n.Name, have[i], &tids[i])
-			complete = complete && have[i] != nil
+			if complete = complete && have[i] != nil; have[i] != nil || !n.onItsWay(ctx, &table.Entries[i]) {
+				reports[i].seen(n.Name, have[i], &tids[i])
+			}
 		}
 		if !counted && complete {
 			if err := countUnique(ctx, n.Vol, infos, reports); err != nil {
@@ -64,6 +65,21 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 		}
 	}
 	return reports, nil
+}
+
+// onItsWay reports whether a member in sync has yet to do the txg that makes
+// the snapshot, as the slowest has for a moment.
+func (n *nodeVolume) onItsWay(ctx context.Context, e *SnapshotEntry) bool {
+	if !n.InSync {
+		return false
+	}
+	v, err := n.Vol.View(ctx, n.Label)
+	if err != nil {
+		return false
+	}
+	defer v.Release()
+	t, err := ReadSnapshotTable(ctx, v)
+	return err == nil && !t.Has(e.Name, e.Clid)
 }
 
 func (e *SnapshotEntry) report(now time.Time) SnapshotReport {
