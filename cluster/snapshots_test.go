@@ -75,11 +75,16 @@ func say(t *testing.T, p *Pool, name, text string) {
 // still be on its way to some.
 func settle(t *testing.T, p *Pool) {
 	t.Helper()
+	gather(t, p)
+	closePool(t, p)
+}
+
+func gather(t *testing.T, p *Pool) {
+	t.Helper()
 	mustSync(t, p)
 	until(t, p.engine.(*engine), "one position", func(rs []NodeReport) bool {
 		return !slices.ContainsFunc(rs, func(r NodeReport) bool { return r.Position != p.Committed() })
 	})
-	closePool(t, p)
 }
 
 func snap(t *testing.T, p *Pool, name string) {
@@ -93,6 +98,9 @@ func snap(t *testing.T, p *Pool, name string) {
 
 func names(t *testing.T, p *Pool) string {
 	t.Helper()
+	if _, ok := p.engine.(*engine); ok {
+		gather(t, p)
+	}
 	list, err := p.Snapshots(t.Context(), true)
 	check(t, err)
 	var out []string
