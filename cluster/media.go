@@ -88,7 +88,32 @@ func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error
 		d.Flags |= core.Tainted
 		why = m.vol.Tainted().Error()
 	}
+	if text := wild(&entry, law); text != "" {
+		// No promise of that epoch was ever asked for: what stands there is
+		// damage, and would drag all others along.
+		d.Flags |= core.Tainted
+		d.Promised, d.Pos, d.Charter = core.Ballot{}, Position{}, nil
+		why = text
+	}
 	return d, why, nil
+}
+
+// wild says why the numbers of an entry cannot have been reached: epochs rise
+// by one with each election, and a node promises no more than a jump ahead.
+func wild(e *ondisk.StateEntry, law *Charter) string {
+	known := e.T.Epoch()
+	if law != nil {
+		for _, m := range law.Lineage.Epochs {
+			known = max(known, m.Epoch)
+		}
+	}
+	switch {
+	case e.T>>63 != 0 || known > core.LastEpoch:
+		return fmt.Sprintf("its cluster state is damaged: no txg has the number %v", e.T)
+	case e.PromisedEpoch > core.LastEpoch || e.T != 0 && e.PromisedEpoch > known+core.MaxEpochJump:
+		return fmt.Sprintf("its cluster state is damaged: epoch %d promised at txg %v", e.PromisedEpoch, e.T)
+	}
+	return ""
 }
 
 // loadSolo is Load for a PFS without a state entry: made by others, or never

@@ -148,6 +148,10 @@ type Pool struct {
 	workers sync.WaitGroup
 }
 
+// lastInum is more than files get in centuries, and leaves room below the
+// numbers that attributes have.
+const lastInum = ondisk.AttrBit - 1<<40
+
 // OpenPool opens the members of a PFS, settles which state is the truth, and
 // serves it. Errors name the member and what can be done.
 func OpenPool(ctx context.Context, members []MemberSpec, o Options) (*Pool, error) {
@@ -183,6 +187,9 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	root, ok, err := p.Inode(ctx, ondisk.InumRoot)
 	if err == nil && !ok {
 		err = fmt.Errorf("root directory of %q: %w", o.Label, chain.ErrNoInode)
+	}
+	if err == nil && !o.ReadOnly && root.Meta.PFSInum >= lastInum {
+		err = fmt.Errorf("root directory of %q: the highest inode number in use is %#x, which leaves none: %w", o.Label, root.Meta.PFSInum, ondisk.ErrCorrupt)
 	}
 	if err != nil {
 		p.cancel()

@@ -73,17 +73,37 @@ func Adopt(answers []Answer, omit Rule) (*Adopted, error) {
 	return verdict(pick, clean, sets), nil
 }
 
-// Clean returns the answers that count, with fsids given twice and nodes
-// that lost acknowledged txgs left out.
+// Clean returns the answers that count, with fsids given twice, nodes that
+// lost acknowledged txgs, and disowned ones left out.
 func Clean(answers []Answer) []Answer {
 	var clean []Answer
 	for i, a := range answers {
 		twice := slices.ContainsFunc(answers[:i], func(b Answer) bool { return a.Node == b.Node })
-		if a.Flags == 0 && !twice && !LostWrites(a, answers) {
+		if a.Flags == 0 && !twice && !LostWrites(a, answers) && !Disowned(a, answers) {
 			clean = append(clean, a)
 		}
 	}
 	return clean
+}
+
+// Disowned reports whether two others at the same position have one charter,
+// and a has another: the position says that they are equal, so that a's copy
+// is damaged in a way that its check codes do not show.
+func Disowned(a Answer, answers []Answer) bool {
+	var others []*Charter
+	for _, b := range answers {
+		if b.Node == a.Node || b.Flags != 0 || b.Pos != a.Pos || b.Charter == nil || a.Charter == nil {
+			continue
+		}
+		if b.Charter.Equal(a.Charter) {
+			return false
+		}
+		if slices.ContainsFunc(others, b.Charter.Equal) {
+			return true
+		}
+		others = append(others, b.Charter)
+	}
+	return false
 }
 
 // LostWrites reports whether what the others know about a proves that it
@@ -219,7 +239,7 @@ func findConflict(clean []Answer) error {
 			if a.Pos.T.Epoch() != b.Pos.T.Epoch() || a.Charter == nil || b.Charter == nil {
 				continue
 			}
-			if a.Pos.T == b.Pos.T && a.Pos.H != b.Pos.H || !samePast(a, b) {
+			if a.Pos.T == b.Pos.T && (a.Pos.H != b.Pos.H || !a.Charter.Equal(b.Charter)) || !samePast(a, b) {
 				return &Conflict{b.Node, a.Node, b.Pos, a.Pos}
 			}
 		}

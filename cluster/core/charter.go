@@ -1,6 +1,10 @@
 package core
 
-import "github.com/anvilfs/anvilfs/ondisk"
+import (
+	"slices"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
 
 // MaxOps is how many applied operation ids a charter remembers.
 const MaxOps = 256
@@ -11,6 +15,13 @@ type Charter struct {
 	Config  Config
 	Lineage Lineage
 	Ops     []Op // the latest at the end
+}
+
+// Equal compares contents.
+func (c *Charter) Equal(o *Charter) bool {
+	return c == o || c.Config.Version == o.Config.Version && slices.Equal(c.Config.Members, o.Config.Members) &&
+		slices.Equal(c.Config.Joint, o.Config.Joint) && slices.Equal(c.Lineage.Epochs, o.Lineage.Epochs) &&
+		slices.Equal(c.Lineage.Rollbacks, o.Lineage.Rollbacks) && slices.Equal(c.Ops, o.Ops)
 }
 
 // An Op names an operation of another mount that was applied.

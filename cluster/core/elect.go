@@ -92,7 +92,13 @@ func (p *Primary) cannot(err error) []Effect {
 	return []Effect{Refuse{err}}
 }
 
+// ErrEpochs: the epochs have come to an end, which elections do not bring about.
+var ErrEpochs = errors.New("no epoch is left: some member's cluster state is damaged")
+
 func (p *Primary) promise(now time.Duration) []Effect {
+	if p.heard >= LastEpoch {
+		return p.cannot(ErrEpochs)
+	}
 	p.phase = Promising
 	p.ballot = Ballot{p.heard + 1, p.candidate()}
 	p.heard = p.ballot.Epoch
@@ -129,7 +135,7 @@ func (p *Primary) decide(now time.Duration) []Effect {
 	}
 	for i := range p.peers {
 		n := &p.peers[i]
-		if n.vote && n.flags == 0 && LostWrites(*n.answer, votes) {
+		if n.vote && n.flags == 0 && (LostWrites(*n.answer, votes) || Disowned(*n.answer, votes)) {
 			n.flags = Tainted
 		}
 	}

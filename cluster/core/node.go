@@ -6,9 +6,14 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// maxEpochJump bounds what a node promises: a wild number would use up the
-// epochs.
-const maxEpochJump = 1 << 16
+const (
+	// MaxEpochJump bounds what a node promises: a wild number would use up the
+	// epochs.
+	MaxEpochJump = 1 << 16
+	// LastEpoch is far below the highest that a tid has room for, and further
+	// than elections ever get. Nothing begins at or above it.
+	LastEpoch = 1<<31 - 1<<20
+)
 
 // NodeOptions are fixed for the life of a Node.
 type NodeOptions struct {
@@ -195,7 +200,7 @@ func (n *Node) promise(now time.Duration, ev Recv) []Effect {
 	same := b == have || n.opt.Omit&OmitCandidate != 0 && b.Epoch == have.Epoch
 	wait := n.leased(now, b)
 	if b.Epoch < have.Epoch || b.Epoch == have.Epoch && !same || wait > 0 ||
-		b.Epoch-have.Epoch > maxEpochJump && have.Epoch != 0 {
+		b.Epoch-have.Epoch > MaxEpochJump && have.Epoch != 0 {
 		return n.reply(ev.From, &Message{Kind: Refused, Ballot: b, Heard: have.Epoch, Wait: wait})
 	}
 	if n.next != nil && n.next.msg.Ballot != b {
