@@ -3,8 +3,12 @@ GO      ?= go
 BIN     := bin/anvilfs
 PREFIX  ?= /usr/local
 SBIN    ?= /sbin
+SHARE   ?= $(PREFIX)/share
+UNITS   ?= $(PREFIX)/lib/systemd/system
+ZSHNAME ?= site-functions
+VERSION ?=
 
-.PHONY: help build run test test-go test-long check lint race fuzz bench install uninstall deps
+.PHONY: help build run test test-go test-long check lint race fuzz bench install install-files uninstall deb deps
 
 help:
 	@echo 'make run        the tour: three members in a directory, mounted, one lost and brought back'
@@ -16,10 +20,13 @@ help:
 	@echo 'make fuzz       every fuzz target for FUZZTIME (6s) each'
 	@echo 'make bench      workloads beside ext4 and a loopback filesystem'
 	@echo 'make test-long  crash states and simulations at depth (LONG=10m each)'
-	@echo 'make install    the binary and the helpers of mount(8), mkfs(8) and fsck(8)'
+	@echo 'make install    the binary, the helpers of mount(8), mkfs(8) and fsck(8), man pages,'
+	@echo '                completion of shells, units of systemd (PREFIX, SBIN, DESTDIR)'
+	@echo 'make uninstall  takes all that away'
+	@echo 'make deb        bin/anvilfs_VERSION_ARCH.deb, with the same content below /usr'
 
 build:
-	$(GO) build -o $(BIN) ./cmd/anvilfs
+	$(GO) build $(if $(VERSION),-ldflags '-X main.release=$(VERSION)') -o $(BIN) ./cmd/anvilfs
 	$(GO) build -o bin/baddisk ./tests/baddisk
 
 run: build deps
@@ -64,13 +71,32 @@ test-long: build
 bench: build
 	./tests/bench/run
 
-install: build
+HELPERS := mount.fuse.anvilfs mount.anvilfs umount.fuse.anvilfs umount.anvilfs mkfs.anvilfs fsck.anvilfs fsck.fuse.anvilfs
+UNITFILES := anvilfs@.service anvilfs-check@.service anvilfs-check@.timer
+BASHDIR = $(DESTDIR)$(SHARE)/bash-completion/completions
+ZSHDIR  = $(DESTDIR)$(SHARE)/zsh/$(ZSHNAME)
+FISHDIR = $(DESTDIR)$(SHARE)/fish/vendor_completions.d
+
+install: build install-files
+
+# The binary is there: BIN may be another one than that of build.
+install-files:
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/anvilfs
-	install -d $(DESTDIR)$(SBIN)
-	for h in mount.fuse.anvilfs mount.anvilfs umount.fuse.anvilfs umount.anvilfs mkfs.anvilfs fsck.anvilfs fsck.fuse.anvilfs; do \
-	  ln -sfn $(PREFIX)/bin/anvilfs $(DESTDIR)$(SBIN)/$$h; done
+	install -d $(DESTDIR)$(SBIN) $(DESTDIR)$(SHARE)/man/man8 $(DESTDIR)$(UNITS) $(BASHDIR) $(ZSHDIR) $(FISHDIR)
+	for h in $(HELPERS); do ln -sfn $(PREFIX)/bin/anvilfs $(DESTDIR)$(SBIN)/$$h; done
+	$(BIN) manual $(DESTDIR)$(SHARE)/man/man8
+	$(BIN) completion bash >$(BASHDIR)/anvilfs
+	$(BIN) completion zsh >$(ZSHDIR)/_anvilfs
+	$(BIN) completion fish >$(FISHDIR)/anvilfs.fish
+	for u in $(UNITFILES); do \
+	  sed 's|@BIN@|$(PREFIX)/bin|' packaging/systemd/$$u >$(DESTDIR)$(UNITS)/$$u && chmod 644 $(DESTDIR)$(UNITS)/$$u || exit 1; done
 
 uninstall:
-	for h in mount.fuse.anvilfs mount.anvilfs umount.fuse.anvilfs umount.anvilfs mkfs.anvilfs fsck.anvilfs fsck.fuse.anvilfs; do \
-	  rm -f $(DESTDIR)$(SBIN)/$$h; done
+	for h in $(HELPERS); do rm -f $(DESTDIR)$(SBIN)/$$h $(DESTDIR)$(SHARE)/man/man8/$$h.8; done
+	for u in $(UNITFILES); do rm -f $(DESTDIR)$(UNITS)/$$u; done
+	rm -f $(DESTDIR)$(SHARE)/man/man8/anvilfs.8 $(DESTDIR)$(SHARE)/man/man8/anvilfs-*.8
+	rm -f $(BASHDIR)/anvilfs $(ZSHDIR)/_anvilfs $(FISHDIR)/anvilfs.fish
 	rm -f $(DESTDIR)$(PREFIX)/bin/anvilfs
+
+deb:
+	GO='$(GO)' VERSION='$(VERSION)' packaging/deb

@@ -19,8 +19,15 @@ func versionCommand() *cobra.Command {
 	}
 }
 
+// release is set by the linker for packages, which are built outside of a
+// repository.
+var release string
+
 // version is what the build recorded of itself.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

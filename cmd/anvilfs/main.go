@@ -71,7 +71,9 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		pfsCommand(),
 		demoCommand(),
 		doctorCommand(),
+		manualCommand(),
 		versionCommand(),
 	)
+	completeWords(root)
 	return root
 }
