@@ -105,6 +105,7 @@ func (e *engine) online(ctx context.Context, name string) error {
 	}
 	select {
 	case err := <-done:
+		e.ask(func() {}) // what came of it is published then
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

@@ -74,6 +74,10 @@ func attachUser(mountpoint string, o *MountOptions) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
+	flags, err := userWords(o.Flags)
+	if err != nil {
+		return -1, err
+	}
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
@@ -81,7 +85,8 @@ func attachUser(mountpoint string, o *MountOptions) (fd int, err error) {
 	ours := os.NewFile(uintptr(pair[0]), "fusermount")
 	theirs := os.NewFile(uintptr(pair[1]), "fusermount")
 	defer ours.Close()
-	words := append(options(o), "fsname="+escape(o.FsName), "subtype="+escape(o.Subtype))
+	words := append(options(o), flags...)
+	words = append(words, "fsname="+escape(o.FsName), "subtype="+escape(o.Subtype))
 	if o.ReadOnly {
 		words = append(words, "ro")
 	}
@@ -91,7 +96,7 @@ func attachUser(mountpoint string, o *MountOptions) (fd int, err error) {
 	out, err := cmd.CombinedOutput()
 	_ = theirs.Close() // a copy; the helper had its own
 	if err != nil {
-		return -1, fmt.Errorf("%s: %w: %s", helper, err, strings.TrimSpace(string(out)))
+		return -1, userError(helper, strings.TrimSpace(string(out)), err)
 	}
 	return receiveFD(ours)
 }
@@ -130,7 +135,7 @@ func fusermount() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("neither root nor fusermount3 to mount with")
+	return "", errors.New("only root can mount where fusermount3 is not installed: install the package fuse3")
 }
 
 // detach unmounts.

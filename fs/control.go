@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -139,6 +140,8 @@ func (c *control) file(inum uint64) *transcript {
 func (c *control) attr(inum uint64, t *transcript, out *fuse.Attr) {
 	when := c.started
 	out.Ino, out.Nlink, out.Mode = inum, 1, syscall.S_IFDIR|0o755
+	// They are of who serves: a user who mounted may command it.
+	out.Uid, out.Gid = uint32(os.Geteuid()), uint32(os.Getegid())
 	if t != nil {
 		when = t.changed
 		out.Size = uint64(len(t.content))

@@ -169,7 +169,11 @@ func remount(ctx context.Context, dir string, o *mountOptions) error {
 			return exitWith(exitMount, "%w", err)
 		}
 	}
-	if err := syscall.Mount("", dir, "", flags, ""); err != nil {
+	err = syscall.Mount("", dir, "", flags, "")
+	if errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {
+		return exitWith(exitMount, "only root can remount %s: unmount it, and mount it with %s", dir, mode)
+	}
+	if err != nil {
 		return exitWith(exitMount, "remount %s %s: %w", mode, dir, err)
 	}
 	if !o.readOnly {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -176,7 +177,7 @@ func (n *newfs) openAll(list []*newMember) error {
 
 // format makes the volumes and joins them.
 func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
-	spec := chain.PFSSpec{Label: n.label, Plain: true}
+	spec := chain.PFSSpec{Label: n.label, Plain: true, Meta: rootOfUser(time.Now())}
 	if err := n.methods(&spec); err != nil {
 		return err
 	}
@@ -209,6 +210,19 @@ func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
 		roles = append(roles, m.role)
 	}
 	return cluster.Found(ctx, vols, n.label, roles)
+}
+
+// rootOfUser is the root directory of a new filesystem: it belongs to who
+// makes it, so that users can use image files of their own. It is the same on
+// every member.
+func rootOfUser(now time.Time) *ondisk.InodeMeta {
+	m := ondisk.NewInodeMeta(ondisk.InumRoot, ondisk.ObjDir)
+	m.Mode, m.UID, m.GID = 0o755, uint32(os.Geteuid()), uint32(os.Getegid())
+	sec, nsec := now.Unix(), uint32(now.Nanosecond())
+	m.SetCtime(sec, nsec)
+	m.SetMtime(sec, nsec)
+	m.SetBtime(sec, nsec)
+	return &m
 }
 
 // methods sets what every file inherits from the root.
