@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/faultdev"
@@ -30,6 +31,10 @@ func TestPoolPassesOverAHungMember(t *testing.T) {
 	p.refresh()
 	first := p.state.Load().views[0].Node
 	c.fault[first].Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Read, Times: faultdev.Always})
+	held := time.AfterFunc(10*time.Second, func() {
+		c.fault[first].Clear()
+		c.fault[first].Release()
+	})
 	for i, inum := range inums {
 		if d, ok, err := p.Lookup(c.ctx, ondisk.InumRoot, fmt.Sprint("file", i)); err != nil || !ok || d.Inum != inum {
 			t.Fatalf("lookup: %v %v %v", d, ok, err)
@@ -43,6 +48,9 @@ func TestPoolPassesOverAHungMember(t *testing.T) {
 	check(t, p.ReadDir(c.ctx, ondisk.InumRoot, 0, func(ondisk.Dirent) bool { n++; return true }))
 	if n != len(inums) {
 		t.Errorf("%d names of %d", n, len(inums))
+	}
+	if !held.Stop() {
+		t.Error("the callers were held until it answered")
 	}
 	c.fault[first].Clear()
 	c.fault[first].Release()

@@ -48,6 +48,13 @@ func TestCheck(t *testing.T) {
 		} else if verified && (ce.Ref != r || ce.Want == ce.Got || !strings.Contains(err.Error(), "0x8800400")) {
 			t.Errorf("%v: %+v", m, ce)
 		}
+		for i := range codeLen(m) {
+			r.Check[i] ^= 0x80
+			if r.VerifyCheck(block) == nil {
+				t.Errorf("%v: byte %d of the code is not compared", m, i)
+			}
+			r.Check[i] ^= 0x80
+		}
 		if err := r.VerifyCheck(block[:512]); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%v: short block gives %v", m, err)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // anvil runs a command line in this process.
@@ -83,6 +85,28 @@ func TestNewfs(t *testing.T) {
 		t.Error("a newfs that failed left its file behind")
 	}
 	anvil(t, exitUsage, "newfs", "-s", "64m", "--check", "none", d)
+}
+
+// Damage is told by name and by exit code.
+func TestFsckTells(t *testing.T) {
+	a := filepath.Join(t.TempDir(), "a")
+	anvil(t, exitOK, "newfs", "-q", "-s", "64m", a)
+	anvil(t, fsckClean, "fsck", "-q", a)
+	image, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := ondisk.DecodeVolumeHeader(image[:ondisk.HeaderSize])
+	if err != nil {
+		t.Fatal(err)
+	}
+	image[h.Sroot[0].Off()+100] ^= 1
+	if err := os.WriteFile(a, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := anvil(t, fsckUncorrected, "fsck", "-q", a); !strings.Contains(out, "check code") {
+		t.Errorf("fsck: %s", out)
+	}
 }
 
 func TestPFS(t *testing.T) {
