@@ -187,3 +187,33 @@ missing() { awk -F'"' '$2 == "name" { n = $4 } $2 == "state" && $4 == "missing" 
 
 # gone PID: it has ended.
 gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# goal QUICK TEST NIGHTLY: how many rounds this run is to make. How deep it
+# goes is said as for the other harnesses: see package bar.
+goal() {
+	case ${ANVILFS_DEPTH:-quick} in
+	quick) wanted=$1 ;;
+	test) wanted=$2 ;;
+	nightly) wanted=$3 ;;
+	*) fail "ANVILFS_DEPTH=$ANVILFS_DEPTH: quick, test or nightly" ;;
+	esac
+	soak=0
+	if [ "${ANVILFS_DEPTH:-}" = nightly ] && [ -n "${ANVILFS_LONG:-}" ]; then
+		# A soak: the time ends it, but never before what make test asks for.
+		wanted=$2 soak=$(seconds "$ANVILFS_LONG")
+	fi
+	rounds_begin=$SECONDS
+}
+
+# more N: after N rounds there is to be another.
+more() { [ "$1" -lt "$wanted" ] || [ $((SECONDS - rounds_begin)) -lt "$soak" ]; }
+
+# counted N WHAT: hands in the count; too few fail the test.
+counted() {
+	[ -z "${ANVILFS_COUNTS:-}" ] ||
+		printf '%9d %s (%s: at least %d)\n' "$1" "$2" "${ANVILFS_DEPTH:-quick}" "$wanted" >>"$ANVILFS_COUNTS"
+	[ "$1" -ge "$wanted" ] || fail "too little to say anything: $1 $2, not $wanted"
+}
+
+# seconds 1h30m: 5400
+seconds() { echo $(($(echo "$1" | sed -E 's/([0-9]+)h/\1*3600+/; s/([0-9]+)m/\1*60+/; s/([0-9]+)s/\1+/; s/$/0/'))); }

@@ -14,6 +14,7 @@ const help = `eio read|write|flush [after N] [from BYTE to BYTE]
 delay MS             every request takes so much longer
 hang                 no request returns
 full                 writes find no room
+lie                  flushes succeed and keep nothing
 die                  every request fails: no power, no cable
 cut                  die, and forget what was not flushed
 tear SEED            as cut, but some of the unflushed sectors stay
@@ -38,6 +39,8 @@ func (d *disk) command(line string) error {
 		d.faults.hang = true
 	case "full":
 		d.faults.full = true
+	case "lie":
+		d.faults.lie = true
 	case "die":
 		d.faults.dead = true
 	case "cut":

@@ -87,6 +87,23 @@ func TestTearKeepsSomeSectors(t *testing.T) {
 	}
 }
 
+func TestLieKeepsNothing(t *testing.T) {
+	d, _ := testDisk(t)
+	put(t, d, 0, "kept", 0)
+	if e := d.flush(); e != 0 {
+		t.Fatal(e)
+	}
+	do(t, d, "lie")
+	put(t, d, 0, "lost", 0)
+	if e := d.flush(); e != 0 {
+		t.Fatal(e)
+	}
+	get(t, d, 0, "lost")
+	do(t, d, "cut")
+	do(t, d, "ok")
+	get(t, d, 0, "kept")
+}
+
 func TestFaults(t *testing.T) {
 	d, _ := testDisk(t)
 	do(t, d, "eio write after 2 from 4096 to 8192")
