@@ -8,7 +8,7 @@ UNITS   ?= $(PREFIX)/lib/systemd/system
 ZSHNAME ?= site-functions
 VERSION ?=
 
-.PHONY: help build run test test-go test-long check lint race fuzz bench install install-files uninstall deb deps
+.PHONY: help build run test test-go mutate mutate-some test-long check counts lint race fuzz bench install install-files uninstall deb deps
 
 help:
 	@echo 'make run        the tour: three members in a directory, mounted, one lost and brought back'
@@ -19,7 +19,8 @@ help:
 	@echo 'make race       unit tests under the race detector'
 	@echo 'make fuzz       every fuzz target for FUZZTIME (6s) each'
 	@echo 'make bench      workloads beside ext4 and a loopback filesystem'
-	@echo 'make test-long  crash states and simulations at depth (LONG=10m each)'
+	@echo 'make mutate     every breakage of tests/mutate against the test that must notice'
+	@echo 'make test-long  crash states, simulations and bad disks at depth (LONG=10m each), all mutations'
 	@echo 'make install    the binary, the helpers of mount(8), mkfs(8) and fsck(8), man pages,'
 	@echo '                completion of shells, units of systemd (PREFIX, SBIN, DESTDIR)'
 	@echo 'make uninstall  takes all that away'
@@ -27,7 +28,7 @@ help:
 
 build:
 	$(GO) build $(if $(VERSION),-ldflags '-X main.release=$(VERSION)') -o $(BIN) ./cmd/anvilfs
-	$(GO) build -o bin/baddisk ./tests/baddisk
+	$(GO) build -o bin/ ./tests/baddisk ./tests/fsx
 
 run: build deps
 	$(BIN) demo
@@ -35,13 +36,26 @@ run: build deps
 deps:
 	@./tests/deps
 
-test: deps lint test-go check
+test: DEPTH := test
+test: deps lint test-go mutate-some check counts
 
 # Harnesses count what they did, and fail below their goal: tests/bar.
+DEPTH  ?= quick
+COUNTS := $(CURDIR)/bin/counts
+
+# What compiles broken programs and times their tests comes by itself.
 test-go:
-	@rm -f bin/counts; mkdir -p bin
-	ANVILFS_DEPTH=test ANVILFS_COUNTS=$(CURDIR)/bin/counts $(GO) test -timeout 20m ./...
-	@cat bin/counts
+	@rm -f $(COUNTS); mkdir -p bin
+	ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -timeout 20m $$($(GO) list ./... | grep -v 'tests/mutate$$')
+
+mutate-some: build
+	ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -count=1 -v -timeout 20m ./tests/mutate
+
+mutate: build
+	$(GO) test -count=1 -v -timeout 3h ./tests/mutate -run TestMutations -all
+
+counts:
+	@cat $(COUNTS)
 
 lint:
 	@files=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
@@ -49,7 +63,7 @@ lint:
 	$(GO) vet ./...
 
 check: build
-	./tests/check $(T)
+	ANVILFS_DEPTH=$(DEPTH) ANVILFS_COUNTS=$(COUNTS) ./tests/check $(T)
 
 race:
 	$(GO) test -race -timeout 30m ./...
@@ -64,9 +78,11 @@ fuzz:
 LONG ?= 10m
 PROOFS := ./chain/crashtest ./cluster/sim
 test-long: build
-	@rm -f bin/counts
-	ANVILFS_DEPTH=nightly ANVILFS_LONG=$(LONG) ANVILFS_COUNTS=$(CURDIR)/bin/counts $(GO) test -timeout 24h -p 2 $(PROOFS)
-	@cat bin/counts
+	@rm -f $(COUNTS)
+	ANVILFS_DEPTH=nightly ANVILFS_LONG=$(LONG) ANVILFS_COUNTS=$(COUNTS) $(GO) test -timeout 24h -p 2 $(PROOFS)
+	ANVILFS_DEPTH=nightly ANVILFS_COUNTS=$(COUNTS) $(GO) test -count=1 -v -timeout 3h ./tests/mutate
+	ANVILFS_DEPTH=nightly ANVILFS_LONG=$(LONG) ANVILFS_COUNTS=$(COUNTS) TEST_TIMEOUT=24h ./tests/check -g disk
+	@cat $(COUNTS)
 
 bench: build
 	./tests/bench/run
