@@ -1,0 +1,182 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/crashdev"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
+)
+
+// Label is the PFS of every member.
+const Label = "HOME"
+
+// sleep serves delay rules; inside a bubble of testing/synctest it costs no
+// time.
+func sleep(d time.Duration) { <-time.After(d) }
+
+// A World is the devices of one cluster, which outlive the pools on them.
+type World struct {
+	Members []*Member
+
+	life atomic.Int64         // counts processes
+	dead atomic.Pointer[fate] // set while the process is dead
+
+	mu sync.Mutex // orders deaths
+}
+
+// A fate is how a process died: what each device had got by then.
+type fate struct {
+	power  bool
+	events []int
+	recs   []*crashdev.Device
+	mems   []*memdev.Device // of a process that was killed
+}
+
+// New makes a cluster of empty members on devices of size bytes.
+func New(ctx context.Context, masters, slaves int, size int64) (*World, error) {
+	w := &World{}
+	var vols []*chain.Volume
+	var roles []ondisk.PFSType
+	for i := range masters + slaves {
+		dev := memdev.New(size)
+		_, err := chain.Format(ctx, []ondisk.Device{dev}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: Label, Type: ondisk.PFSMaster}}})
+		if err != nil {
+			return nil, err
+		}
+		v, err := chain.Open(ctx, []ondisk.Device{dev}, chain.Options{})
+		if err != nil {
+			return nil, err
+		}
+		vols = append(vols, v)
+		role := ondisk.PFSMaster
+		if i >= masters {
+			role = ondisk.PFSSlave
+		}
+		roles = append(roles, role)
+		w.Members = append(w.Members, &Member{Name: Name(i), Master: i < masters, w: w, mem: dev})
+	}
+	err := cluster.Found(ctx, vols, Label, roles)
+	for _, v := range vols {
+		err = errors.Join(err, v.Close())
+	}
+	for _, m := range w.Members {
+		m.put(m.mem)
+	}
+	return w, err
+}
+
+// Name is how member i is called.
+func Name(i int) string { return string(rune('a'+i)) + ".img" }
+
+// Clone is another world with the same on its devices. Both may be used.
+func (w *World) Clone() *World {
+	c := &World{}
+	for _, m := range w.Members {
+		n := &Member{Name: m.Name, Master: m.Master, w: c}
+		n.put(m.Copy())
+		c.Members = append(c.Members, n)
+	}
+	return c
+}
+
+// Specs are all members, as a pool opens them.
+func (w *World) Specs() []cluster.MemberSpec {
+	var specs []cluster.MemberSpec
+	for _, m := range w.Members {
+		specs = append(specs, m.Spec())
+	}
+	return specs
+}
+
+// Die kills the process that uses the members; with power, the machine loses
+// power too, and with it what was not flushed.
+func (w *World) Die(power bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead.Load() != nil {
+		return
+	}
+	// From here on no request reports success: what did so before is counted.
+	f := &fate{power: power}
+	w.dead.Store(f)
+	for _, m := range w.Members {
+		m.mu.Lock()
+		f.recs = append(f.recs, m.rec)
+		f.events = append(f.events, m.rec.Events())
+		f.mems = append(f.mems, m.mem.Clone())
+		m.mu.Unlock()
+	}
+}
+
+// Dead reports whether the process is dead.
+func (w *World) Dead() bool { return w.dead.Load() != nil }
+
+// Restart gives the devices as the death left them to the next process. What
+// was in a cache when the power went is kept, lost or torn by rng. All
+// requests of the dead process must have returned.
+func (w *World) Restart(rng *rand.Rand) error {
+	f := w.dead.Load()
+	if f == nil {
+		return errors.New("nobody died")
+	}
+	for i, m := range w.Members {
+		img := f.mems[i]
+		if f.power {
+			keep := keeper(rng)
+			if m.lies { // in the order in which they came: what else it may do nobody can tell
+				last := rng.IntN(f.events[i] + 1)
+				keep = func(event, sector int) bool { return event < last }
+			}
+			img = f.recs[i].Image(f.events[i], keep)
+		}
+		m.mu.Lock()
+		held := m.holder != nil
+		m.mu.Unlock()
+		if held {
+			return fmt.Errorf("%s was not closed by the dead process", m.Name)
+		}
+		m.put(img)
+	}
+	w.life.Add(1)
+	w.dead.Store(nil)
+	return nil
+}
+
+// keeper says which sectors of unflushed writes reach the media: none, all,
+// or each as the dice fall.
+func keeper(rng *rand.Rand) func(event, sector int) bool {
+	kind, seed := rng.IntN(4), rng.Uint64()
+	return func(event, sector int) bool {
+		switch kind {
+		case 0:
+			return false
+		case 1:
+			return true
+		case 2: // whole writes
+			return rand.New(rand.NewPCG(seed, uint64(event))).Uint64()&1 == 0
+		}
+		return rand.New(rand.NewPCG(seed^uint64(sector), uint64(event))).Uint64()&1 == 0
+	}
+}
+
+// Held names a member that a process has open; "" = none.
+func (w *World) Held() string {
+	for _, m := range w.Members {
+		m.mu.Lock()
+		held := m.holder != nil
+		m.mu.Unlock()
+		if held {
+			return m.Name
+		}
+	}
+	return ""
+}
