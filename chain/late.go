@@ -23,7 +23,7 @@ type patience struct {
 
 // Patient returns a context under which reads of a device that takes longer
 // than limit fail with ErrLate. late is called then, and what it returns when
-// the device has answered after all. Cached blocks cost nothing extra.
+// the device has answered after all; nil if nobody wants to know. Cached blocks cost nothing extra.
 func Patient(ctx context.Context, limit time.Duration, late func() (back func())) context.Context {
 	return context.WithValue(ctx, patienceKey{}, &patience{limit, late})
 }
@@ -38,10 +38,12 @@ func (p *patience) read(dev ondisk.Device, buf []byte, at int64) error {
 		return err
 	case <-timer.C:
 	}
-	back := p.late()
-	go func() {
-		<-done
-		back()
-	}()
+	if p.late != nil {
+		back := p.late()
+		go func() {
+			<-done
+			back()
+		}()
+	}
 	return fmt.Errorf("%s: read of %d bytes at %#x: %w after %v", dev.Name(), len(buf), at, ErrLate, p.limit)
 }

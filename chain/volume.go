@@ -2,6 +2,7 @@ package chain
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,18 @@ func (v *Volume) fail(err error) {
 func (v *Volume) Failed() error {
 	if f := v.failed.Load(); f != nil {
 		return f.err
+	}
+	return nil
+}
+
+// Probe reads the first page of each device. An error says that the device is
+// gone; without one, what failed before was a spot on it.
+func (v *Volume) Probe() error {
+	page := ondisk.AlignedBuffer(pageLen)
+	for _, d := range v.devs {
+		if _, err := d.ReadAt(page, 0); err != nil {
+			return fmt.Errorf("%s: %w", d.Name(), err)
+		}
 	}
 	return nil
 }

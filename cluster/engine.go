@@ -162,7 +162,7 @@ func (e *engine) elect(ctx context.Context) error {
 			last = time.Now()
 		}
 		if time.Since(last) > patience {
-			return errors.Join(fmt.Errorf("no state could be agreed on within %v", patience), waiting)
+			return errors.Join(fmt.Errorf("no state could be agreed on within %v", patience), waiting, e.ailing())
 		}
 		select {
 		case <-changed:
@@ -171,6 +171,19 @@ func (e *engine) elect(ctx context.Context) error {
 			return errors.Join(ctx.Err(), waiting)
 		}
 	}
+}
+
+// ailing says which members cannot take part, and why.
+func (e *engine) ailing() error {
+	var all error
+	e.ask(func() {
+		for _, m := range e.members {
+			if m.err != "" {
+				all = errors.Join(all, fmt.Errorf("%s is %s: %s", m.spec.Name, m.state, m.err))
+			}
+		}
+	})
+	return all
 }
 
 // window bounds the txgs kept for replay: a part of the memory there is.

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -173,55 +171,4 @@ func (e *engine) hold(ctx context.Context, limit time.Duration, fn func(Position
 			return ctx.Err()
 		}
 	}
-}
-
-// close ends the engine and closes the members. A member whose request does
-// not return is left open when ctx or the deadline ends.
-func (e *engine) close(ctx context.Context) error {
-	e.stop()
-	var conns []*conn
-	if !e.ask(func() {
-		for _, m := range e.members {
-			if m.conn != nil {
-				conns = append(conns, m.conn)
-				m.conn = nil
-			}
-		}
-		e.qmu.Lock()
-		close(e.quit)
-		e.qmu.Unlock()
-	}) {
-		return nil
-	}
-	<-e.ended
-	e.mu.Lock()
-	e.pub.members, e.pub.closed = nil, true
-	e.announce()
-	e.mu.Unlock()
-	errs := make(chan error, len(conns)+1)
-	for _, c := range conns {
-		go func() {
-			if err := c.close(); err != nil {
-				err = fmt.Errorf("closing %s: %w", c.name, err)
-				errs <- err
-				return
-			}
-			errs <- nil
-		}()
-	}
-	go func() { e.tasks.Wait(); errs <- nil }()
-	limit := time.NewTimer(e.deadline)
-	defer limit.Stop()
-	var all error
-	for range len(conns) + 1 {
-		select {
-		case err := <-errs:
-			all = errors.Join(all, err)
-		case <-limit.C:
-			return errors.Join(all, fmt.Errorf("a member did not close within %v", e.deadline))
-		case <-ctx.Done():
-			return errors.Join(all, ctx.Err())
-		}
-	}
-	return all
 }

@@ -259,8 +259,9 @@ func (e *engine) closeLater(m *member, c *conn) {
 	})
 }
 
-// lookForHung gives up members whose call is out beyond the deadline. Their
-// conn stays, with the device's lock, until the call returns.
+// lookForHung gives up members with a request out beyond the deadline, whoever
+// made it: the protocol, a reader, a resync. Their conn stays, with the device's
+// lock, until the request returns.
 func (e *engine) lookForHung() {
 	for _, m := range e.members {
 		c := m.conn
@@ -272,7 +273,7 @@ func (e *engine) lookForHung() {
 			e.fail(m, err.Error())
 			continue
 		}
-		if c.busy() < e.deadline {
+		if m.meter.Oldest() < e.deadline {
 			continue
 		}
 		why := fmt.Sprintf("a request has been out for %v", e.deadline)

@@ -113,10 +113,13 @@ func (e *engine) settle(m *member, committed Position) {
 	switch pos := m.conn.position(); {
 	case m.state == NodeBehind && pos.T >= committed.T && e.primary.Phase() == core.Serving:
 		m.enter(NodeInSync, "", "")
-		m.backoff, m.urgent = 0, false
+		m.urgent = false
 		e.inSync(m)
 	case m.state != NodeInSync || pos.T >= committed.T:
 		m.lags = time.Time{}
+		if m.state == NodeInSync && m.conn.numbers() > 0 {
+			m.backoff = 0 // it can be written: that it could be opened says little
+		}
 	case m.lags.IsZero():
 		m.lags = time.Now()
 	case time.Since(m.lags) > lagPatience:

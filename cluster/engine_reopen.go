@@ -65,7 +65,6 @@ func (e *engine) reopened(r opening) {
 		m.enter(NodeFailed, err.Error(), "")
 		e.reopenLater(m)
 	default:
-		m.backoff = 0
 		m.take(r.c, r.d)
 		if e.o.ReadOnly {
 			e.readOnlyState(m, r.d)

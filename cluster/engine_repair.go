@@ -95,7 +95,7 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 		return err
 	}
 	defer unpin()
-	change, ok, err := d.Fetch(ctx, s.View)
+	change, ok, err := d.Fetch(chain.Patient(ctx, e.deadline, nil), s.View)
 	if err != nil || !ok {
 		return err // gone meanwhile
 	}

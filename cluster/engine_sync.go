@@ -19,6 +19,7 @@ type ResyncTarget struct {
 	Label    string
 	Position Position // zero: nothing there can be relied on
 	Lineage  Lineage
+	Foreign  bool              // somebody else changed it since Position: txgs cannot be replayed on it
 	Resume   ondisk.StateEntry // to be written back with what changed
 }
 
@@ -62,6 +63,7 @@ func (e *engine) acquireTarget(name string) (*ResyncTarget, func(), error) {
 	c.pause()
 	d := c.state()
 	t := c.Target(d, law, flags&core.Tainted == 0 || m.discarded)
+	t.Foreign = m.discarded
 	var once sync.Once
 	release := func() { once.Do(func() { e.releaseTarget(m, c) }) }
 	return t, release, nil
@@ -287,7 +289,8 @@ func (e *engine) catchUp(ctx context.Context, name string) error {
 		return err
 	}
 	defer unpin()
-	common, err := CatchUp(ctx, t, s)
+	// A source that hangs is not waited for longer than any other member.
+	common, err := CatchUp(chain.Patient(ctx, e.deadline, nil), t, s)
 	if err != nil {
 		return err
 	}

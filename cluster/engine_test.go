@@ -283,3 +283,31 @@ func TestEngineSlave(t *testing.T) {
 		t.Fatal("a slave gave a vote")
 	}
 }
+
+// An unmount leaves all members equal, not only a quorum: whoever lacks the
+// last txg would have to be looked after at the next mount.
+func TestEngineCloseWaitsForTheSlow(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3, ondisk.PFSSlave)
+	e := c.mustStart(Options{})
+	until(t, e, "four in sync", func(rs []NodeReport) bool { return states(rs) == "in-sync in-sync in-sync in-sync" })
+	c.fault[1].Sleep = func(d time.Duration) { <-time.After(d) }
+	c.fault[1].Add(faultdev.Rule{Do: faultdev.Delay, On: faultdev.Write, Arg: int64(20 * time.Millisecond), Times: faultdev.Always})
+	for i := range 3 {
+		put(t, e, uint64(2000+i), "content")
+	}
+	want := e.committed()
+	check(t, e.close(c.ctx))
+	for i, d := range c.disks {
+		d.Reopen()
+		v, err := chain.Open(c.ctx, []ondisk.Device{d}, chain.Options{ReadOnly: true})
+		check(t, err)
+		view, err := v.View(c.ctx, "HOME")
+		check(t, err)
+		if view.T() != want.T {
+			t.Errorf("%s is left at %v, committed is %v", diskName(i), view.T(), want.T)
+		}
+		view.Release()
+		check(t, v.Close())
+	}
+}

@@ -126,15 +126,44 @@ func (e *engine) reportRead(node int, d time.Duration, err error, ref *chain.Nod
 	default:
 		m.bad.Add(1)
 		e.log.Warn("bad read, another node answers", "member", m.spec.Name, "err", err)
-		if !errors.Is(err, ondisk.ErrCorrupt) && m.silent.Add(1) >= goneAfter {
+		spot := errors.Is(err, ondisk.ErrCorrupt)
+		if !spot && m.silent.Add(1) >= goneAfter {
 			m.silent.Store(0)
 			e.post(func() { e.fail(m, err.Error()) })
 			return
 		}
-		if ref != nil && !e.o.ReadOnly && !e.solo {
-			e.damaged(m, ref)
+		if ref == nil || e.o.ReadOnly || e.solo {
+			return
 		}
+		e.tasks.Go(func() {
+			if spot || !e.gone(node) {
+				e.damaged(m, ref)
+			}
+		})
 	}
+}
+
+// gone asks the device of a node that failed a read whether it is there at
+// all. If not, the node is given up.
+func (e *engine) gone(node int) bool {
+	if e.o.ReadOnly {
+		return false // nobody would bring it back
+	}
+	for _, v := range e.attached() {
+		if v.m.index != node {
+			continue
+		}
+		err := v.conn.vol.Probe()
+		if err == nil {
+			return false
+		}
+		e.post(func() {
+			if v.m.conn == v.conn {
+				e.fail(v.m, err.Error())
+			}
+		})
+	}
+	return true
 }
 
 // space is that of the smallest attached master, with the most that any member

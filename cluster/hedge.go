@@ -93,6 +93,8 @@ func (p *Pool) readTree(ctx context.Context, s *state, inum, off uint64, dst []b
 			return zeroIfAbsent(v.ReadData(ctx, inum, off, dst), dst)
 		})
 	}
+	changed := *p.viewsCh.Load()
+	gone := true
 	// A node that hangs keeps its buffer; dst must not be written to after
 	// the return.
 	views := p.hedge.order(s.views)
@@ -121,10 +123,13 @@ func (p *Pool) readTree(ctx context.Context, s *state, inum, off uint64, dst []b
 			if !p.readFailed(ctx, a.view, a.err) {
 				return a.err
 			}
+			gone = gone && p.gone(a.view, a.err)
 			if asked < len(views) {
 				ask()
-			} else if open == 0 {
+			} else if open == 0 && (!gone || p.opts.OnNoQuorum == EIO) {
 				return a.err
+			} else if open == 0 {
+				return p.readLater(ctx, s, changed, inum, off, dst)
 			}
 		case <-timer.C:
 			if asked < len(views) {
@@ -135,6 +140,16 @@ func (p *Pool) readTree(ctx context.Context, s *state, inum, off uint64, dst []b
 			return ctx.Err()
 		}
 	}
+}
+
+// readLater reads when other nodes are there than those that are gone.
+func (p *Pool) readLater(ctx context.Context, old *state, changed <-chan struct{}, inum, off uint64, dst []byte) error {
+	if err := p.awaitOther(ctx, old, changed); err != nil {
+		return err
+	}
+	s := p.acquire()
+	defer s.release()
+	return p.readTree(ctx, s, inum, off, dst)
 }
 
 // readFrom reads from one view, and gives back the reference to s.

@@ -72,6 +72,9 @@ func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error
 		Charter:     law,
 		Incarnation: entry.Incarnation,
 	}
+	if err != nil && !errors.Is(err, ondisk.ErrCorrupt) && m.vol.Probe() != nil {
+		return d, "", err // not damage: the device is gone
+	}
 	switch {
 	case entry.T == 0: // made by replace, nothing was copied to it yet
 		d.Pos, d.Charter = Position{}, nil

@@ -19,14 +19,13 @@ type conn struct {
 	why string // what is wrong with it, if its flags are set
 	log *slog.Logger
 
-	mu       sync.Mutex
-	node     *core.Node
-	send     func(*core.Message) // to the primary; never blocks
-	paused   bool                // a resync owns the PFS; messages are dropped
-	closed   bool
-	jobSince time.Time // when the job that is out began; zero without one
-	jobs     sync.WaitGroup
-	applied  uint64
+	mu      sync.Mutex
+	node    *core.Node
+	send    func(*core.Message) // to the primary; never blocks
+	paused  bool                // a resync owns the PFS; messages are dropped
+	closed  bool
+	jobs    sync.WaitGroup
+	applied uint64
 
 	vmu  sync.Mutex
 	pos  Position // of view
@@ -54,7 +53,6 @@ func (c *conn) deliver(now time.Duration, ev core.Event) {
 		case core.Send:
 			c.send(eff.Msg)
 		case core.Start:
-			c.jobSince = time.Now()
 			c.jobs.Add(1)
 			go c.run(eff.Job, c.node.State(), now)
 		}
@@ -72,9 +70,6 @@ func (c *conn) run(j *core.Job, before core.Durable, now time.Duration) {
 		c.why = err.Error()
 		c.mu.Unlock()
 	}
-	c.mu.Lock()
-	c.jobSince = time.Time{}
-	c.mu.Unlock()
 	c.deliver(now+time.Since(began), core.Done{Result: result})
 	c.jobs.Done()
 }
@@ -128,16 +123,6 @@ func (c *conn) setPosition(pos Position) {
 	c.vmu.Lock()
 	defer c.vmu.Unlock()
 	c.pos = pos
-}
-
-// busy is how long the job that is out has been out.
-func (c *conn) busy() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.jobSince.IsZero() {
-		return 0
-	}
-	return time.Since(c.jobSince)
 }
 
 func (c *conn) reason() string {

@@ -54,6 +54,8 @@ type Options struct {
 	Logger     *slog.Logger  // nil = silent
 
 	Now func() time.Time // of snapshots; nil = the system's
+
+	single bool // one member was given: there is nobody else to ask
 }
 
 func (o *Options) setDefaults() {
@@ -96,6 +98,7 @@ type engineAPI interface {
 	committed() Position
 	hasQuorum() bool
 	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
+	gone(node int) bool
 	space() chain.Space
 	volumes() []nodeVolume
 	nodes() []NodeReport
@@ -156,6 +159,7 @@ const lastInum = ondisk.AttrBit - 1<<40
 // serves it. Errors name the member and what can be done.
 func OpenPool(ctx context.Context, members []MemberSpec, o Options) (*Pool, error) {
 	o.setDefaults()
+	o.single = len(members) == 1
 	e, err := startEngine(ctx, members, o)
 	if err != nil {
 		return nil, err
@@ -184,6 +188,8 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	p.install(newGroup(), nil, e.views())
 	p.measure()
 	p.stateMu.Unlock()
+	p.workers.Add(1)
+	go p.watch() // from the start: a member may fail while the root is read
 	root, ok, err := p.Inode(ctx, ondisk.InumRoot)
 	if err == nil && !ok {
 		err = fmt.Errorf("root directory of %q: %w", o.Label, chain.ErrNoInode)
@@ -193,15 +199,15 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	}
 	if err != nil {
 		p.cancel()
+		p.workers.Wait()
 		p.state.Load().release()
 		return nil, err
 	}
 	p.lastInum.Store(max(root.Meta.PFSInum, ondisk.InumFirst-1))
 	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
 	p.encode.start(p)
-	p.workers.Add(2)
+	p.workers.Add(1)
 	go p.commitLoop()
-	go p.watch()
 	return p, nil
 }
 

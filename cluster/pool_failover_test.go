@@ -3,12 +3,14 @@ package cluster
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
@@ -89,4 +91,50 @@ func TestPoolNoViews(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// All devices vanish at once, until they are opened again. A mount that is to wait for a quorum lets its
+// readers wait too, and does not fail those that come before it found out.
+func TestPoolWaitsForGoneDevices(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	f := makeFile(t, p, ondisk.InumRoot, "f", ondisk.ObjFile)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 20000)
+	write(t, p, f, 0, data)
+	for i := range 40 {
+		makeFile(t, p, ondisk.InumRoot, fmt.Sprint("file", i), ondisk.ObjFile)
+	}
+	mustSync(t, p)
+	check(t, p.Close(c.ctx))
+	p = c.pool(Options{}) // nothing is in its caches
+	untilEqual(t, p.engine.(*engine))
+	for i := range c.fault {
+		c.fault[i].Add(faultdev.Rule{Do: faultdev.Fail, Times: faultdev.Always})
+	}
+	got := make(chan error, 2)
+	read := func() error {
+		buf := make([]byte, len(data))
+		err := p.ReadData(c.ctx, f, 0, buf)
+		if err == nil && !bytes.Equal(buf, data) {
+			err = errors.New("other data")
+		}
+		return err
+	}
+	look := func() error {
+		d, ok, err := p.Lookup(c.ctx, ondisk.InumRoot, "f")
+		if err == nil && (!ok || d.Inum != f) {
+			err = errors.New("not found")
+		}
+		return err
+	}
+	go func() { got <- read() }()
+	go func() { got <- look() }()
+	select {
+	case err := <-got:
+		t.Fatalf("a reader did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	check(t, <-got)
+	check(t, <-got)
+	check(t, p.Close(c.ctx))
 }

@@ -13,9 +13,10 @@ import (
 // went wrong on the others is reported. fn must start over on each call, and
 // read with the context it gets: while there are several views, a device that
 // does not answer is not waited for. If all are slow, they are asked again with
-// more patience, and so are those that came since.
+// more patience, and so are those that came since. If all devices are gone, it
+// waits for their return, as a mount without quorum does.
 func (p *Pool) onTree(ctx context.Context, s *state, fn func(context.Context, *chain.View) error) error {
-	views := s.views
+	views, seen := s.views, s
 	for round := 0; ; round++ {
 		if round > 0 || len(views) == 0 {
 			fresh, err := p.waitViews(ctx)
@@ -23,25 +24,60 @@ func (p *Pool) onTree(ctx context.Context, s *state, fn func(context.Context, *c
 				return err
 			}
 			defer fresh.release()
-			views = fresh.views
+			views, seen = fresh.views, fresh
 		}
-		late, err := false, error(nil)
+		changed := *p.viewsCh.Load()
+		late, gone, err := false, true, error(nil)
 		views = p.hedge.order(views)
 		for i := range views {
 			v := &views[i]
 			patient := ctx
-			if len(views) > 1 {
+			if !p.opts.single {
 				patient = chain.Patient(ctx, p.hedge.threshold()<<min(round, maxPatience), p.hedge.late(v.Node))
 			}
 			if err = fn(patient, v.View); errors.Is(err, chain.ErrLate) && ctx.Err() == nil {
 				late = true
 			} else if err == nil || !p.readFailed(ctx, v, err) {
 				return err
+			} else {
+				gone = gone && p.gone(v, err)
 			}
 		}
-		if !late {
+		if late {
+			continue
+		}
+		if !gone || p.opts.OnNoQuorum == EIO {
 			return err
 		}
+		if err := p.awaitOther(ctx, seen, changed); err != nil {
+			return err
+		}
+	}
+}
+
+// gone reports whether a read failed with the node's whole device, or since
+// the node was given up.
+func (p *Pool) gone(v *nodeView, err error) bool {
+	return !errors.Is(err, ondisk.ErrCorrupt) && (errors.Is(err, chain.ErrClosed) || p.engine.gone(v.Node))
+}
+
+// awaitOther waits until the state is not s. changed was taken before.
+func (p *Pool) awaitOther(ctx context.Context, s *state, changed <-chan struct{}) error {
+	if p.state.Load() != s {
+		return nil
+	}
+	return p.awaitViews(ctx, changed)
+}
+
+// awaitViews waits until the views may be others than before.
+func (p *Pool) awaitViews(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.ctx.Done():
+		return ErrPoolClosed
 	}
 }
 
@@ -70,12 +106,8 @@ func (p *Pool) waitViews(ctx context.Context) (*state, error) {
 		if p.opts.OnNoQuorum == EIO {
 			return nil, ErrNoQuorum
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-p.ctx.Done():
-			return nil, ErrPoolClosed
+		if err := p.awaitViews(ctx, changed); err != nil {
+			return nil, err
 		}
 	}
 }

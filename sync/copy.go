@@ -183,7 +183,7 @@ func (r *Run) arrive(txn *chain.Txn, pos cluster.Position) error {
 // replay applies the txgs that the node missed, if the primary has them still.
 func (r *Run) replay(ctx context.Context) (done bool, err error) {
 	goal := r.round.src.Position
-	if r.at.IsZero() {
+	if r.at.IsZero() || r.target.Foreign && r.at == r.target.Position {
 		return false, nil
 	}
 	missed, ok := r.peers.Retained(r.at)
@@ -275,8 +275,10 @@ func (n *round) rewind(r *Run) {
 func (r *Run) apply(ctx context.Context, txn *chain.Txn, label string) (done bool, err error) {
 	n := r.round
 	b := &chain.Batch{T: n.src.Position.T, Discard: true}
-	next, done, stats, err := chain.Diff(ctx, n.src.View, n.old, n.common, n.cursor,
-		chain.DiffLimits{Changes: batchChanges, Bytes: batchBytes},
+	// A source that hangs is left for another one.
+	patient := chain.Patient(ctx, r.o.Deadline, nil)
+	next, done, stats, err := chain.Diff(patient, n.src.View, n.old, n.common, n.cursor,
+		chain.DiffLimits{Changes: batchChanges, Bytes: r.o.BatchBytes},
 		func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
 		func(t chain.Touch) error { b.Touch = append(b.Touch, t); return nil })
 	if err != nil {

@@ -36,6 +36,7 @@ var ErrNoRoom = errors.New("no room for the new state beside the old one")
 
 const (
 	maxRounds = 8
+	deadline  = 30 * time.Second
 	holdLimit = time.Second // writers wait no longer for a node to join
 
 	// One call of Diff: what is in memory at once.
@@ -57,6 +58,9 @@ type Options struct {
 	DirectBytes   int64 // larger differences go through a shadow
 	DirectChanges int
 	StepBytes     int64 // of one commit of a shadow
+	BatchBytes    int64 // read at once
+
+	Deadline time.Duration // of one read of a device; 0 = 30 s
 }
 
 func (o *Options) setDefaults() {
@@ -71,6 +75,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.DirectChanges == 0 {
 		o.DirectChanges = directChanges
+	}
+	if o.Deadline == 0 {
+		o.Deadline = deadline
+	}
+	if o.BatchBytes == 0 {
+		o.BatchBytes = batchBytes
 	}
 	if o.StepBytes == 0 {
 		o.StepBytes = stepBytes

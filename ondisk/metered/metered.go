@@ -1,8 +1,10 @@
 package metered
 
 import (
+	"container/list"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +15,9 @@ import (
 // A Meter counts. The zero value is ready.
 type Meter struct {
 	read, write, flush, discard op
-	queue                       atomic.Int64
+
+	mu  sync.Mutex // guards what follows
+	out list.List  // of time.Time: when the requests that are out began, the oldest first
 }
 
 type op struct {
@@ -41,8 +45,39 @@ type Requests struct {
 func (m *Meter) Report() Report {
 	return Report{
 		Read: m.read.report(), Write: m.write.report(), Flush: m.flush.report(), Discard: m.discard.report(),
-		Queue: m.queue.Load(),
+		Queue: m.queue(),
 	}
+}
+
+func (m *Meter) queue() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int64(m.out.Len())
+}
+
+// Oldest is how long the oldest request that is out has been out; 0 without one.
+func (m *Meter) Oldest() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first := m.out.Front()
+	if first == nil {
+		return 0
+	}
+	return time.Since(first.Value.(time.Time))
+}
+
+// enter notes that a request goes out now.
+func (m *Meter) enter() (*list.Element, time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	began := time.Now()
+	return m.out.PushBack(began), began
+}
+
+func (m *Meter) leave(e *list.Element) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.out.Remove(e)
 }
 
 func (o *op) report() Requests {
@@ -51,11 +86,10 @@ func (o *op) report() Requests {
 
 // measure counts one request around run, which returns the bytes it moved.
 func (m *Meter) measure(o *op, run func() (int64, error)) {
-	m.queue.Add(1)
-	began := time.Now()
+	e, began := m.enter()
 	n, err := run()
 	o.took.Add(time.Since(began))
-	m.queue.Add(-1)
+	m.leave(e)
 	o.bytes.Add(uint64(max(n, 0)))
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errors.ErrUnsupported) {
 		o.failed.Add(1)

@@ -2,6 +2,8 @@ package metered
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/devicetest"
@@ -49,7 +51,34 @@ func TestNumbers(t *testing.T) {
 	if r.Flush.Took.Count() != 2 || r.Flush.Failed != 1 || r.Flush.Bytes != 0 {
 		t.Errorf("flushes: %+v", r.Flush)
 	}
+	if m.Oldest() != 0 {
+		t.Errorf("a request has been out for %v, and none is", m.Oldest())
+	}
 	if r.Queue != 0 {
 		t.Errorf("%d requests are out, and none is", r.Queue)
 	}
+}
+
+// The oldest request counts, whatever came and went since.
+func TestOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m Meter
+		fault := faultdev.New(memdev.New(1<<20), faultdev.Rule{Do: faultdev.Hang, On: faultdev.Flush, Times: 2})
+		dev := m.Wrap(fault)
+		go dev.Flush()
+		<-time.After(time.Second)
+		go dev.Flush()
+		<-time.After(time.Second)
+		if _, err := dev.ReadAt(make([]byte, 512), 0); err != nil {
+			t.Fatal(err)
+		}
+		if d := m.Oldest(); d != 2*time.Second || m.Report().Queue != 2 {
+			t.Errorf("out for %v, %d requests", d, m.Report().Queue)
+		}
+		fault.Release()
+		synctest.Wait()
+		if d := m.Oldest(); d != 0 {
+			t.Errorf("out for %v after all have returned", d)
+		}
+	})
 }

@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster/core"
+)
+
+// close ends the engine and closes the members. A member whose request does
+// not return is left open when ctx or the deadline ends.
+func (e *engine) close(ctx context.Context) error {
+	e.linger(ctx)
+	e.stop()
+	var conns []*conn
+	if !e.ask(func() {
+		for _, m := range e.members {
+			if m.conn != nil {
+				conns = append(conns, m.conn)
+				m.conn = nil
+			}
+		}
+		e.qmu.Lock()
+		close(e.quit)
+		e.qmu.Unlock()
+	}) {
+		return nil
+	}
+	<-e.ended
+	e.mu.Lock()
+	e.pub.members, e.pub.closed = nil, true
+	e.announce()
+	e.mu.Unlock()
+	errs := make(chan error, len(conns)+1)
+	for _, c := range conns {
+		go func() {
+			if err := c.close(); err != nil {
+				err = fmt.Errorf("closing %s: %w", c.name, err)
+				errs <- err
+				return
+			}
+			errs <- nil
+		}()
+	}
+	go func() { e.tasks.Wait(); errs <- nil }()
+	limit := time.NewTimer(e.deadline)
+	defer limit.Stop()
+	var all error
+	for range len(conns) + 1 {
+		select {
+		case err := <-errs:
+			all = errors.Join(all, err)
+		case <-limit.C:
+			return errors.Join(all, fmt.Errorf("a member did not close within %v", e.deadline))
+		case <-ctx.Done():
+			return errors.Join(all, ctx.Err())
+		}
+	}
+	return all
+}
+
+// linger waits until the members that are fed have the last committed txg, so
+// that an unmount leaves them equal: what one lacks, the next mount would have
+// to look for. One that does not get on is given up by its deadline.
+func (e *engine) linger(ctx context.Context) {
+	limit := time.NewTimer(2 * e.deadline)
+	defer limit.Stop()
+	for {
+		late := false
+		if e.o.ReadOnly || !e.ask(func() { late = e.late() }) || !late {
+			return
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// late reports whether a member that is fed lacks the last committed txg.
+func (e *engine) late() bool {
+	if e.primary.Phase() != core.Serving {
+		return false
+	}
+	for _, m := range e.members {
+		fed := m.conn != nil && !m.taken && m.flags == 0 && (m.state == NodeInSync || m.state == NodeBehind)
+		if fed && m.conn.position().T < e.primary.Committed().T {
+			return true
+		}
+	}
+	return false
+}
