@@ -188,6 +188,15 @@ func mergeRootMeta(given, own *ondisk.InodeMeta) ondisk.InodeMeta {
 	return m
 }
 
+// SharedMeta is what an inode record has on every node: of a PFS root, all
+// but what names the node's own copy.
+func (rec *InodeRec) SharedMeta() ondisk.InodeMeta {
+	if rec.Meta.OpFlags&ondisk.OpPFSRoot == 0 {
+		return rec.Meta
+	}
+	return mergeRootMeta(&rec.Meta, &ondisk.InodeMeta{})
+}
+
 // writeInode writes an inode and completes its blockref, of which methods and
 // modify_tid are set. in is the kind of tree that it is in.
 func (m *merger) writeInode(in treeKind, ref *ondisk.Blockref, ino *ondisk.Inode) error {

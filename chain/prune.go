@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -19,6 +20,10 @@ type Cursor struct {
 type DiffLimits struct {
 	Changes int
 	Bytes   int64 // of data blocks
+	Leaves  int   // compared
+	// Strict compares inodes by all their fields, not by modify_tid: two nodes
+	// that are said to be equal are to be found so.
+	Strict bool
 }
 
 // DiffStats counts what one call of Diff did.
@@ -111,7 +116,8 @@ func (d *differ) walk(ctx context.Context, o owner, sset, dset []ondisk.Blockref
 
 // full reports whether a limit is reached, and remembers where.
 func (d *differ) full(at Cursor) bool {
-	if d.limits.Changes > 0 && d.stats.Changes >= d.limits.Changes || d.limits.Bytes > 0 && d.stats.Bytes >= d.limits.Bytes {
+	l := &d.limits
+	if l.Changes > 0 && d.stats.Changes >= l.Changes || l.Bytes > 0 && d.stats.Bytes >= l.Bytes || l.Leaves > 0 && d.stats.Leaves >= l.Leaves {
 		d.next = at
 		return true
 	}
@@ -166,7 +172,8 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 		return false, &DiffError{true, err}
 	}
 	same := trec != nil && t.ModifyTid == s.ModifyTid && kindOf(trec.Meta.Type) == kindOf(srec.Meta.Type) &&
-		trec.Meta.DirectData() == srec.Meta.DirectData()
+		trec.Meta.DirectData() == srec.Meta.DirectData() &&
+		(!d.limits.Strict || trec.Meta == srec.Meta && bytes.Equal(trec.Inline, srec.Inline))
 	if !same {
 		// Again after a stop in the middle of it: changes below an inode
 		// raise its tid, so each batch that has some must say the right one.

@@ -64,6 +64,9 @@ func (e *engine) repairAll() {
 		if err != nil && e.ctx.Err() == nil {
 			e.log.Warn("damage was not repaired", "member", d.m.spec.Name, "inode", d.Inum, "key", d.Key, "err", err)
 		}
+		if e.o.Damaged != nil && e.ctx.Err() == nil {
+			e.o.Damaged(Damage{d.m.spec.Name, e.o.Label, d.Leaf}, err)
+		}
 		e.mu.Lock()
 		delete(q.known, d)
 		e.mu.Unlock()

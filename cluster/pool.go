@@ -52,6 +52,9 @@ type Options struct {
 	ReadOnly   bool
 	Deadline   time.Duration // a request out longer makes a node hung; 0 = 30 s
 	Logger     *slog.Logger  // nil = silent
+	// Damaged is told of each try to repair what a read found; err is nil if
+	// it was repaired. It must not block. nil = nobody wants to know.
+	Damaged func(d Damage, err error)
 
 	Now func() time.Time // of snapshots; nil = the system's
 
@@ -105,6 +108,10 @@ type engineAPI interface {
 	changed() <-chan struct{}
 	drainFrees(ctx context.Context) error
 	bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error
+	scrubNodes() []ScrubNode
+	pinAll() (nodes []Pinned, release func())
+	repairNow(ctx context.Context, d Damage) error
+	overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error
 	offline(ctx context.Context, name string) error
 	online(ctx context.Context, name string) error
 	replace(ctx context.Context, name string, with MemberSpec, force bool) error

@@ -174,6 +174,13 @@ func (e *fakeEngine) bulkfree(ctx context.Context, _ uint64, o chain.BulkfreeOpt
 	return nil
 }
 
+func (e *fakeEngine) scrubNodes() []ScrubNode                 { return nil }
+func (e *fakeEngine) pinAll() ([]Pinned, func())              { return nil, func() {} }
+func (e *fakeEngine) repairNow(context.Context, Damage) error { return ErrNotRepaired }
+func (e *fakeEngine) overwrite(context.Context, string, string, chain.Change, func(*chain.View) (bool, error)) error {
+	return ErrNotRepaired
+}
+
 func (e *fakeEngine) close(context.Context) (err error) {
 	for _, v := range e.vols {
 		err = errors.Join(err, v.Close())

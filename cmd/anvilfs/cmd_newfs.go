@@ -181,7 +181,7 @@ func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
 	if err := n.methods(&spec); err != nil {
 		return err
 	}
-	writer := ondisk.NewUUID()
+	writer, now := ondisk.NewUUID(), time.Now() // the roots are alike from the start
 	var vols []*chain.Volume
 	var roles []ondisk.PFSType
 	defer func() {
@@ -191,7 +191,7 @@ func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
 	}()
 	for _, m := range list {
 		spec.Type = m.role
-		m.result, err = chain.Format(ctx, m.devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}, Writer: writer})
+		m.result, err = chain.Format(ctx, m.devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}, Writer: writer, Now: now})
 		if err != nil {
 			return err
 		}

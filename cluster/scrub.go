@@ -1,0 +1,279 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A Damage is a leaf or table of one node that cannot be read, or that differs
+// from what the other nodes hold.
+type Damage struct {
+	Node  string `json:"node"`
+	Label string `json:"pfs"`
+	Leaf
+}
+
+// DamageOf says what a failed read of a node's PFS found.
+func DamageOf(node, label string, e *chain.NodeError) Damage {
+	return Damage{node, label, LeafOf(e)}
+}
+
+// String names the block.
+func (d *Damage) String() string {
+	return fmt.Sprintf("%s, %s of inode %d at %#x", d.Node, strings.ToLower(d.Kind.String()), d.Inum, d.Key)
+}
+
+// ErrNotRepaired: there is no verified copy to repair from, or the node cannot
+// be written now.
+var ErrNotRepaired = errors.New("not repaired")
+
+// A ScrubNode is a node whose copy can be verified. Views of its volume become
+// useless when it is closed; they must be released all the same.
+type ScrubNode struct {
+	Name   string
+	Volume *chain.Volume
+	Label  string // of the cluster's PFS
+}
+
+// A Pinned is a node's copy at the committed tid. Votes says that the node is
+// a master.
+type Pinned struct {
+	Name  string
+	View  *chain.View
+	Votes bool
+}
+
+// ScrubNodes are the nodes that are in sync.
+func (p *Pool) ScrubNodes() []ScrubNode { return p.engine.scrubNodes() }
+
+// Waits of PinAll for members that have not caught up with the last commit.
+const (
+	levelTries = 50
+	levelPause = 2 * time.Millisecond
+	levelHold  = 500 * time.Millisecond
+)
+
+// PinAll pins the committed state of every node in sync, at one tid. If they
+// are never level while changes are made, commits wait for them a moment; a
+// node that is late even then is left out.
+func (p *Pool) PinAll(ctx context.Context) (nodes []Pinned, release func(), err error) {
+	try := func(tries int) bool {
+		for range tries {
+			if nodes, release = p.engine.pinAll(); len(nodes) >= len(p.engine.scrubNodes()) {
+				return true
+			}
+			release()
+			select {
+			case <-time.After(levelPause):
+			case <-ctx.Done():
+				return false
+			}
+		}
+		return false
+	}
+	if try(levelTries) {
+		return nodes, release, nil
+	}
+	err = p.engine.hold(ctx, levelHold, func(Position) error {
+		if !try(int(levelHold/levelPause) / 2) {
+			nodes, release = p.engine.pinAll()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("pinning the members at one tid: %w", err)
+	}
+	return nodes, release, nil
+}
+
+// Repair rewrites what is damaged from a copy that another node verified. It
+// returns when that is durable, or why it cannot be: ErrNotRepaired.
+func (p *Pool) Repair(ctx context.Context, d Damage) error { return p.engine.repairNow(ctx, d) }
+
+// scrubNodes lists the members in sync.
+func (e *engine) scrubNodes() []ScrubNode {
+	var out []ScrubNode
+	for _, v := range e.attached() {
+		if v.report.State == NodeInSync && v.readable {
+			out = append(out, ScrubNode{v.m.spec.Name, v.conn.vol, v.conn.label})
+		}
+	}
+	return out
+}
+
+// pinAll pins what readers see of every member at the committed txg.
+func (e *engine) pinAll() (nodes []Pinned, release func()) {
+	at := e.committed().T
+	for _, v := range e.readable() {
+		view, pos, _, ok := v.conn.shown()
+		switch {
+		case !ok:
+		case pos.T != at:
+			view.Release()
+		default:
+			nodes = append(nodes, Pinned{v.m.spec.Name, view, v.master})
+		}
+	}
+	return nodes, func() {
+		for i := range nodes {
+			nodes[i].View.Release()
+		}
+	}
+}
+
+// repairNow is repair of what somebody else found.
+func (e *engine) repairNow(ctx context.Context, d Damage) error {
+	var m *member
+	if e.o.ReadOnly || e.solo {
+		return fmt.Errorf("%v: %w: there is no other copy, or nothing may be written", &d, ErrNotRepaired)
+	}
+	if !e.ask(func() { m = e.byName(d.Node) }) {
+		return ErrPoolClosed
+	}
+	if m == nil {
+		return fmt.Errorf("%v: %w: the node is gone", &d, ErrNotRepaired)
+	}
+	var err error
+	if d.Label != "" && d.Label != e.o.Label {
+		err = e.mendSnapshot(ctx, m, d)
+	} else {
+		err = e.repair(ctx, damage{m, d.Leaf})
+	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%v: %w: %w", &d, ErrNotRepaired, err)
+	}
+	return err
+}
+
+// mendSnapshot writes the bytes of a snapshot's damaged data block in place,
+// from another member's copy of it: data is stored alike on all of them, and
+// what is written has the check code that the damaged block should have. Every
+// PFS that shares the block is healed with it.
+func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
+	if d.Kind != ondisk.TypeData {
+		return fmt.Errorf("a table of snapshot %s cannot be rebuilt: delete the snapshot, or node replace %s", d.Label, d.Node)
+	}
+	var bad *memberView
+	var others []memberView
+	for _, v := range e.attached() {
+		switch {
+		case v.m == m:
+			bad = &v
+		case v.readable:
+			others = append(others, v)
+		}
+	}
+	if bad == nil {
+		return errors.New("the node is not open")
+	}
+	view, err := bad.conn.vol.View(ctx, d.Label)
+	if err != nil {
+		return err
+	}
+	defer view.Release() // until then the block is not reused
+	ref, err := dataRef(ctx, view, d.Inum, d.Key)
+	if err != nil {
+		return err
+	}
+	for _, v := range others {
+		block, err := fetchBlock(ctx, v.conn.vol, d.Label, d.Inum, d.Key)
+		if err != nil || block.Code != ref.Check || block.Radix != ref.Radix() {
+			continue
+		}
+		if err := bad.conn.vol.Mend(ctx, &ref, block.Bytes); err != nil {
+			return err
+		}
+		m.repaired.Add(1)
+		e.log.Info("repaired", "member", d.Node, "from", v.m.spec.Name, "snapshot", d.Label, "inode", d.Inum, "key", d.Key)
+		return nil
+	}
+	return errors.New("no other node has a good copy of it")
+}
+
+func fetchBlock(ctx context.Context, vol *chain.Volume, label string, inum, key uint64) (*ondisk.EncodedBlock, error) {
+	v, err := vol.View(ctx, label)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Release()
+	ref, err := dataRef(ctx, v, inum, key)
+	if err != nil {
+		return nil, err
+	}
+	return v.ReadBlock(ctx, &ref)
+}
+
+// dataRef finds the data block of an inode at key.
+func dataRef(ctx context.Context, v *chain.View, inum, key uint64) (ref ondisk.Blockref, err error) {
+	found := false
+	err = v.DataRefs(ctx, inum, key, key+1, func(r *ondisk.Blockref) bool {
+		ref, found = *r, true
+		return false
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("inode %d has no block at %#x any more", inum, key)
+	}
+	return ref, err
+}
+
+// Overwrite makes a leaf of one node what another has: for copies that can both
+// be read and differ. Nothing is committed meanwhile, so both are of one txg.
+// still reports whether the node's version is the one that lost the vote.
+func (p *Pool) Overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error {
+	return p.engine.overwrite(ctx, node, from, c, still)
+}
+
+func (e *engine) overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error {
+	if e.o.ReadOnly || e.solo {
+		return ErrNotRepaired
+	}
+	i := slices.IndexFunc(e.attached(), func(v memberView) bool { return v.report.Name == node && v.readable })
+	if i < 0 {
+		return fmt.Errorf("%s: %w: the node is not in sync", node, ErrNotRepaired)
+	}
+	v := e.attached()[i]
+	written, err := v.conn.overwrite(ctx, c, still)
+	switch {
+	case errors.Is(err, chain.ErrVolumeFailed):
+		e.post(func() { e.fail(v.m, err.Error()) })
+	case err == nil && written:
+		v.m.repaired.Add(1)
+		e.log.Info("a differing copy was overwritten", "member", node, "from", from, "inode", c.Inum, "key", c.Key)
+	}
+	return err
+}
+
+// overwrite applies one change to the PFS as it is, under its own tid.
+func (c *conn) overwrite(ctx context.Context, change chain.Change, still func(*chain.View) (bool, error)) (written bool, err error) {
+	t, err := c.vol.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	t.UseReserve()
+	v, err := t.View(ctx, c.label)
+	if err != nil {
+		t.Abort()
+		return false, err
+	}
+	ok, err := still(v)
+	at := v.T()
+	v.Release()
+	if err == nil && ok {
+		err = t.Apply(ctx, c.label, &chain.Batch{T: at, Changes: []chain.Change{change}, Discard: true})
+	}
+	if err != nil || !ok {
+		t.Abort()
+		return false, err
+	}
+	if err := t.Commit(ctx); err != nil {
+		return false, err
+	}
+	return true, c.showAgain(ctx)
+}

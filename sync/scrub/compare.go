@@ -1,0 +1,195 @@
+package scrub
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+const (
+	compareLeaves  = 20_000 // per step
+	compareChanges = 64
+)
+
+// A comparison holds the copies of all members at one tid against that of the
+// first, one after the other.
+type comparison struct {
+	j    *job
+	from chain.Cursor
+}
+
+// errNoMajority: the copies differ, and no version is on a majority of masters.
+var errNoMajority = errors.New("the copies differ, and no majority of the masters agrees")
+
+func (c *comparison) run(ctx context.Context) error {
+	for pair := 1; ; pair++ {
+		c.from = chain.Cursor{}
+		for {
+			if err := c.j.await(ctx); err != nil {
+				return err
+			}
+			start := time.Now()
+			more, done, err := c.step(ctx, pair)
+			if err != nil {
+				return fmt.Errorf("comparing the members: %w", err)
+			}
+			if done {
+				return nil
+			}
+			if !more {
+				break
+			}
+			wait(ctx, rest(time.Since(start), c.j.tranquility(), c.j.busy()))
+		}
+	}
+}
+
+// step compares the next leaves of the pair-th member with the first. done:
+// there is no such member.
+func (c *comparison) step(ctx context.Context, pair int) (more, done bool, err error) {
+	nodes, release, err := c.j.peers.PinAll(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	defer release()
+	if pair >= len(nodes) {
+		return false, true, nil
+	}
+	var differing []place
+	next, end, stats, err := chain.Diff(ctx, nodes[pair].View, nodes[0].View, 0, c.from,
+		chain.DiffLimits{Leaves: compareLeaves, Changes: compareChanges, Strict: true},
+		func(ch chain.Change) error {
+			differing = append(differing, place{ch.Inum, ch.Kind, ch.Key})
+			return nil
+		},
+		func(chain.Touch) error { return nil })
+	c.from = next
+	c.j.mu.Lock()
+	c.j.rep.Compared += int64(stats.Leaves)
+	c.j.mu.Unlock()
+	if damage := (*chain.DiffError)(nil); errors.As(err, &damage) && ctx.Err() == nil {
+		// Verified a moment ago and bad now: a read repairs it or gives the
+		// member up; what is left is the next scrub's.
+		c.j.o.Logger.Warn("comparing was cut short", "node", nodes[pair].Name, "err", err)
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	for _, at := range differing {
+		if err := c.vote(ctx, at, nodes); err != nil {
+			return false, false, err
+		}
+	}
+	return !end, false, nil
+}
+
+// A place is a leaf by name.
+type place struct {
+	inum uint64
+	kind chain.Kind
+	key  uint64
+}
+
+func (p place) damage(node string) cluster.Damage {
+	kinds := map[chain.Kind]ondisk.BlockType{
+		chain.KindInode: ondisk.TypeInode, chain.KindDirent: ondisk.TypeDirent, chain.KindData: ondisk.TypeData,
+	}
+	return cluster.Damage{Node: node, Leaf: cluster.Leaf{Inum: p.inum, Key: p.key, Kind: kinds[p.kind]}}
+}
+
+// vote makes the others what a majority of the masters has.
+func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned) error {
+	c.j.mu.Lock()
+	c.j.rep.Differing++
+	c.j.mu.Unlock()
+	need := c.j.peers.Status().Quorum.Need
+	votes, versions := make(map[string]int), make([]string, len(nodes))
+	winner := -1
+	for i := range nodes {
+		v, err := at.version(ctx, nodes[i].View)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			continue // bad is not different
+		}
+		if versions[i] = v; nodes[i].Votes {
+			if votes[v]++; votes[v] >= need {
+				winner = i
+			}
+		}
+	}
+	if winner < 0 {
+		d := at.damage(nodes[0].Name)
+		c.j.found(ctx, d, "is not the same everywhere", errNoMajority)
+		return nil
+	}
+	change, err := at.change(ctx, nodes[winner].View)
+	if err != nil {
+		return err
+	}
+	for i := range nodes {
+		if versions[i] == "" || versions[i] == versions[winner] {
+			continue
+		}
+		still := func(v *chain.View) (bool, error) {
+			now, err := at.version(ctx, v)
+			return now == versions[i], err
+		}
+		err := c.j.peers.Overwrite(ctx, nodes[i].Name, nodes[winner].Name, change, still)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.j.found(ctx, at.damage(nodes[i].Name), "differs from the others", err)
+	}
+	return nil
+}
+
+// version is a leaf's content in short; "absent" if there is none.
+func (p place) version(ctx context.Context, v *chain.View) (string, error) {
+	c, err := p.change(ctx, v)
+	if err != nil || c.Delete {
+		return "absent", err
+	}
+	h := sha256.New()
+	if p.inum != ondisk.InumRoot || p.kind != chain.KindInode { // that of a root is the whole PFS's
+		fmt.Fprintf(h, "%d ", c.ModifyTid)
+	}
+	switch p.kind {
+	case chain.KindInode:
+		fmt.Fprintf(h, "%+v %x", *c.Inode, bytes.TrimRight(c.Inline, "\x00"))
+	case chain.KindDirent:
+		fmt.Fprintf(h, "%+v", c.Dirent)
+	default:
+		fmt.Fprintf(h, "%d %d %x %d", c.Block.Comp, c.Block.Check, c.Block.Code, c.Block.Radix)
+		h.Write(c.Block.Bytes)
+	}
+	return string(h.Sum(nil)), nil
+}
+
+// change is what makes a leaf what it is in v.
+func (p place) change(ctx context.Context, v *chain.View) (chain.Change, error) {
+	c := chain.Change{Inum: p.inum, Kind: p.kind, Key: p.key, Delete: true}
+	rec, ok, err := v.Inode(ctx, p.inum)
+	if err != nil || !ok {
+		return c, err
+	}
+	if p.kind == chain.KindInode {
+		meta := rec.SharedMeta()
+		c.Delete, c.ModifyTid, c.Inode, c.Inline = false, rec.Ref.ModifyTid, &meta, rec.Inline
+		return c, nil
+	}
+	found, ok, err := cluster.Leaf{Inum: p.inum, Key: p.key, Kind: p.damage("").Kind}.Fetch(ctx, v)
+	if err != nil || !ok {
+		return c, err
+	}
+	return found, nil
+}

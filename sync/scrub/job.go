@@ -1,0 +1,339 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// Peers is the pool as a scrub sees it: *cluster.Pool, or a double.
+type Peers interface {
+	ScrubNodes() []cluster.ScrubNode
+	PinAll(ctx context.Context) (nodes []cluster.Pinned, release func(), err error)
+	Repair(ctx context.Context, d cluster.Damage) error
+	Overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error
+	PathOf(ctx context.Context, inum uint64) string
+	Status() cluster.Status
+}
+
+var _ Peers = (*cluster.Pool)(nil)
+
+// A State is what a scrub needs to go on after a restart.
+type State struct {
+	Report Report            `json:"report"`
+	Lanes  map[string]*Place `json:"lanes"`
+}
+
+// Options of a manager and its jobs. Zero values are the defaults.
+type Options struct {
+	Logger *slog.Logger
+	Every  time.Duration // start a scrub so long after the last; 0 = only when asked
+	// Found is told of everything bad, and why it could not be repaired, or nil.
+	Found func(d cluster.Damage, path string, err error)
+	// Save keeps the state for Load, which returns nil if there is none.
+	Save func(*State) error
+	Load func() *State
+
+	patience time.Duration // with a node that is not in sync
+	pause    time.Duration // between looks at it
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Found == nil {
+		o.Found = func(cluster.Damage, string, error) {}
+	}
+	if o.Save == nil {
+		o.Save = func(*State) error { return nil }
+	}
+	if o.Load == nil {
+		o.Load = func() *State { return nil }
+	}
+	if o.patience == 0 {
+		o.patience = time.Minute
+	}
+	if o.pause == 0 {
+		o.pause = 500 * time.Millisecond
+	}
+}
+
+// saveEvery is how much work a crash may cost.
+const saveEvery = 10 * time.Second
+
+// A job is one scrub.
+type job struct {
+	peers Peers
+	o     *Options
+	calm  int64 // latency of reads at the start, in us
+	wake  chan struct{}
+
+	mu     sync.Mutex // guards all below
+	rep    Report
+	lanes  map[string]*Place
+	paused bool
+	worked time.Duration
+	saved  time.Time
+}
+
+// newJob begins a scrub, or goes on with one that was interrupted.
+func newJob(peers Peers, o *Options, old *State, tranquility int) *job {
+	j := &job{peers: peers, o: o, wake: make(chan struct{}), lanes: make(map[string]*Place)}
+	j.calm = latency(peers)
+	if old != nil {
+		j.rep, j.lanes = old.Report, old.Lanes
+		j.paused = old.Report.Phase == Paused
+	} else {
+		j.rep = Report{Began: time.Now(), Tranquility: tranquility}
+		for _, n := range peers.Status().Nodes {
+			switch n.State {
+			case cluster.NodeInSync, cluster.NodeBehind, cluster.NodeResync:
+				j.lanes[n.Name] = &Place{Report: LaneReport{Node: n.Name}}
+			}
+		}
+	}
+	j.rep.Phase = Verifying
+	if j.paused {
+		j.rep.Phase = Paused
+	}
+	return j
+}
+
+// run scrubs until it is done or ctx ends.
+func (j *job) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	j.mu.Lock()
+	for name, p := range j.lanes {
+		if !p.Done && p.Report.Err == "" {
+			wg.Go(func() { j.lane(ctx, name, p) })
+		}
+	}
+	j.mu.Unlock()
+	wg.Wait()
+	if err := j.await(ctx); err != nil {
+		return err
+	}
+	j.phase(Comparing)
+	if err := (&comparison{j: j}).run(ctx); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// await returns when the job is not paused.
+func (j *job) await(ctx context.Context) error {
+	for {
+		j.mu.Lock()
+		paused, wake := j.paused, j.wake
+		j.mu.Unlock()
+		if !paused {
+			return ctx.Err()
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (j *job) pause(on bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.paused = on
+	switch {
+	case on:
+		j.rep.Phase = Paused
+	case j.verified():
+		j.rep.Phase = Comparing
+	default:
+		j.rep.Phase = Verifying
+	}
+	close(j.wake)
+	j.wake = make(chan struct{})
+}
+
+// verified reports whether all lanes have ended. The caller holds mu.
+func (j *job) verified() bool {
+	for _, p := range j.lanes {
+		if !p.Done && p.Report.Err == "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (j *job) phase(p Phase) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.rep.Phase = p
+}
+
+// lane verifies one node. place is the lane's until the job reads its report.
+func (j *job) lane(ctx context.Context, name string, place *Place) {
+	gone, tries := time.Duration(0), 0
+	for j.await(ctx) == nil {
+		n, ok := j.node(name)
+		if !ok {
+			if gone += j.o.pause; gone > j.o.patience {
+				j.endLane(place, "not in sync")
+				return
+			}
+			wait(ctx, j.o.pause)
+			continue
+		}
+		gone = 0
+		start := time.Now()
+		work := *place
+		bad, blocks, err := work.step(ctx, n)
+		j.stepped(place, &work, blocks, time.Since(start))
+		j.repair(ctx, bad)
+		switch {
+		case work.Done:
+			return
+		case err == nil:
+			tries = 0
+			wait(ctx, rest(time.Since(start), j.tranquility(), j.busy()))
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errDevice) || tries == 5:
+			j.endLane(place, err.Error())
+			return
+		default: // closed, or its tables changed hands: look again
+			tries++
+			wait(ctx, j.o.pause)
+		}
+	}
+}
+
+func (j *job) node(name string) (cluster.ScrubNode, bool) {
+	nodes := j.peers.ScrubNodes()
+	i := slices.IndexFunc(nodes, func(n cluster.ScrubNode) bool { return n.Name == name })
+	if i < 0 {
+		return cluster.ScrubNode{}, false
+	}
+	return nodes[i], true
+}
+
+// stepped takes over what a step did.
+func (j *job) stepped(place, work *Place, blocks int64, took time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	*place = *work
+	j.rep.Blocks += blocks
+	j.worked += took
+	if time.Since(j.saved) > saveEvery {
+		j.saved = time.Now()
+		j.saveLocked()
+	}
+}
+
+func (j *job) endLane(place *Place, why string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	place.Report.Err, place.seen = why, nil
+}
+
+// repair has what a step found repaired.
+func (j *job) repair(ctx context.Context, bad []cluster.Damage) {
+	for _, d := range bad {
+		err := j.peers.Repair(ctx, d)
+		if ctx.Err() != nil {
+			return
+		}
+		j.found(ctx, d, "cannot be read right", err)
+	}
+}
+
+// found counts something bad and what became of it.
+func (j *job) found(ctx context.Context, d cluster.Damage, what string, err error) {
+	path := j.peers.PathOf(ctx, d.Inum)
+	j.o.Found(d, path, err)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil {
+		j.rep.Repaired++
+		return
+	}
+	j.rep.Unrepaired++
+	if len(j.rep.Lost) < maxLost {
+		j.rep.Lost = append(j.rep.Lost, Loss{d.Node, path, fmt.Sprintf("%v %s: %v", &d, what, err)})
+	}
+}
+
+func (j *job) tranquility() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rep.Tranquility
+}
+
+// busy reports whether reads take much longer than when the scrub began.
+func (j *job) busy() bool {
+	now := latency(j.peers)
+	return now > 2000 && now > 2*j.calm
+}
+
+// latency is the largest smoothed time of a read on a node, in us.
+func latency(peers Peers) (worst int64) {
+	st := peers.Status()
+	for i := range st.Nodes {
+		worst = max(worst, st.Nodes[i].LatencyUs)
+	}
+	return worst
+}
+
+// report sums the lanes up.
+func (j *job) report() Report {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.reportLocked()
+}
+
+func (j *job) reportLocked() Report {
+	r := j.rep
+	r.Lost = slices.Clone(r.Lost)
+	r.Bytes, r.BytesTotal, r.Bad, r.Lanes = 0, 0, 0, nil
+	for _, name := range slices.Sorted(maps.Keys(j.lanes)) {
+		l := j.lanes[name].Report
+		r.Lanes = append(r.Lanes, l)
+		r.Bytes += l.Bytes
+		r.BytesTotal += max(l.Total, l.Bytes)
+		r.Bad += l.Bad
+	}
+	r.ETA = -1
+	if s := j.worked.Seconds(); s > 0 && len(j.lanes) > 0 {
+		r.Rate = int64(float64(r.Bytes) / s * float64(len(j.lanes)))
+	}
+	if r.Rate > 0 && r.Phase == Verifying {
+		r.ETA = float64(r.BytesTotal-r.Bytes) / float64(r.Rate) * float64(1+r.Tranquility)
+	}
+	return r
+}
+
+func (j *job) saveLocked() {
+	s := &State{Report: j.reportLocked(), Lanes: make(map[string]*Place, len(j.lanes))}
+	for name, p := range j.lanes {
+		c := *p
+		s.Lanes[name] = &c
+	}
+	if err := j.o.Save(s); err != nil {
+		j.o.Logger.Warn("the scrub's place was not kept", "err", err)
+	}
+}
+
+// wait sleeps, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

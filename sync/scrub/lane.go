@@ -1,0 +1,136 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+const (
+	stepBytes = 32 << 20
+	// So many blocks in a row that are bad for other reasons than their content
+	// say that the device is gone, not the data.
+	goneAfter = 64
+)
+
+// A Place is how far a lane is: what a restart goes on from.
+type Place struct {
+	Done   bool              `json:"done"`
+	PFS    string            `json:"pfs"` // "" = at the beginning
+	At     chain.VerifyPlace `json:"at"`
+	Report LaneReport        `json:"report"`
+	seen   *chain.Verified   // data of the PFSs before; not kept over a restart
+	failed int               // device errors in a row
+}
+
+// errDevice: the device answers nothing any more.
+var errDevice = errors.New("the device does not answer")
+
+// step verifies the next bytes of a node. It returns what it found bad.
+func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []cluster.Damage, blocks int64, err error) {
+	label, err := p.settle(ctx, n)
+	if err != nil || p.Done {
+		return nil, 0, err
+	}
+	view, err := n.Volume.ColdView(ctx, label)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer view.Release()
+	next, done, stats, err := view.Verify(ctx, p.At, stepBytes, p.seen, func(e *chain.NodeError) error {
+		bad = append(bad, cluster.DamageOf(n.Name, label, e))
+		return p.judge(e)
+	})
+	p.Report.Bytes += stats.Bytes + stats.Shared
+	p.Report.Bad += stats.Bad
+	if err != nil {
+		return bad, stats.Blocks, err
+	}
+	if stats.Blocks > 0 {
+		p.failed = 0
+	}
+	if p.At = next; done {
+		p.At, err = chain.VerifyPlace{}, p.follow(ctx, n, label)
+	}
+	return bad, stats.Blocks, err
+}
+
+// judge ends the lane when a device fails block after block.
+func (p *Place) judge(e *chain.NodeError) error {
+	if p.failed++; p.failed >= goneAfter {
+		return fmt.Errorf("%w: %w", errDevice, e)
+	}
+	return nil
+}
+
+// settle returns the PFS to read, the first one at the beginning.
+func (p *Place) settle(ctx context.Context, n cluster.ScrubNode) (string, error) {
+	if p.seen == nil {
+		p.seen = chain.NewVerified()
+	}
+	if p.PFS == "" {
+		p.PFS = n.Label
+		space := n.Volume.Space()
+		p.Report.Total = int64(space.Total - space.Free - space.Pending)
+	}
+	p.Report.PFS = p.PFS
+	labels, err := pfss(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	if !slices.Contains(labels, p.PFS) { // deleted since
+		p.At = chain.VerifyPlace{}
+		return p.PFS, p.follow(ctx, n, p.PFS)
+	}
+	return p.PFS, nil
+}
+
+// follow goes to the PFS after label: the cluster's own first, then the
+// others in the order of their names.
+func (p *Place) follow(ctx context.Context, n cluster.ScrubNode, label string) error {
+	labels, err := pfss(ctx, n)
+	if err != nil {
+		return err
+	}
+	for _, l := range labels {
+		if l != n.Label && (label == n.Label || l > label) {
+			p.PFS, p.Report.PFS = l, l
+			return nil
+		}
+	}
+	p.Done, p.Report.Done, p.Report.PFS = true, true, ""
+	p.seen = nil
+	return nil
+}
+
+// pfss lists what there is to verify on a node. A shadow is a resync's, which
+// verifies what it copies.
+func pfss(ctx context.Context, n cluster.ScrubNode) ([]string, error) {
+	infos, err := n.Volume.PFSs(ctx)
+	if err != nil && len(infos) == 0 {
+		return nil, err
+	}
+	var labels []string
+	for i := range infos {
+		if !strings.HasPrefix(infos[i].Label, ".anvilfs-") {
+			labels = append(labels, infos[i].Label)
+		}
+	}
+	slices.Sort(labels)
+	return labels, nil
+}
+
+// rest is how long a lane rests after a step, so that others can work.
+func rest(worked time.Duration, tranquility int, busy bool) time.Duration {
+	d := worked * time.Duration(tranquility)
+	if busy {
+		d = 2*d + worked
+	}
+	return min(d, time.Minute)
+}
