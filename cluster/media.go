@@ -105,13 +105,11 @@ func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error
 // by one with each election, and a node promises no more than a jump ahead.
 func wild(e *ondisk.StateEntry, law *Charter) string {
 	known := e.T.Epoch()
-	if law != nil {
-		for _, m := range law.Lineage.Epochs {
-			known = max(known, m.Epoch)
-		}
+	if law != nil && len(law.Lineage.Epochs) > 0 {
+		known = law.Lineage.Epochs[len(law.Lineage.Epochs)-1].Epoch // no txg is of a later one
 	}
 	switch {
-	case e.T>>63 != 0 || known > core.LastEpoch:
+	case e.T>>63 != 0 || known > core.LastEpoch || e.T.Epoch() > known+core.MaxEpochJump:
 		return fmt.Sprintf("its cluster state is damaged: no txg has the number %v", e.T)
 	case e.PromisedEpoch > core.LastEpoch || e.T != 0 && e.PromisedEpoch > known+core.MaxEpochJump:
 		return fmt.Sprintf("its cluster state is damaged: epoch %d promised at txg %v", e.PromisedEpoch, e.T)

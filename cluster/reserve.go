@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -231,7 +232,12 @@ func (p *Pool) makeRoom(ctx context.Context, round int, bytes int64, useReserve 
 			err = p.engine.drainFrees(ctx)
 		}
 	case 2: // and so does what only a walk of the volume can find
-		err = p.bulkfreeOnce(ctx)
+		if err = p.bulkfreeOnce(ctx); errors.Is(err, ondisk.ErrCorrupt) {
+			// What a damaged member lost cannot be found: it is as full as it
+			// says, and that is what the caller is told.
+			p.log.Warn("unused space was not found everywhere", "err", err)
+			err = nil
+		}
 	default:
 		return ErrNoSpace
 	}

@@ -49,6 +49,7 @@ func TestWild(t *testing.T) {
 		{1<<32 - 1, 0, true},
 		{3, 1 << 63, true},
 		{3, ondisk.MakeTid(1<<31-1, 0), true},
+		{3, ondisk.MakeTid(1<<30, 0), true},
 	} {
 		if got := wild(&ondisk.StateEntry{PromisedEpoch: x.promised, T: x.t}, law); (got != "") != x.wild {
 			t.Errorf("promised %d at %v: %q", x.promised, x.t, got)
