@@ -108,6 +108,7 @@ type engineAPI interface {
 	changed() <-chan struct{}
 	drainFrees(ctx context.Context) error
 	bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error
+	clusterID() ondisk.UUID
 	scrubNodes() []ScrubNode
 	pinAll() (nodes []Pinned, release func())
 	repairNow(ctx context.Context, d Damage) error

@@ -174,6 +174,7 @@ func (e *fakeEngine) bulkfree(ctx context.Context, _ uint64, o chain.BulkfreeOpt
 	return nil
 }
 
+func (e *fakeEngine) clusterID() (id ondisk.UUID)             { return id }
 func (e *fakeEngine) scrubNodes() []ScrubNode                 { return nil }
 func (e *fakeEngine) pinAll() ([]Pinned, func())              { return nil, func() {} }
 func (e *fakeEngine) repairNow(context.Context, Damage) error { return ErrNotRepaired }

@@ -93,6 +93,9 @@ func (p *Pool) PinAll(ctx context.Context) (nodes []Pinned, release func(), err 
 	return nodes, release, nil
 }
 
+// ID is the cluster's id, which all members carry.
+func (p *Pool) ID() ondisk.UUID { return p.engine.clusterID() }
+
 // Repair rewrites what is damaged from a copy that another node verified. It
 // returns when that is durable, or why it cannot be: ErrNotRepaired.
 func (p *Pool) Repair(ctx context.Context, d Damage) error { return p.engine.repairNow(ctx, d) }

@@ -47,6 +47,8 @@ Options, separated by commas:
   log=FILE          write the log there instead of to the system log
   metrics=ADDR:PORT serve them to Prometheus, to this machine only
                     unless metrics_public is given too
+  scrub=TIME        verify all copies so long after the last time: 30d
+  state=FILE        remember there what was found bad (/var/lib/anvilfs/ID.db)
   hook=PROGRAM      run it for each event, which is in its environment
   remount           with ro or rw: change a mount in use
 nofail, _netdev, x-... and the like are accepted and mean nothing here.`,

@@ -18,6 +18,7 @@ import (
 // A controller answers the control files of a mount.
 type controller struct {
 	pool    *cluster.Pool
+	care    *care
 	calls   *fs.Meter
 	label   string
 	metrics atomic.Value // string: where they are served
@@ -66,6 +67,10 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		err = c.wait(ctx, rest)
 	case "node":
 		err = c.node(ctx, rest, w)
+	case "scrub":
+		err = c.scrubbing(rest, w)
+	case "errors":
+		err = c.badness(rest, w)
 	case "snapshot":
 		err = c.snapshot(ctx, rest, w)
 	case "bulkfree":
@@ -83,6 +88,8 @@ node offline|online|discard NODE  take away, bring back, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
 snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
                                   release NAME, with the flags of anvilfs snapshot
+scrub start [0..10]|pause|resume|stop|status [--json]   verify all copies
+errors list [--all] [--json]|retry|clear [--all]        what was found bad
 bulkfree                          find space that nothing refers to any more
 pid                               of the serving process
 `

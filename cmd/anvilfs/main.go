@@ -64,6 +64,8 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		topCommand(),
 		nodeCommand(),
 		snapshotCommand(),
+		scrubCommand(),
+		errorsCommand(),
 		waitCommand(),
 		fsckCommand(),
 		showCommand(),

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -26,9 +27,11 @@ type mountOptions struct {
 	memory     int64
 	quorum     cluster.OnNoQuorum
 	logFile    string
-	metrics    string // HOST:PORT to serve them on; "" = nowhere
-	public     bool   // metrics may be seen by others
-	hook       string // a program to run for each event; "" = none
+	metrics    string        // HOST:PORT to serve them on; "" = nowhere
+	public     bool          // metrics may be seen by others
+	scrub      time.Duration // start one so long after the last; 0 = when asked
+	state      string        // file that remembers what is bad; "" = by the cluster's id
+	hook       string        // a program to run for each event; "" = none
 }
 
 // flagWords are the generic words that set or clear bits of mount(2).
@@ -122,7 +125,7 @@ func (o *mountOptions) set(word string) error {
 		o.allowOther = true
 	case "debug":
 		o.debug = true
-	case "commit", "memory", "quorum", "deadline", "log", "hook", "metrics":
+	case "commit", "memory", "quorum", "deadline", "log", "hook", "metrics", "scrub", "state":
 		return usageError("mount option %s needs a value: %s=...", key, key)
 	default:
 		return usageError("%w %q: 'anvilfs mount --help' lists those that exist", errUnknownOption, word)
@@ -151,6 +154,12 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		}
 	case "metrics":
 		o.metrics = value
+	case "scrub":
+		o.scrub, err = parseDays(value)
+	case "state":
+		if o.state = value; !filepath.IsAbs(value) {
+			err = fmt.Errorf("%q is not an absolute path", value)
+		}
 	case "hook":
 		o.hook, err = value, events.CheckHook(value)
 	case "log":
@@ -177,6 +186,21 @@ func parseSeconds(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil || d <= 0 {
 		return 0, fmt.Errorf("%q is not a time above zero: write seconds, or a number with ms, s, m or h", s)
+	}
+	return d, nil
+}
+
+// parseDays reads a time in days, as 30d or 0.5d, or with another unit.
+func parseDays(s string) (time.Duration, error) {
+	if n, ok := strings.CutSuffix(s, "d"); ok {
+		days, err := strconv.ParseFloat(n, 64)
+		if err == nil && days > 0 && days < 10_000 {
+			return time.Duration(days * float64(24*time.Hour)), nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q is not a time above zero: write days, as 30d, or hours, as 12h", s)
 	}
 	return d, nil
 }

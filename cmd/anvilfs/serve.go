@@ -14,7 +14,6 @@ import (
 	"github.com/anvilfs/anvilfs/cmd/metrics"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
-	resync "github.com/anvilfs/anvilfs/sync"
 )
 
 // closeTimeout bounds the final commit when the mount is gone: a device that
@@ -42,7 +41,8 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	if err := s.findLabel(ctx); err != nil {
 		return err
 	}
-	p, err := openPool(ctx, s, o, log)
+	look := newCare(log)
+	p, err := openPool(ctx, s, o, look.damaged, log)
 	if err != nil {
 		return err
 	}
@@ -54,14 +54,14 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	if err := os.Chdir("/"); err != nil { // do not keep a directory busy
 		return err
 	}
-	m := startMaintenance(p, o.readOnly, log)
+	look.start(p, o)
 	closing := func() error {
-		m.stop()
+		look.stop()
 		cctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		return p.Close(cctx)
 	}
-	ctl := newController(p, s, dir, log)
+	ctl := newController(p, look, s, dir, log)
 	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
 		FsName: s.display(), ReadOnly: o.readOnly, AllowOther: o.allowOther, Flags: o.flags,
 		Debug: o.debug, Logger: log, Control: ctl, Snapshots: fs.SnapshotsOf(p), Meter: ctl.calls, Closing: closing,
@@ -93,8 +93,8 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	return nil
 }
 
-func newController(p *cluster.Pool, s source, dir string, log *slog.Logger) *controller {
-	return &controller{pool: p, log: log, label: s.label, calls: new(fs.Meter), server: serverStatus{
+func newController(p *cluster.Pool, look *care, s source, dir string, log *slog.Logger) *controller {
+	return &controller{pool: p, care: look, log: log, label: s.label, calls: new(fs.Meter), server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
 	}}
 }
@@ -144,10 +144,10 @@ const defaultMemory = 256 << 20
 
 // openPool opens the members. A device that an earlier mount is just letting
 // go of is waited for, as unmounting and mounting in a row is usual.
-func openPool(ctx context.Context, s source, o *mountOptions, log *slog.Logger) (*cluster.Pool, error) {
+func openPool(ctx context.Context, s source, o *mountOptions, damaged func(cluster.Damage, error), log *slog.Logger) (*cluster.Pool, error) {
 	opts := cluster.Options{
 		Label: s.label, ReadOnly: o.readOnly, Commit: o.commit, Deadline: o.deadline,
-		Memory: o.memory, OnNoQuorum: o.quorum, Logger: log,
+		Memory: o.memory, OnNoQuorum: o.quorum, Damaged: damaged, Logger: log,
 	}
 	if opts.Memory == 0 {
 		opts.Memory = defaultMemory
@@ -185,27 +185,4 @@ func (s source) waitFree(ctx context.Context, readOnly bool) error {
 		}
 	}
 	return nil
-}
-
-// maintenance is what runs beside a mount.
-type maintenance struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-func startMaintenance(p *cluster.Pool, readOnly bool, log *slog.Logger) *maintenance {
-	ctx, cancel := context.WithCancel(context.Background())
-	m := &maintenance{cancel, make(chan struct{})}
-	go func() {
-		defer close(m.done)
-		if !readOnly {
-			resync.NewManager(p, resync.Options{Logger: log}).Run(ctx)
-		}
-	}()
-	return m
-}
-
-func (m *maintenance) stop() {
-	m.cancel()
-	<-m.done
 }

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+	resync "github.com/anvilfs/anvilfs/sync"
+	"github.com/anvilfs/anvilfs/sync/ledger"
+	"github.com/anvilfs/anvilfs/sync/scrub"
+)
+
+// A care is what runs beside a mount to keep its copies right: resync, scrub,
+// repair, and the memory of what was bad.
+type care struct {
+	log     *slog.Logger
+	found   chan finding // what reads found bad, for the ledger
+	ledger  *ledger.Ledger
+	noBook  error // why there is no ledger
+	scrub   *scrub.Manager
+	retrier *ledger.Retrier
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+}
+
+// A finding is something bad, and what came of the try to repair it.
+type finding struct {
+	damage cluster.Damage
+	path   string // "" = to be looked up
+	err    error
+}
+
+func newCare(log *slog.Logger) *care {
+	return &care{log: log, found: make(chan finding, 256), cancel: func() {}}
+}
+
+// damaged is told by the pool; it must not wait.
+func (c *care) damaged(d cluster.Damage, err error) {
+	select {
+	case c.found <- finding{damage: d, err: err}:
+	default:
+		c.log.Warn("so much is bad that some is not written down", "what", d.String())
+	}
+}
+
+// start begins all that belongs to a mount that is written.
+func (c *care) start(p *cluster.Pool, o *mountOptions) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	if o.readOnly {
+		c.noBook = errors.New("the mount is read-only")
+		return
+	}
+	c.workers.Go(func() { resync.NewManager(p, resync.Options{Logger: c.log}).Run(ctx) })
+	if c.ledger, c.noBook = openLedger(p.ID(), o.state); c.noBook != nil {
+		c.log.Warn("nothing is remembered of what is found bad, nor how far a scrub is", "err", c.noBook)
+	}
+	so := scrub.Options{Logger: c.log, Every: o.scrub, Found: func(d cluster.Damage, path string, err error) {
+		c.write(finding{d, path, err})
+	}}
+	if c.ledger != nil {
+		so.Save = func(s *scrub.State) error { return c.ledger.SaveJob("scrub", s) }
+		so.Load = c.loadScrub
+		c.retrier = ledger.NewRetrier(c.ledger, p.Repair, c.log)
+		c.workers.Go(func() { c.retrier.Run(ctx) })
+	}
+	c.scrub = scrub.NewManager(p, so)
+	c.workers.Go(func() { c.scrub.Run(ctx) })
+	c.workers.Go(func() { c.record(ctx, p) })
+}
+
+func (c *care) loadScrub() *scrub.State {
+	var s scrub.State
+	ok, err := c.ledger.LoadJob("scrub", &s)
+	if err != nil {
+		c.log.Warn("how far the last scrub was is not known", "err", err)
+	}
+	if !ok || err != nil {
+		return nil
+	}
+	return &s
+}
+
+// record writes down what reads find.
+func (c *care) record(ctx context.Context, p *cluster.Pool) {
+	for {
+		select {
+		case f := <-c.found:
+			f.path = p.PathOf(ctx, f.damage.Inum)
+			c.write(f)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *care) write(f finding) {
+	if c.ledger == nil {
+		return
+	}
+	if err := c.ledger.Found(f.damage, f.path, f.err); err != nil {
+		c.log.Warn("what was found bad is not written down", "what", f.damage.String(), "err", err)
+	}
+}
+
+// stop ends it all; it may be called before start and twice.
+func (c *care) stop() {
+	c.cancel()
+	c.workers.Wait()
+	if c.ledger == nil {
+		return
+	}
+	if err := c.ledger.Close(); err != nil {
+		c.log.Warn("closing the ledger", "err", err)
+	}
+	c.ledger = nil
+}
+
+// openLedger opens the file that remembers a cluster's errors on this host:
+// path, or one by the cluster's id.
+func openLedger(id ondisk.UUID, path string) (*ledger.Ledger, error) {
+	if path == "" {
+		dir, err := stateDir()
+		if err != nil {
+			return nil, err
+		}
+		path = filepath.Join(dir, id.String()+".db")
+	}
+	return ledger.Open(path)
+}
+
+// stateDir is where programs keep what must outlive a restart.
+func stateDir() (string, error) {
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" { // systemd's
+		return dir, nil
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/anvilfs", nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "anvilfs"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for state: set XDG_STATE_HOME, or mount with state=FILE: %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "anvilfs"), nil
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/sync/ledger"
+)
+
+func errorsCommand() *cobra.Command {
+	var all, asJSON bool
+	flags := func() (words []string) {
+		if all {
+			words = append(words, "--all")
+		}
+		if asJSON {
+			words = append(words, "--json")
+		}
+		return words
+	}
+	list := &cobra.Command{
+		Use:   "list MNT",
+		Short: "List what is bad on the nodes and could not be repaired yet",
+		Long: `What reads and scrubs found bad is written down with its path and tried again:
+after a minute, two, four, up to a day. --all lists what was repaired, too.`,
+		Args: exactly(1, "a mount point"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return relay(c, args[0], append([]string{"errors", "list"}, flags()...)...)
+		},
+	}
+	list.Flags().BoolVar(&all, "all", false, "also what was repaired")
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	forget := &cobra.Command{
+		Use:   "clear MNT",
+		Short: "Forget what was repaired",
+		Args:  exactly(1, "a mount point"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return relay(c, args[0], append([]string{"errors", "clear"}, flags()...)...)
+		},
+	}
+	forget.Flags().BoolVar(&all, "all", false, "also what is still bad: it is found again by the next read or scrub")
+	retry := &cobra.Command{
+		Use:   "retry MNT",
+		Short: "Try to repair everything that is bad, now",
+		Args:  exactly(1, "a mount point"),
+		RunE:  func(c *cobra.Command, args []string) error { return relay(c, args[0], "errors", "retry") },
+	}
+	return group("errors", "What was found bad on the nodes, and what came of it", list, retry, forget)
+}
+
+// badness carries out an errors command.
+func (c *controller) badness(words []string, w io.Writer) error {
+	l := c.care.ledger
+	if l == nil {
+		return fmt.Errorf("nothing is written down for this mount: %w", c.care.noBook)
+	}
+	has := func(flag string) bool { return strings.Contains(" "+strings.Join(words, " ")+" ", " "+flag+" ") }
+	switch verb := strings.Join(words[:min(1, len(words))], ""); verb {
+	case "list":
+		list, err := l.List(has("--all"))
+		if err != nil {
+			return err
+		}
+		if has("--json") {
+			e := json.NewEncoder(w)
+			e.SetIndent("", "  ")
+			return e.Encode(list)
+		}
+		return printErrors(w, list)
+	case "retry":
+		n, err := l.Retry()
+		if err != nil {
+			return err
+		}
+		c.care.retrier.Wake()
+		fmt.Fprintf(w, "%d to be tried again now\n", n)
+		return nil
+	case "clear":
+		n, err := l.Clear(has("--all"))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%d forgotten\n", n)
+		return nil
+	default:
+		return fmt.Errorf("errors has no command %q: list, retry and clear", verb)
+	}
+}
+
+func printErrors(w io.Writer, list []ledger.Entry) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "nothing is known to be bad")
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, "NODE\tPATH\tSEEN\tLAST\tNEXT TRY\tWHAT")
+	for i := range list {
+		e := &list[i]
+		next, what := e.Next.Local().Format("01-02 15:04"), e.What
+		if !e.Repaired.IsZero() {
+			next, what = "-", "repaired"
+		}
+		path := e.Path
+		if e.Label != "" && strings.HasPrefix(path, "inode ") {
+			path += " of " + e.Label
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\n", e.Node, path, e.Count, e.Last.Local().Format("01-02 15:04"), next, what)
+	}
+	return tw.Flush()
+}

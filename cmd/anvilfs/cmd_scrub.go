@@ -1,0 +1,141 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/sync/scrub"
+)
+
+func scrubCommand() *cobra.Command {
+	var tranquility int
+	var asJSON bool
+	start := &cobra.Command{
+		Use:   "start MNT",
+		Short: "Verify every copy of every block, and repair what is bad",
+		Long: `Every block of every node is read from its device and verified, snapshots
+included; then the nodes are compared leaf by leaf. What is bad is rewritten from
+a verified copy; copies that differ become what a majority of the masters has.
+It runs in the mount, which stays in use, and goes on after a restart.`,
+		Args: exactly(1, "a mount point"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return relay(c, args[0], "scrub", "start", strconv.Itoa(tranquility))
+		},
+	}
+	start.Flags().IntVarP(&tranquility, "tranquility", "t", scrub.DefaultTranquility,
+		"0 to 10: how many times as long as it works it rests, for the sake of others")
+	status := &cobra.Command{
+		Use:   "status MNT",
+		Short: "Show the scrub that runs, or the last one",
+		Args:  exactly(1, "a mount point"),
+		RunE: func(c *cobra.Command, args []string) error {
+			words := []string{"scrub", "status"}
+			if asJSON {
+				words = append(words, "--json")
+			}
+			return relay(c, args[0], words...)
+		},
+	}
+	status.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return group("scrub", "Verify all copies and repair what is bad",
+		start,
+		scrubVerb("pause", "Let the scrub wait, also over a restart"),
+		scrubVerb("resume", "Let it go on"),
+		scrubVerb("stop", "End it"),
+		status)
+}
+
+func scrubVerb(verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   verb + " MNT",
+		Short: short,
+		Args:  exactly(1, "a mount point"),
+		RunE:  func(c *cobra.Command, args []string) error { return relay(c, args[0], "scrub", verb) },
+	}
+}
+
+// relay has the mount carry out a command and prints the reply.
+func relay(c *cobra.Command, dir string, words ...string) error {
+	reply, err := tell(c.Context(), dir, words...)
+	fmt.Fprint(c.OutOrStdout(), reply)
+	return err
+}
+
+// scrubbing carries out a scrub command.
+func (c *controller) scrubbing(words []string, w io.Writer) error {
+	if c.care.scrub == nil {
+		return errors.New("a read-only mount is not scrubbed: nothing could be repaired")
+	}
+	verb := strings.Join(words[:min(1, len(words))], "")
+	switch verb {
+	case "start":
+		tranquility := scrub.DefaultTranquility
+		if len(words) > 1 {
+			n, err := strconv.Atoi(words[1])
+			if err != nil {
+				return fmt.Errorf("scrub start: tranquility %q is not a number", words[1])
+			}
+			tranquility = n
+		}
+		return c.care.scrub.Start(tranquility)
+	case "pause":
+		return c.care.scrub.Pause()
+	case "resume":
+		return c.care.scrub.Resume()
+	case "stop":
+		return c.care.scrub.Stop()
+	case "status":
+		rep := c.care.scrub.Report()
+		if len(words) > 1 && words[1] == "--json" {
+			e := json.NewEncoder(w)
+			e.SetIndent("", "  ")
+			return e.Encode(rep)
+		}
+		printScrub(w, &rep, time.Now())
+		return nil
+	}
+	return fmt.Errorf("scrub has no command %q: start, pause, resume, stop and status", verb)
+}
+
+// printScrub says how far a scrub is and what it found.
+func printScrub(w io.Writer, r *scrub.Report, now time.Time) {
+	if r.Phase == scrub.Idle {
+		fmt.Fprintln(w, "no scrub was run here: anvilfs scrub start MNT begins one")
+		return
+	}
+	fmt.Fprintf(w, "scrub     %s", r.Phase)
+	switch {
+	case !r.Ended.IsZero():
+		fmt.Fprintf(w, " on %s, took %v", r.Ended.Local().Format("2006-01-02 15:04"), r.Ended.Sub(r.Began).Round(time.Second))
+	case r.ETA >= 0:
+		fmt.Fprintf(w, ", %s to go", (time.Duration(r.ETA) * time.Second).Round(time.Second))
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintf(w, "verified  %s of about %s", human(uint64(r.Bytes)), human(uint64(r.BytesTotal)))
+	if r.Rate > 0 {
+		fmt.Fprintf(w, ", %s/s", human(uint64(r.Rate)))
+	}
+	fmt.Fprintf(w, "; %d leaves compared\n", r.Compared)
+	fmt.Fprintf(w, "found     %d bad, %d differing; %d repaired, %d not\n", r.Bad, r.Differing, r.Repaired, r.Unrepaired)
+	for i := range r.Lanes {
+		if l := &r.Lanes[i]; l.Err != "" {
+			fmt.Fprintf(w, "  %s: not verified to the end: %s\n", l.Node, l.Err)
+		}
+	}
+	for i := range r.Lost {
+		fmt.Fprintf(w, "  %s: %s\n", r.Lost[i].Path, r.Lost[i].What)
+	}
+	if r.Err != "" {
+		fmt.Fprintf(w, "error     %s\n", r.Err)
+	}
+	if r.Next.After(now) {
+		fmt.Fprintf(w, "next      %s\n", r.Next.Local().Format("2006-01-02 15:04"))
+	}
+}

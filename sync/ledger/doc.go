@@ -1,0 +1,14 @@
+// Package ledger remembers, on the host, what was found bad on the members of
+// one filesystem, and tries again what could not be repaired.
+//
+//	read, scrub --Found--> entry --due--> Repair --ok--> repaired
+//	                         ^              |
+//	                         +-- wait x2 ---+   60 s, 2 min, ... 24 h
+//
+// It is one bbolt file for each filesystem. Losing it costs counts and time,
+// never data or safety: what is still bad is found again by the next read or
+// scrub. It also keeps how far a scrub is.
+//
+// Locks: bbolt's own. Ledger's methods may be called by several goroutines,
+// and none waits for a member.
+package ledger

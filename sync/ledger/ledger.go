@@ -1,0 +1,255 @@
+package ledger
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+const (
+	retryFirst = time.Minute
+	retryMax   = 24 * time.Hour
+	// maxEntries bounds the file: a member that is bad all over is replaced,
+	// not repaired block by block.
+	maxEntries = 100_000
+	lockWait   = time.Second
+)
+
+var (
+	bucketErrors = []byte("errors")
+	bucketJobs   = []byte("jobs")
+)
+
+// ErrFull: so much is bad that no more is written down.
+var ErrFull = errors.New("the ledger is full: replace the member, or errors clear")
+
+// An Entry is something that was found bad.
+type Entry struct {
+	cluster.Damage
+	Path     string    `json:"path"`
+	What     string    `json:"what"` // the last error; "" once repaired
+	First    time.Time `json:"first_seen"`
+	Last     time.Time `json:"last_seen"`
+	Count    int64     `json:"count"`
+	Tries    int       `json:"tries"` // since it was repaired last
+	Next     time.Time `json:"next_try,omitzero"`
+	Repaired time.Time `json:"repaired,omitzero"` // zero = it is bad
+}
+
+// A Ledger is open until Close.
+type Ledger struct {
+	db  *bbolt.DB
+	now func() time.Time
+}
+
+// Open opens the file, making it and its directory. A file that another
+// process has, or that cannot be read, is an error that names it.
+func Open(path string) (*Ledger, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
+	if err != nil {
+		return nil, fmt.Errorf("ledger %s: %w", path, err)
+	}
+	l := &Ledger{db, time.Now}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, b := range [][]byte{bucketErrors, bucketJobs} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("ledger %s: %w", path, err), db.Close())
+	}
+	return l, nil
+}
+
+// Close closes the file.
+func (l *Ledger) Close() error { return l.db.Close() }
+
+func key(d *cluster.Damage) []byte {
+	return fmt.Appendf(nil, "%s\x00%s\x00%016x\x00%02x\x00%016x", d.Node, d.Label, d.Inum, d.Kind, d.Key)
+}
+
+// wait is how long after so many tries in a row the next one comes.
+func wait(tries int) time.Duration {
+	return min(retryFirst<<min(max(tries-1, 0), 20), retryMax)
+}
+
+// Found writes down that something was bad, and what came of the try to repair
+// it: nil if it was repaired.
+func (l *Ledger) Found(d cluster.Damage, path string, err error) error {
+	return l.update(&d, true, func(e *Entry) {
+		now := l.now()
+		if e.Count == 0 {
+			e.Damage, e.First = d, now
+		}
+		if path != "" {
+			e.Path = path
+		}
+		e.Last = now
+		e.Count++
+		e.tried(now, err)
+	})
+}
+
+// tried notes the result of a try to repair e.
+func (e *Entry) tried(now time.Time, err error) {
+	if err == nil {
+		e.What, e.Tries, e.Next, e.Repaired = "", 0, time.Time{}, now
+		return
+	}
+	e.What, e.Repaired = err.Error(), time.Time{}
+	e.Tries++
+	e.Next = now.Add(wait(e.Tries))
+}
+
+// update edits the entry of d, a new one only if create.
+func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error {
+	err := l.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketErrors)
+		var e Entry
+		if old := b.Get(key(d)); old != nil {
+			if err := json.Unmarshal(old, &e); err != nil {
+				return err
+			}
+		} else if !create {
+			return nil
+		} else if b.Stats().KeyN >= maxEntries {
+			return ErrFull
+		}
+		edit(&e)
+		text, err := json.Marshal(&e)
+		if err != nil {
+			return err
+		}
+		return b.Put(key(d), text)
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+// List returns what is bad, with all also what was repaired, in the order of
+// nodes and inodes.
+func (l *Ledger) List(all bool) (list []Entry, err error) {
+	err = l.each(func(e *Entry) {
+		if all || e.Repaired.IsZero() {
+			list = append(list, *e)
+		}
+	})
+	return list, err
+}
+
+func (l *Ledger) each(fn func(*Entry)) error {
+	err := l.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketErrors).ForEach(func(_, text []byte) error {
+			var e Entry
+			if err := json.Unmarshal(text, &e); err != nil {
+				return err
+			}
+			fn(&e)
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+// Retry makes everything that is bad due now, and returns how much that is.
+func (l *Ledger) Retry() (n int, err error) {
+	list, err := l.List(false)
+	if err != nil {
+		return 0, err
+	}
+	for i := range list {
+		if err := l.update(&list[i].Damage, false, func(e *Entry) { e.Next = l.now() }); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Clear forgets what was repaired, with all everything; it returns how much
+// that was.
+func (l *Ledger) Clear(all bool) (n int, err error) {
+	err = l.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketErrors)
+		c := b.Cursor()
+		for k, text := c.First(); k != nil; k, text = c.Next() {
+			var e Entry
+			if err := json.Unmarshal(text, &e); err != nil {
+				return err
+			}
+			if !all && e.Repaired.IsZero() {
+				continue
+			}
+			if err := c.Delete(); err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ledger: %w", err)
+	}
+	return n, nil
+}
+
+// due returns what is to be tried again now, and when the next look is worth it.
+func (l *Ledger) due() (list []Entry, next time.Time, err error) {
+	now := l.now()
+	err = l.each(func(e *Entry) {
+		switch {
+		case !e.Repaired.IsZero():
+		case !e.Next.After(now):
+			list = append(list, *e)
+		case next.IsZero() || e.Next.Before(next):
+			next = e.Next
+		}
+	})
+	return list, next, err
+}
+
+// SaveJob keeps the state of a long job under its name.
+func (l *Ledger) SaveJob(name string, state any) error {
+	text, err := json.Marshal(state)
+	if err == nil {
+		err = l.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketJobs).Put([]byte(name), text) })
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: job %s: %w", name, err)
+	}
+	return nil
+}
+
+// LoadJob reads it back; ok is false if there is none.
+func (l *Ledger) LoadJob(name string, state any) (ok bool, err error) {
+	err = l.db.View(func(tx *bbolt.Tx) error {
+		text := tx.Bucket(bucketJobs).Get([]byte(name))
+		if text == nil {
+			return nil
+		}
+		ok = true
+		return json.Unmarshal(text, state)
+	})
+	if err != nil {
+		return false, fmt.Errorf("ledger: job %s: %w", name, err)
+	}
+	return ok, nil
+}

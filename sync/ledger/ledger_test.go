@@ -1,0 +1,120 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+func damage(node string, inum uint64) cluster.Damage {
+	return cluster.Damage{Node: node, Label: "HOME", Leaf: cluster.Leaf{Inum: inum, Key: 1 << 16, Kind: ondisk.TypeData}}
+}
+
+func open(t *testing.T, path string) *Ledger {
+	t.Helper()
+	l, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLedgerRemembers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deep", "x.db")
+	l := open(t, path)
+	clock := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	l.now = func() time.Time { return clock }
+	bad := errors.New("no copy")
+	must(t, l.Found(damage("a", 2000), "/f", bad))
+	must(t, l.Found(damage("a", 2000), "/f", bad))
+	must(t, l.Found(damage("b", 2001), "/g", nil))
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("a second opening: %v", err)
+	}
+	must(t, l.SaveJob("scrub", map[string]int{"at": 7}))
+	must(t, l.Close())
+	l = open(t, path)
+	l.now = func() time.Time { return clock }
+	list, err := l.List(false)
+	must(t, err)
+	if len(list) != 1 || list[0].Path != "/f" || list[0].Count != 2 || list[0].Tries != 2 || list[0].What != "no copy" ||
+		!list[0].Next.Equal(clock.Add(2*time.Minute)) {
+		t.Errorf("%+v", list)
+	}
+	if list, err = l.List(true); err != nil || len(list) != 2 || list[1].Repaired.IsZero() {
+		t.Errorf("all: %+v, %v", list, err)
+	}
+	var at map[string]int
+	if ok, err := l.LoadJob("scrub", &at); !ok || err != nil || at["at"] != 7 {
+		t.Errorf("job: %v %v %v", ok, err, at)
+	}
+	if n, err := l.Clear(false); n != 1 || err != nil {
+		t.Errorf("clear of what is repaired: %d, %v", n, err)
+	}
+	if n, err := l.Clear(true); n != 1 || err != nil {
+		t.Errorf("clear: %d, %v", n, err)
+	}
+	must(t, l.Close())
+}
+
+func TestWaitDoubles(t *testing.T) {
+	for tries, want := range map[int]time.Duration{1: time.Minute, 2: 2 * time.Minute, 5: 16 * time.Minute, 11: 1024 * time.Minute, 12: 24 * time.Hour, 1000: 24 * time.Hour} {
+		if got := wait(tries); got != want {
+			t.Errorf("after %d tries: %v, want %v", tries, got, want)
+		}
+	}
+}
+
+func TestRetrierTriesUntilItWorks(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "x.db"))
+	must(t, l.Found(damage("a", 2000), "/f", errors.New("busy")))
+	must(t, l.Found(damage("a", 2001), "/g", nil))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tries := make(chan cluster.Damage)
+	fails := errors.New("still busy")
+	r := NewRetrier(l, func(_ context.Context, d cluster.Damage) error {
+		tries <- d
+		return fails
+	}, slog.New(slog.DiscardHandler))
+	done := make(chan struct{})
+	go func() { r.Run(ctx); close(done) }()
+	for round := range 3 {
+		if n, err := l.Retry(); n != 1 || err != nil {
+			t.Fatalf("round %d: %d due, %v", round, n, err)
+		}
+		if round == 2 {
+			fails = nil
+		}
+		r.Wake()
+		if d := <-tries; d.Inum != 2000 {
+			t.Errorf("round %d: tried %v", round, &d)
+		}
+		for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
+			list, err := l.List(true)
+			must(t, err)
+			if e := list[0]; round < 2 && e.Tries == round+2 && e.Next.After(time.Now()) || round == 2 && !e.Repaired.IsZero() && e.What == "" {
+				tick.Stop()
+				break
+			}
+			must(t, ctx.Err())
+		}
+	}
+	cancel()
+	<-done
+	must(t, l.Close())
+}
