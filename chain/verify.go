@@ -248,6 +248,9 @@ func (w *verifier) data(ctx context.Context, o owner, refs []ondisk.Blockref) er
 	for i := range refs[good:] {
 		ref := &refs[good+i]
 		if _, err := w.view.reader.src.readRaw(ctx, ref); err != nil {
+			if w.seen != nil { // the next PFS that shares it has to be told, too
+				w.seen.chunks.remove(ref.Off())
+			}
 			if err := w.report(ctx, o.fail(ref, err)); err != nil {
 				return err
 			}

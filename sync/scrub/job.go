@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -266,7 +267,7 @@ func (j *job) found(ctx context.Context, d cluster.Damage, what string, err erro
 	}
 	j.rep.Unrepaired++
 	if len(j.rep.Lost) < maxLost {
-		j.rep.Lost = append(j.rep.Lost, Loss{d.Node, path, fmt.Sprintf("%v %s: %v", &d, what, err)})
+		j.rep.Lost = append(j.rep.Lost, Loss{d.Node, path, fmt.Sprintf("%s: %v", what, err)})
 	}
 }
 
@@ -301,6 +302,9 @@ func (j *job) report() Report {
 func (j *job) reportLocked() Report {
 	r := j.rep
 	r.Lost = slices.Clone(r.Lost)
+	slices.SortStableFunc(r.Lost, func(a, b Loss) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Path, b.Path))
+	})
 	r.Bytes, r.BytesTotal, r.Bad, r.Lanes = 0, 0, 0, nil
 	for _, name := range slices.Sorted(maps.Keys(j.lanes)) {
 		l := j.lanes[name].Report
