@@ -51,7 +51,8 @@ func (e *DiffError) Error() string {
 func (e *DiffError) Unwrap() error { return e.Err }
 
 // Diff finds the changes that turn dst's content into src's, given that both
-// hold the state at common, each with its own later changes; 0 compares all.
+// hold the state at common, each with its own later changes; 0 compares all,
+// and reads dst's leaves too: nothing there is relied on.
 // emit gets them sorted, with data verified and modify_tids as they are; touch
 // gets the keys that were compared, whose tables in dst must be stamped when
 // the changes are applied (with Batch.Discard, since damaged tables of dst
@@ -229,7 +230,9 @@ func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner) func(s, t *
 			c.Delete = true
 			return true, d.send(c)
 		case t != nil && sameLeaf(s, t):
-			return true, nil
+			if ok, err := d.sound(ctx, o, t); ok || err != nil {
+				return true, err
+			}
 		}
 		c.ModifyTid = s.ModifyTid
 		if c.Kind == KindData {
@@ -242,6 +245,23 @@ func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner) func(s, t *
 		}
 		return true, d.send(c)
 	}
+}
+
+// sound reports whether a leaf of the target is what its blockref says. It is
+// read only if nothing there is relied on.
+func (d *differ) sound(ctx context.Context, o owner, t *ondisk.Blockref) (ok bool, err error) {
+	if d.common != 0 {
+		return true, nil
+	}
+	if t.Type == ondisk.TypeData {
+		_, err = d.dst.ReadBlock(ctx, t)
+	} else {
+		_, err = d.dst.reader.dirent(ctx, o, t)
+	}
+	if err != nil && !errors.Is(err, ondisk.ErrCorrupt) {
+		return false, &DiffError{true, err}
+	}
+	return err == nil, nil
 }
 
 // sameLeaf compares entries or data blocks of one key. The tid would do where

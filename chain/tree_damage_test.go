@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -151,6 +152,35 @@ func TestTouchStampsTables(t *testing.T) {
 			if rec.set[i].MirrorTid != want {
 				t.Errorf("inode %d: %v at %v, want %v", inum, &rec.set[i], rec.set[i].MirrorTid, want)
 			}
+		}
+	}
+}
+
+// Symptom: a member whose charter could not be read was copied anew again and
+// again: a full comparison saw equal references and left the block as it was.
+func TestFullDiffReadsTarget(t *testing.T) {
+	ctx := context.Background()
+	src, dst := wide(t), wide(t)
+	var ref ondisk.Blockref
+	err := dst.view(t).DataRefs(ctx, 1026, 0, 1, func(r *ondisk.Blockref) bool { ref = *r; return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := slices.Clone(dst.blocks[ref.Off()])
+	bad[3] ^= 1
+	dst.blocks[ref.Off()] = bad
+	for _, c := range []struct {
+		common ondisk.Tid
+		want   int
+	}{{0, 1}, {50, 0}} {
+		var got []Change
+		_, done, _, err := Diff(ctx, src.view(t), dst.view(t), c.common, Cursor{}, DiffLimits{},
+			func(c Change) error { got = append(got, c); return nil }, func(Touch) error { return nil })
+		if err != nil || !done || len(got) != c.want {
+			t.Fatalf("above %v: %v, done %v, %d changes", c.common, err, done, len(got))
+		}
+		if c.want > 0 && (got[0].Inum != 1026 || got[0].Block == nil) {
+			t.Errorf("%+v", got[0])
 		}
 	}
 }

@@ -203,3 +203,26 @@ func TestEngineHold(t *testing.T) {
 		t.Errorf("retained: %d, %v", len(bs), ok)
 	}
 }
+
+// Symptom: with one member a txg ahead, another dead and the third back after
+// a long time nothing was ever committed again: the third waited for a source
+// at the committed txg, and the txg ahead of it for the third.
+func TestEngineCopiesFromMemberAhead(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.gone[2] = true
+	e := c.mustStart(Options{Memory: 8}) // a window of nothing
+	put(t, e, 2000, "while it is away")
+	put(t, e, 2001, "likewise")
+	c.gone[1] = true // it is not opened again
+	c.fault[1].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Flush, Times: faultdev.Always})
+	done := make(chan error, 1)
+	b := file(e.nextT(), 2002, "on one member only")
+	go func() { done <- e.commit(c.ctx, b) }()
+	until(t, e, "no quorum", func(rs []NodeReport) bool { return rs[0].Position.T == b.T && rs[1].State == NodeFailed })
+	c.gone[2] = false
+	check(t, e.online(c.ctx, "c.img"))
+	until(t, e, "the third member", func(rs []NodeReport) bool { return rs[2].State == NodeResync })
+	check(t, e.catchUp(c.ctx, "c.img"))
+	check(t, <-done)
+}

@@ -55,14 +55,18 @@ func (e *engine) acquireTarget(name string) (*ResyncTarget, func(), error) {
 	var c *conn
 	var flags core.Flags
 	var law *Charter
+	var lead core.Ballot
 	err := ErrPoolClosed
-	e.ask(func() { m, c, flags, law, err = e.takeMember(name) })
+	e.ask(func() {
+		m, c, flags, law, err = e.takeMember(name)
+		lead = e.primary.Leads()
+	})
 	if err != nil {
 		return nil, nil, err
 	}
 	c.pause()
 	d := c.state()
-	t := c.Target(d, law, flags&core.Tainted == 0 || m.discarded)
+	t := c.Target(d, law, lead, flags&core.Tainted == 0 || m.discarded)
 	t.Foreign = m.discarded
 	var once sync.Once
 	release := func() { once.Do(func() { e.releaseTarget(m, c) }) }
@@ -161,8 +165,7 @@ func (e *engine) join(name string, pos Position) error {
 	return e.rejoin(m, c, pos)
 }
 
-// pinSource returns an in-sync node at the committed txg, other than not.
-// During an election it is one that has the barrier.
+// pinSource returns a node at a state that a node can join at, other than not.
 func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), error) {
 	if e.o.ReadOnly {
 		return Source{}, nil, ErrReadOnly
@@ -185,14 +188,19 @@ func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), err
 }
 
 func (e *engine) source(not string) (Source, bool) {
-	goal := e.primary.Committed()
-	switch e.primary.Phase() {
-	case core.Barrier:
-		goal = e.primary.Head()
-	case core.Serving:
-	default:
-		return Source{}, false
+	var target ondisk.UUID
+	if m := e.byName(not); m != nil {
+		target = m.fsid
 	}
+	for _, goal := range e.primary.Goals(target) {
+		if s, ok := e.sourceAt(goal, not); ok {
+			return s, true
+		}
+	}
+	return Source{}, false
+}
+
+func (e *engine) sourceAt(goal Position, not string) (Source, bool) {
 	var best *member
 	for _, m := range e.members {
 		if m.conn == nil || m.taken || m.flags != 0 || m.spec.Name == not || m.conn.position() != goal {
@@ -225,7 +233,7 @@ func (e *engine) retained(after Position) ([]*chain.Batch, bool) {
 		if e.primary == nil {
 			return
 		}
-		found = after == e.primary.Committed()
+		found = after == e.primary.Committed() || after == e.primary.Head()
 		for _, x := range e.primary.Window() {
 			found = found || x.Prev == after
 			if found && x.Pos.T > after.T {

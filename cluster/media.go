@@ -189,14 +189,19 @@ func (m *Media) nextEntry(d core.Durable) ondisk.StateEntry {
 }
 
 // Target is the node as a resync gets it: at d, while law, if not nil, is the
-// charter in force. Of a node that is not to be trusted nothing is kept.
-func (m *Media) Target(d core.Durable, law *Charter, trusted bool) *ResyncTarget {
+// charter in force. Of a node that is not to be trusted nothing is kept. What
+// the resync commits raises the promise to lead, as a txg does: the state is of
+// that epoch, and no older one may go on from it.
+func (m *Media) Target(d core.Durable, law *Charter, lead core.Ballot, trusted bool) *ResyncTarget {
 	t := &ResyncTarget{Name: m.name, Volume: m.vol, Label: m.label, Position: d.Pos, Resume: m.entry}
 	if d.Charter != nil {
 		t.Lineage = d.Charter.Lineage
 	}
 	if !trusted {
 		t.Position, t.Lineage = Position{}, Lineage{}
+	}
+	if lead.Epoch > t.Resume.PromisedEpoch {
+		t.Resume.PromisedEpoch, t.Resume.Candidate = lead.Epoch, lead.Cand
 	}
 	if law != nil {
 		if in, ok := law.Config.Member(m.info.Fsid); ok && !in.Incarnation.IsZero() {

@@ -69,10 +69,10 @@ func TestTaintedIsCopiedWhole(t *testing.T) {
 	c := newTestCluster(t, 1)
 	m, d := c.media(0)
 	defer m.Volume().Close()
-	if got := m.Target(d, d.Charter, true); got.Position != d.Pos || len(got.Lineage.Epochs) == 0 {
+	if got := m.Target(d, d.Charter, core.Ballot{}, true); got.Position != d.Pos || len(got.Lineage.Epochs) == 0 {
 		t.Errorf("trusted: %v, %d epochs", got.Position, len(got.Lineage.Epochs))
 	}
-	if got := m.Target(d, d.Charter, false); !got.Position.IsZero() || len(got.Lineage.Epochs) != 0 {
+	if got := m.Target(d, d.Charter, core.Ballot{}, false); !got.Position.IsZero() || len(got.Lineage.Epochs) != 0 {
 		t.Errorf("not trusted: %v, %d epochs", got.Position, len(got.Lineage.Epochs))
 	}
 }
@@ -164,5 +164,23 @@ func TestRepairLeavesNewerAlone(t *testing.T) {
 	written, err := m.conn.rewrite(context.Background(), l, stale)
 	if written || err != nil {
 		t.Errorf("an older version was written over it: %v, %v", written, err)
+	}
+}
+
+// What a resync commits is of the primary's epoch: no older candidate may go on
+// from it.
+func TestResyncRaisesPromise(t *testing.T) {
+	c := newTestCluster(t, 1)
+	m, d := c.media(0)
+	defer m.Volume().Close()
+	had := core.Ballot{Epoch: d.Promised.Epoch, Cand: d.Promised.Cand}
+	for _, x := range []struct{ lead, want core.Ballot }{
+		{core.Ballot{}, had},
+		{core.Ballot{Epoch: had.Epoch + 3, Cand: 7}, core.Ballot{Epoch: had.Epoch + 3, Cand: 7}},
+	} {
+		e := m.Target(d, d.Charter, x.lead, true).Resume
+		if got := (core.Ballot{Epoch: e.PromisedEpoch, Cand: e.Candidate}); got != x.want {
+			t.Errorf("led by %v it promises %v, want %v", x.lead, got, x.want)
+		}
 	}
 }

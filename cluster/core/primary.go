@@ -123,6 +123,29 @@ func (p *Primary) Attempt() uint64 { return p.attempt }
 // Ballot is the epoch it leads or tries to.
 func (p *Primary) Ballot() Ballot { return p.ballot }
 
+// Leads is its ballot if that epoch is its own, else zero.
+func (p *Primary) Leads() Ballot {
+	if p.phase != Barrier && p.phase != Serving {
+		return Ballot{}
+	}
+	return p.ballot
+}
+
+// Goals are the states at which that node may join after a resync, the best
+// first. For a master the head will do before it is committed, and must do if
+// those who would commit it are the ones that wait for a copy.
+func (p *Primary) Goals(node ondisk.UUID) []Position {
+	votes := p.charter != nil && (p.charter.Config.IsMaster(node) || p.countsAsMaster(node))
+	var goals []Position
+	if p.phase == Serving {
+		goals = append(goals, p.done)
+	}
+	if votes && (p.phase == Barrier || p.phase == Serving && p.head != p.done) {
+		goals = append(goals, p.head)
+	}
+	return goals
+}
+
 // Quorum reports whether enough masters are attached to commit.
 func (p *Primary) Quorum() bool { return p.quorum }
 
