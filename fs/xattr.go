@@ -40,7 +40,7 @@ func checkAttrName(name string) error {
 			return nil
 		}
 	}
-	if name == aclAccess || name == aclDefault {
+	if name == aclAccess || name == aclDefault || isProperty(name) {
 		return nil
 	}
 	return errNotHere
@@ -112,6 +112,9 @@ func (f *FS) GetXattr(ctx context.Context, inum uint64, name string) ([]byte, er
 		return nil, err
 	}
 	defer f.runlock(n)
+	if isProperty(name) {
+		return property(&rec.Meta, name)
+	}
 	set, err := f.loadAttrs(ctx, n)
 	if err != nil {
 		return nil, err
@@ -153,6 +156,9 @@ func (f *FS) SetXattr(ctx context.Context, inum uint64, name string, value []byt
 	}
 	if len(value) > ondisk.XattrValueMax {
 		return errRange
+	}
+	if isProperty(name) {
+		return f.setProperty(ctx, inum, name, string(value))
 	}
 	n, rec, err := f.lock(ctx, inum)
 	if err != nil {
