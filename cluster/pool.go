@@ -107,6 +107,7 @@ type engineAPI interface {
 	nodes() []NodeReport
 	changed() <-chan struct{}
 	drainFrees(ctx context.Context) error
+	trim(ctx context.Context, o chain.TrimOptions) (uint64, error)
 	bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error
 	clusterID() ondisk.UUID
 	scrubNodes() []ScrubNode
@@ -146,8 +147,9 @@ type Pool struct {
 
 	snapTurn chan struct{} // held by the one who changes the list of snapshots
 
-	lastInum atomic.Uint64 // highest inode number handed out
-	closing  atomic.Bool
+	lastInum  atomic.Uint64 // highest inode number handed out
+	closing   atomic.Bool
+	abandoned atomic.Bool // closing, and what is in memory is not to be written
 
 	budget budget
 	hedge  hedge
@@ -222,14 +224,16 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 // Close makes everything durable and closes the members. If ctx ends first,
 // what was not committed is lost as in a crash, and the error says so.
 func (p *Pool) Close(ctx context.Context) error {
-	if p.closing.Swap(true) {
-		return ErrPoolClosed
-	}
-	// No call enters a group from here on, and a sync waits for those inside.
-	p.state.Load().open.touched.Store(true)
-	err := p.Sync(ctx)
-	if err != nil {
-		err = fmt.Errorf("final commit: %w", err)
+	var err error
+	if closing := p.closing.Swap(true); !p.abandoned.Load() {
+		if closing {
+			return ErrPoolClosed
+		}
+		// No call enters a group from here on, and a sync waits for those inside.
+		p.state.Load().open.touched.Store(true)
+		if err = p.Sync(ctx); err != nil {
+			err = fmt.Errorf("final commit: %w", err)
+		}
 	}
 	p.cancel()
 	p.workers.Wait()

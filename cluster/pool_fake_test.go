@@ -165,6 +165,14 @@ func (e *fakeEngine) drainFrees(ctx context.Context) (err error) {
 	return err
 }
 
+func (e *fakeEngine) trim(ctx context.Context, o chain.TrimOptions) (most uint64, err error) {
+	for _, v := range e.vols {
+		n, terr := v.Trim(ctx, o)
+		most, err = max(most, n), errors.Join(err, terr)
+	}
+	return most, err
+}
+
 func (e *fakeEngine) bulkfree(ctx context.Context, _ uint64, o chain.BulkfreeOptions) error {
 	for _, v := range e.vols {
 		if _, err := v.Bulkfree(ctx, o); err != nil {

@@ -40,6 +40,7 @@ type Status struct {
 	Txg           TxgStatus    `json:"txg"`
 	Nodes         []NodeStatus `json:"nodes"` // worst first
 	CommitError   string       `json:"commit_error,omitempty"`
+	ShutDown      bool         `json:"shut_down,omitempty"` // nothing is written any more
 }
 
 // QuorumStatus counts masters.
@@ -118,6 +119,7 @@ func (p *Pool) Status() Status {
 		Txg:   p.txgs.status(),
 		Nodes: p.nodeStatus(),
 	}
+	out.ShutDown = p.abandoned.Load()
 	if err := p.lastErr.Load(); err != nil {
 		out.CommitError = (*err).Error()
 	}

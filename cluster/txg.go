@@ -205,7 +205,7 @@ func (p *Pool) commitLoop() {
 		case <-p.ctx.Done():
 			return
 		}
-		if p.state.Load().open.touched.Load() {
+		if p.ctx.Err() == nil && p.state.Load().open.touched.Load() {
 			timer.Stop()
 			p.commitOpen()
 		}
@@ -302,5 +302,7 @@ func (p *Pool) Sync(ctx context.Context) error {
 		return try.err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-p.ctx.Done():
+		return ErrPoolClosed
 	}
 }

@@ -113,7 +113,13 @@ func (c *conn) handle(b *buffers, in []byte) {
 	}
 	op := binary.NativeEndian.Uint32(in[4:])
 	began := c.meter.begin()
-	reply, ours := c.special(b, op, in)
+	var reply []byte
+	ours := c.raw.refused(op, in)
+	if ours {
+		reply = errorReply(b.out, in, errIO)
+	} else {
+		reply, ours = c.special(b, op, in)
+	}
 	if !ours {
 		reply = c.decode(b, op, in)
 	}

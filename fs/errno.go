@@ -51,6 +51,7 @@ var errnoTable = []struct {
 	{cluster.ErrReadOnly, errReadOnly},
 	{cluster.ErrNoQuorum, errIO},
 	{cluster.ErrPoolClosed, errIO},
+	{errors.ErrUnsupported, errNotHere},
 	{ondisk.ErrCorrupt, errIO},
 	{context.Canceled, errInterrupt},
 	{context.DeadlineExceeded, errIO},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -30,6 +31,7 @@ type FS struct {
 
 	reaper *reaper
 	atimes *atimes
+	down   atomic.Bool // by Shutdown
 
 	stopCollecting context.CancelFunc // nil if nothing is collected
 	collected      chan struct{}
@@ -65,7 +67,9 @@ func (f *FS) Close(ctx context.Context) error {
 		<-f.collected
 	}
 	f.atimes.close()
-	f.reaper.add(f.table.drain()...)
+	if !f.down.Load() {
+		f.reaper.add(f.table.drain()...)
+	}
 	return f.reaper.close(ctx)
 }
 

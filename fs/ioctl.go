@@ -1,22 +1,29 @@
 package fs
 
 import (
+	"context"
 	"encoding/binary"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/anvilfs/anvilfs/chain"
 )
 
-// The ioctls of chattr(1), lsattr(1) and xfs_io(8) on 64-bit machines.
+// The ioctls of chattr(1), lsattr(1), fstrim(8) and xfs_io(8) on 64-bit
+// machines.
 const (
 	iocGetFlags  = 0x80086601
 	iocSetFlags  = 0x40086602
 	iocGetXattr  = 0x801c581f
 	iocSetXattr  = 0x401c5820
+	iocTrim      = 0xc0185879
+	iocShutdown  = 0x8004587d
+	lenTrim      = 24 // start, length, least length of a range
 	lenFSXattr   = 28 // xflags, extent size, extents, project, CoW extent size, 8 unused
 	lenLinuxFlag = 4
 )
 
-// Ioctl serves file flags.
+// Ioctl serves file flags, trimming and shutting down.
 func (r *raw) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte, _ *fuse.IoctlOut, output []byte) fuse.Status {
 	if r.ctl.owns(in.NodeId) {
 		return fuse.Status(errBadIoctl)
@@ -40,8 +47,49 @@ func (r *raw) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte, _ *f
 		return fuse.OK
 	case iocSetFlags, iocSetXattr:
 		return r.setFlags(cancel, in, input)
+	case iocTrim:
+		return r.trim(ctx, in, input, output)
+	case iocShutdown:
+		// How the caller wants it is not passed on by the kernel: as a crash.
+		if !administers(&in.Caller) {
+			return fuse.EPERM
+		}
+		if !r.fs.Shutdown() {
+			return fuse.Status(errNotHere)
+		}
+		return fuse.OK
 	}
 	return fuse.Status(errBadIoctl)
+}
+
+// trim is FITRIM; the length is replaced by how much was free.
+func (r *raw) trim(ctx context.Context, in *fuse.IoctlIn, input, output []byte) fuse.Status {
+	s, ok := r.fs.store.(interface {
+		Trim(context.Context, chain.TrimOptions) (uint64, error)
+	})
+	switch {
+	case !administers(&in.Caller):
+		return fuse.EPERM
+	case len(input) < lenTrim || len(output) < lenTrim:
+		return fuse.EINVAL
+	case !ok:
+		return fuse.Status(errNotHere)
+	}
+	start, length := binary.NativeEndian.Uint64(input), binary.NativeEndian.Uint64(input[8:])
+	o := chain.TrimOptions{Beg: start, End: start + length, Least: binary.NativeEndian.Uint64(input[16:])}
+	if o.End < start {
+		o.End = 0 // to the end
+	}
+	if total := r.fs.store.StatFS().Total; length == 0 || start >= total {
+		return fuse.EINVAL
+	}
+	n, err := s.Trim(ctx, o)
+	if err != nil {
+		return r.status(err)
+	}
+	copy(output, input[:lenTrim])
+	binary.NativeEndian.PutUint64(output[8:], n)
+	return fuse.OK
 }
 
 func (r *raw) setFlags(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte) fuse.Status {

@@ -12,10 +12,14 @@ import (
 
 // Opcodes whose layout conn must know.
 const (
+	opLookup      = 1
 	opForget      = 2
+	opGetAttr     = 3
 	opRead        = 15
+	opStatFS      = 17
 	opGetXattr    = 22
 	opListXattr   = 23
+	opInit        = 26
 	opReadDir     = 28
 	opInterrupt   = 36
 	opBmap        = 37

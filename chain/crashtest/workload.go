@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A Workload is a random mixture of steps.
@@ -34,9 +35,9 @@ func Workloads() []Workload {
 			{3, (*session).stepRollback}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepReopen}}},
 		{"wrap", 24, false, []weighted{{4, (*session).stepRewrite}, {1, (*session).stepFiles}, {1, (*session).stepPromise}}},
 		{"bulkfree", 10, true, []weighted{{5, (*session).stepFiles}, {3, (*session).stepRewrite}, {2, (*session).stepBulkfree},
-			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}}},
+			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}, {1, (*session).stepTrim}}},
 		{"reuse", 50, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
-			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepPromise}, {2, (*session).stepTwice}, {1, (*session).stepReopen}}},
+			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepPromise}, {2, (*session).stepTwice}, {1, (*session).stepReopen}, {3, (*session).stepTrim}}},
 		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
 	}
 }
@@ -194,6 +195,17 @@ func (s *session) stepBulkfree() error {
 	}
 	_, err := s.v.Bulkfree(s.ctx, chain.BulkfreeOptions{})
 	return errors.Join(err, inner)
+}
+
+// trimWindow bounds what a trim throws away: enough to meet what is dropped
+// and used again, at the begin of the space.
+const trimWindow = 512 << 10
+
+// stepTrim throws free space away, as a device does that is told of it.
+func (s *session) stepTrim() error {
+	beg := uint64(ondisk.ReservedSize) + uint64(s.rnd.IntN(16))*trimWindow/4
+	_, err := s.v.Trim(s.ctx, chain.TrimOptions{Beg: beg, End: beg + trimWindow})
+	return err
 }
 
 // stepHold keeps a view open over the next steps, or ends one.

@@ -39,7 +39,11 @@ func For(st *cluster.Status, dir string, size func(uint64) string) []Advice {
 	if st.Health == cluster.PoolStalled {
 		a.stalled()
 	}
-	if st.CommitError != "" && st.Health != cluster.PoolStalled {
+	switch {
+	case st.ShutDown:
+		a.add(Critical, "The filesystem was shut down by an ioctl: nothing is written any more.",
+			"What was not synced before is lost; what was synced is safe.", "", "anvilfs umount "+a.dir)
+	case st.CommitError != "" && st.Health != cluster.PoolStalled:
 		a.add(Critical, "The last commit failed: "+st.CommitError+".", a.dirtyRisk(), "It is tried again.", "anvilfs sync "+a.dir)
 	}
 	for i := range st.Nodes {

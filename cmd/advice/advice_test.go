@@ -69,6 +69,8 @@ func status(t *testing.T, text string) *cluster.Status {
 			scan(t, line, "space %d %d %d", &st.Space.Avail, &st.Space.Total, &st.Space.Pending)
 		case f[0] == "dirty":
 			scan(t, line, "dirty %d", &st.Dirty.Bytes)
+		case f[0] == "shutdown":
+			st.ShutDown = true
 		case f[0] == "commit":
 			st.CommitError = strings.Join(f[1:], " ")
 		default:
