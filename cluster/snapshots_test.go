@@ -288,6 +288,7 @@ func TestOpenSnapshot(t *testing.T) {
 	snap(t, p, "s")
 	say(t, p, "f", "two")
 	say(t, p, "g", "new")
+	check(t, p.Wait(c.ctx, WaitSnapshots)) // the slowest member has it too
 	all, err := p.SnapshotNames(c.ctx)
 	check(t, err)
 	s, err := p.OpenSnapshot(c.ctx, all[0])
@@ -318,8 +319,17 @@ func TestOpenSnapshot(t *testing.T) {
 	check(t, p.NodeOnline(c.ctx, diskName(0)))
 	check(t, p.Wait(c.ctx, WaitHealthy))
 	want("with a member that does not have it")
-	if len(s.state.Load().views) != 2 {
-		t.Errorf("%d members are asked", len(s.state.Load().views))
+	// The snapshot's own look at the members comes a moment after the health.
+	for limit := time.After(10 * time.Second); ; {
+		changed := *s.viewsCh.Load()
+		if len(s.state.Load().views) == 2 {
+			break
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("%d members are asked", len(s.state.Load().views))
+		}
 	}
 	closePool(t, s)
 }
