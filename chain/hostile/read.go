@@ -66,7 +66,7 @@ type reader struct {
 	view  *chain.View
 	sum   *xxhash.Digest
 	items int
-	buf   [ondisk.LogicalBlock]byte
+	buf   [5 * ondisk.LogicalBlock]byte
 	lost  error // the first damage
 }
 
@@ -173,13 +173,24 @@ func (r *reader) file(inum, size uint64) error {
 	if err = errors.Join(bad, r.lose(err)); err != nil {
 		return err
 	}
-	for _, off := range append(at, 0, size-min(size, 100), math.MaxUint64-10) {
-		if err := r.lose(r.view.ReadData(r.ctx, inum, off, r.buf[:])); err != nil {
+	read := func(off uint64, p []byte) error {
+		err := r.lose(r.view.ReadData(r.ctx, inum, off, p))
+		r.note(off)
+		r.sum.Write(p)
+		return err
+	}
+	for _, off := range at {
+		if err := read(off, r.buf[:ondisk.LogicalBlock]); err != nil {
 			return err
 		}
-		r.note(off)
-		r.sum.Write(r.buf[:])
 	}
-	wide := make([]byte, 5*ondisk.LogicalBlock) // several blocks at once
-	return r.lose(r.view.ReadData(r.ctx, inum, 77, wide))
+	for _, off := range []uint64{0, size - min(size, 100), math.MaxUint64 - 10} {
+		if err := read(off, r.buf[:1000]); err != nil {
+			return err
+		}
+	}
+	if len(at) < 2 {
+		return nil
+	}
+	return read(77, r.buf[:]) // several blocks at once
 }
