@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 func FuzzParseMountOptions(f *testing.F) {
@@ -87,11 +89,23 @@ func FuzzParseSize(f *testing.F) {
 	})
 }
 
+// FuzzParseMountinfo reads any line, and any names as the kernel writes them.
 func FuzzParseMountinfo(f *testing.F) {
-	f.Add(`36 35 0:44 / /mnt\040x rw,noatime shared:1 - fuse.anvilfs a.img@L rw`)
-	f.Fuzz(func(t *testing.T, line string) {
-		if m, ok := parseMountinfo(line); ok && m.kind == "" {
-			t.Errorf("%q: %+v", line, m)
+	f.Add(`36 35 0:44 / /mnt\040x rw,noatime shared:1 - fuse.anvilfs a.img@L rw`, "/mnt/a b", `a\,b@L`)
+	kernel := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
+	f.Fuzz(func(t *testing.T, line, dir, src string) {
+		_, _ = parseMountinfo(line)
+		dir = "/" + dir
+		for _, s := range []string{dir, src} {
+			if s == "" || strings.ContainsFunc(s, func(r rune) bool {
+				return r == utf8.RuneError || unicode.IsSpace(r) && r != ' ' && r != '\t' && r != '\n'
+			}) {
+				return // the kernel writes bytes; words are split at what it leaves
+			}
+		}
+		m, ok := parseMountinfo("36 35 0:44 / " + kernel.Replace(dir) + " rw shared:1 - fuse.anvilfs " + kernel.Replace(src) + " rw")
+		if !ok || m.target != dir || m.source != src {
+			t.Errorf("%q from %q is %+v", dir, src, m)
 		}
 	})
 }
