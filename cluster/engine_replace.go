@@ -17,7 +17,7 @@ import (
 // taken for the new one's word.
 func (e *engine) replace(ctx context.Context, name string, with MemberSpec, force bool) error {
 	if e.solo || e.o.ReadOnly {
-		return errors.New("only members of a cluster that is mounted for writing can be replaced")
+		return errNotClustered
 	}
 	old, law, err := e.replaceable(name, with)
 	if err != nil {
@@ -33,21 +33,7 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 	if err := e.reconfigure(ctx, append(members, fresh)); err != nil {
 		return err
 	}
-	newName := with.Name
-	ok := e.ask(func() {
-		for _, m := range e.members {
-			if m.spec.Name == newName { // the place of the old device
-				m.spec, m.fsid, m.flags = m.metered(with), ondisk.UUID{}, 0
-				m.enter(NodeOffline, "", "")
-				return
-			}
-		}
-		e.members = append(e.members, newMember(len(e.members), with, NodeOffline))
-	})
-	if !ok {
-		return ErrPoolClosed
-	}
-	return e.online(ctx, newName)
+	return e.enroll(ctx, with)
 }
 
 // replaceable finds the member of the configuration that name means.
@@ -144,7 +130,8 @@ func (e *engine) clusterID() (id ondisk.UUID) {
 	return id
 }
 
-// inSync promotes a member that came to take the place of another.
+// inSync promotes a member that came to take the place of another, or to
+// become a master.
 func (e *engine) inSync(m *member) {
 	law := e.primary.Charter()
 	in, ok := law.Config.Member(m.fsid)
@@ -171,12 +158,15 @@ func (e *engine) promote(ctx context.Context, in Member) error {
 		if old, ok := cfg.Member(in.Replaces); ok {
 			role = old.Role
 		}
+		if in.Replaces == in.Fsid {
+			role = ondisk.PFSMaster
+		}
 		for _, o := range cfg.Members {
 			switch o.Fsid {
-			case in.Replaces:
 			case in.Fsid:
 				o.Role, o.Replaces = role, ondisk.UUID{}
 				members = append(members, o)
+			case in.Replaces:
 			default:
 				members = append(members, o)
 			}

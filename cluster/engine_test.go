@@ -266,6 +266,66 @@ func TestEngineReplaceInPlace(t *testing.T) {
 	untilEqual(t, e)
 }
 
+// Members come and go: a new one votes once it is complete, one that is
+// removed does not any more.
+func TestEngineChangesMembers(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 2)
+	for i := 2; i < 4; i++ {
+		c.disks = append(c.disks, memdev.New(testVolume).Named(diskName(i)))
+		c.fault, c.gone = append(c.fault, nil), append(c.gone, false)
+	}
+	e := c.mustStart(Options{}, 0, 1)
+	untilStates(t, e, "in-sync in-sync")
+	put(t, e, 2000, "old")
+	if err := e.remove(c.ctx, "a.img"); err != nil {
+		t.Errorf("one of two that are in sync: %v", err) // the other goes on alone
+	}
+	untilStates(t, e, "offline in-sync")
+	check(t, e.add(c.ctx, c.spec(2), ondisk.PFSMaster, false))
+	check(t, e.add(c.ctx, c.spec(3), ondisk.PFSSlave, false))
+	if rs := e.nodes(); rs[2].Role != ondisk.PFSSlave || rs[3].Role != ondisk.PFSSlave {
+		t.Errorf("a copy that is not complete votes: %+v", rs)
+	}
+	put(t, e, 2001, "meanwhile")
+	for _, name := range []string{"c.img", "d.img"} {
+		check(t, e.catchUp(c.ctx, name))
+	}
+	until(t, e, "promotion", func(rs []NodeReport) bool {
+		return rs[2].State == NodeInSync && rs[2].Role == ondisk.PFSMaster && rs[2].Replaces.IsZero() && rs[3].State == NodeInSync
+	})
+	if err := e.add(c.ctx, c.spec(2), ondisk.PFSMaster, true); err == nil {
+		t.Error("a member was added twice")
+	}
+	if err := e.setRole(c.ctx, "d.img", ondisk.PFSSlave); err == nil {
+		t.Error("a slave was demoted")
+	}
+	check(t, e.setRole(c.ctx, "d.img", ondisk.PFSMaster)) // b, c, d
+	check(t, e.offline(c.ctx, "b.img"))
+	put(t, e, 2002, "two of three")
+	if err := e.setRole(c.ctx, "c.img", ondisk.PFSSlave); err == nil {
+		t.Error("the quorum was demoted")
+	}
+	if err := e.remove(c.ctx, "d.img"); err == nil {
+		t.Error("the quorum was removed")
+	}
+	check(t, e.remove(c.ctx, "b.img"))
+	untilStates(t, e, "offline offline in-sync in-sync")
+	put(t, e, 2003, "two of two")
+	check(t, e.close(c.ctx))
+	e = c.mustStart(Options{}, 2, 3)
+	for inum := range uint64(4) {
+		if got := get(t, e, 2000+inum); len(got) != 2 {
+			t.Errorf("inode %d: %q", 2000+inum, got)
+		}
+	}
+	for _, i := range []int{0, 1} {
+		if _, err := c.start(Options{}, i); err == nil {
+			t.Errorf("%s, which was removed, is a cluster of its own", diskName(i))
+		}
+	}
+}
+
 func TestEngineSlave(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 2, ondisk.PFSSlave)

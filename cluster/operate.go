@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // NodeOffline detaches a node until NodeOnline.
@@ -22,6 +23,20 @@ func (p *Pool) NodeOnline(ctx context.Context, name string) error {
 // have content.
 func (p *Pool) NodeReplace(ctx context.Context, name string, with MemberSpec, force bool) error {
 	return p.engine.replace(ctx, name, with, force)
+}
+
+// NodeAdd makes an empty device a member: a slave, or a master as soon as it
+// is in sync. force allows it to have content.
+func (p *Pool) NodeAdd(ctx context.Context, with MemberSpec, role ondisk.PFSType, force bool) error {
+	return p.engine.add(ctx, with, role, force)
+}
+
+// NodeRemove takes a member out of the cluster for good; its device is closed.
+func (p *Pool) NodeRemove(ctx context.Context, name string) error { return p.engine.remove(ctx, name) }
+
+// NodeSetRole makes a slave that is in sync a master, or a master a slave.
+func (p *Pool) NodeSetRole(ctx context.Context, name string, role ondisk.PFSType) error {
+	return p.engine.setRole(ctx, name, role)
 }
 
 // NodeDiscard gives up what only a foreign or tainted node has: it is resynced

@@ -117,6 +117,9 @@ type engineAPI interface {
 	offline(ctx context.Context, name string) error
 	online(ctx context.Context, name string) error
 	replace(ctx context.Context, name string, with MemberSpec, force bool) error
+	add(ctx context.Context, with MemberSpec, role ondisk.PFSType, force bool) error
+	remove(ctx context.Context, name string) error
+	setRole(ctx context.Context, name string, role ondisk.PFSType) error
 	discard(ctx context.Context, name string) error
 	resyncWanted() []string
 	acquireTarget(name string) (*ResyncTarget, func(), error)

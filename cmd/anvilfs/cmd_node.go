@@ -3,16 +3,21 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func nodeCommand() *cobra.Command {
-	return group("node", "Take nodes away, bring them back, replace them",
+	return group("node", "Take nodes away, bring them back, add, remove and replace them",
 		nodeVerb("offline", "Stop using a node and close its device: it can be pulled"),
 		nodeVerb("online", "Use a node again; it is brought in sync while you work"),
 		nodeVerb("discard", "Give up what a node holds that the others do not, and copy it anew"),
 		nodeReplaceCommand(),
+		nodeAddCommand(),
+		nodeVerb("remove", "Take a node out of the cluster for good; its device is closed"),
+		nodeVerb("promote", "Make a slave that is in sync a master, which votes"),
+		nodeVerb("demote", "Make a master a slave, which follows and does not vote"),
 	)
 }
 
@@ -37,14 +42,9 @@ func nodeReplaceCommand() *cobra.Command {
 		Short: "Put an empty device in the place of a node that is lost",
 		Args:  exactly(3, "a mount point, a node and a device"),
 		RunE: func(c *cobra.Command, args []string) error {
-			device, err := filepath.Abs(args[2])
+			device, err := newDevice(args[2], force)
 			if err != nil {
 				return err
-			}
-			if !force {
-				if err := refuseForeign(device); err != nil {
-					return err
-				}
 			}
 			words := []string{"node", "replace", args[1], device}
 			if force {
@@ -57,4 +57,58 @@ func nodeReplaceCommand() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "use the device even if it carries a filesystem")
 	return c
+}
+
+func nodeAddCommand() *cobra.Command {
+	var force, slave bool
+	c := &cobra.Command{
+		Use:   "add MNT DEVICE",
+		Short: "Make one more copy on an empty device",
+		Long: `The device becomes a slave and is brought in sync while the filesystem is in
+use; then it becomes a master by itself, unless it is to stay a slave. Devices
+of one member are joined with colons.`,
+		Args: exactly(2, "a mount point and a device"),
+		RunE: func(c *cobra.Command, args []string) error {
+			device, err := newDevice(args[1], force)
+			if err != nil {
+				return err
+			}
+			words := []string{"node", "add", device}
+			if slave {
+				words = append(words, "--slave")
+			}
+			if force {
+				words = append(words, "-f")
+			}
+			return relay(c, args[0], words...)
+		},
+	}
+	c.Flags().BoolVar(&slave, "slave", false, "it follows and does not vote")
+	c.Flags().BoolVarP(&force, "force", "f", false, "use the device even if it carries a filesystem")
+	return c
+}
+
+// newDevice names the devices of a new member by their full paths, and refuses
+// those that carry something.
+func newDevice(text string, force bool) (string, error) {
+	m, err := parseMember(text)
+	if err != nil {
+		return "", err
+	}
+	for i, p := range m.paths {
+		if m.paths[i], err = filepath.Abs(p); err != nil {
+			return "", err
+		}
+		if force {
+			continue
+		}
+		if err := refuseForeign(m.paths[i]); err != nil {
+			return "", err
+		}
+	}
+	plain := strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`)
+	for i := range m.paths {
+		m.paths[i] = plain.Replace(m.paths[i])
+	}
+	return strings.Join(m.paths, ":"), nil
 }

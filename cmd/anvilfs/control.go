@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A controller answers the control files of a mount.
@@ -86,6 +88,8 @@ sync                              make everything durable
 wait resync|quorum|healthy|snapshots TIME   return when it is so
 node offline|online|discard NODE  take away, bring back, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
+node add DEVICE [--slave] [-f]    one more copy
+node remove|promote|demote NODE   take it out of the cluster, give or take its vote
 snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
                                   release NAME, with the flags of anvilfs snapshot
 scrub start [0..10]|pause|resume|stop|status [--json]   verify all copies
@@ -145,36 +149,66 @@ func (c *controller) wait(ctx context.Context, words []string) error {
 
 func (c *controller) node(ctx context.Context, words []string, w io.Writer) error {
 	if len(words) < 2 {
-		return errors.New("node takes offline, online, discard or replace, and a node: status lists them")
+		return errors.New("node takes add, remove, offline, online, promote, demote, discard or replace, and a node: status lists them")
 	}
 	verb, name, rest := words[0], words[1], words[2:]
-	var err error
-	switch verb {
-	case "offline":
-		err = c.pool.NodeOffline(ctx, name)
-	case "online":
-		err = c.pool.NodeOnline(ctx, name)
-	case "discard":
-		err = c.pool.NodeDiscard(ctx, name)
-	case "replace":
-		if len(rest) == 0 {
-			return errors.New("node replace takes the node and the new device")
-		}
-		force := len(rest) > 1 && rest[1] == "-f"
-		var m member
-		if m, err = parseMember(rest[0]); err == nil {
-			err = c.pool.NodeReplace(ctx, name, m.spec(false), force)
-		}
-	default:
-		return fmt.Errorf("node has no command %q: offline, online, discard and replace", verb)
-	}
+	err := c.changeNode(ctx, verb, name, rest)
 	if err != nil {
 		return fmt.Errorf("node %s %s: %w", verb, name, err)
 	}
-	for _, n := range c.pool.Status().Nodes {
-		if n.Name == name || len(rest) > 0 && n.Name == rest[0] {
+	switch verb {
+	case "remove":
+		fmt.Fprintf(w, "%s is no member any more: leave it out of mounts from now on\n", name)
+	case "add":
+		fmt.Fprintf(w, "%s is a member: name it in mounts and fstab from now on\n", name)
+	}
+	st := c.pool.Status()
+	for _, n := range st.Nodes {
+		if n.Name == name && verb != "remove" || len(rest) > 0 && n.Name == rest[0] {
 			fmt.Fprintln(w, describeNode(&n))
 		}
 	}
+	if q := st.Quorum; verb != "offline" && verb != "online" && q.Masters > 2 && q.Masters%2 == 0 {
+		fmt.Fprintf(w, "%d masters tolerate the loss of %d, as %d do: one more, or one less, is better\n",
+			q.Masters, q.Masters-q.Need, q.Masters-1)
+	}
 	return nil
+}
+
+func (c *controller) changeNode(ctx context.Context, verb, name string, rest []string) error {
+	has := func(flag string) bool { return slices.Contains(rest, flag) }
+	switch verb {
+	case "offline":
+		return c.pool.NodeOffline(ctx, name)
+	case "online":
+		return c.pool.NodeOnline(ctx, name)
+	case "discard":
+		return c.pool.NodeDiscard(ctx, name)
+	case "remove":
+		return c.pool.NodeRemove(ctx, name)
+	case "promote":
+		return c.pool.NodeSetRole(ctx, name, ondisk.PFSMaster)
+	case "demote":
+		return c.pool.NodeSetRole(ctx, name, ondisk.PFSSlave)
+	case "add":
+		role := ondisk.PFSMaster
+		if has("--slave") {
+			role = ondisk.PFSSlave
+		}
+		m, err := parseMember(name)
+		if err != nil {
+			return err
+		}
+		return c.pool.NodeAdd(ctx, m.spec(false), role, has("-f"))
+	case "replace":
+		if len(rest) == 0 {
+			return errors.New("the new device is missing")
+		}
+		m, err := parseMember(rest[0])
+		if err != nil {
+			return err
+		}
+		return c.pool.NodeReplace(ctx, name, m.spec(false), has("-f"))
+	}
+	return errors.New("there is no such command: add, remove, offline, online, promote, demote, discard and replace")
 }
