@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -16,9 +17,10 @@ type OpKind uint8
 const (
 	OpSnapshot OpKind = iota + 1 // make snapshot Name of the PFS
 	OpDelete                     // remove snapshot Name
+	OpClone                      // make a PFS of its own of snapshot Name
 )
 
-var opNames = [...]string{"none", "snapshot", "delete"}
+var opNames = [...]string{"none", "snapshot", "delete", "clone"}
 
 // String returns the lower-case name of the kind.
 func (k OpKind) String() string {
@@ -39,10 +41,29 @@ type PFSOp struct {
 	Name string      // label of the snapshot
 	Clid ondisk.UUID // its identity, the same on all nodes
 	Auto bool        // OpSnapshot: made by a policy, not by a person
+
+	Clone *CloneSpec // OpClone
 }
 
+// A CloneSpec is what a clone is to be: a filesystem that others may change.
+type CloneSpec struct {
+	Label string
+	Clid  ondisk.UUID
+	// Nodes are the fsids of those that take part, SnapshotFsid of Clid and the
+	// node's own; others leave the clone out. None: all do.
+	Nodes []ondisk.UUID
+	// First, if not nil, is applied to the clone, whose T is its T from then on.
+	First *Batch
+	// State, if not nil, is the clone's state entry, all but Fsid and
+	// Incarnation, which CloneIncarnation makes.
+	State *ondisk.StateEntry
+}
+
+// CloneIncarnation is the first incarnation of a clone's node.
+func CloneIncarnation(fsid ondisk.UUID) ondisk.UUID { return SnapshotFsid(fsid, fsid) }
+
 func (o *PFSOp) validate() error {
-	if o.Kind < OpSnapshot || o.Kind > OpDelete {
+	if o.Kind < OpSnapshot || o.Kind > OpClone || (o.Kind == OpClone) != (o.Clone != nil) {
 		return fmt.Errorf("%w: %v", ErrBadBatch, o.Kind)
 	}
 	if err := validLabel(o.Name); err != nil {
@@ -50,6 +71,14 @@ func (o *PFSOp) validate() error {
 	}
 	if o.Clid.IsZero() {
 		return fmt.Errorf("%w: %v of %q without an identity", ErrBadBatch, o.Kind, o.Name)
+	}
+	if c := o.Clone; c != nil {
+		if err := validLabel(c.Label); err != nil || c.Clid.IsZero() {
+			return fmt.Errorf("%w: clone %q with identity %v", ErrBadBatch, c.Label, c.Clid)
+		}
+		if c.First != nil {
+			return c.First.Validate()
+		}
 	}
 	return nil
 }
@@ -85,6 +114,13 @@ func (t *Txn) operate(ctx context.Context, label string, tid ondisk.Tid, op *PFS
 		return nil
 	}
 	same := have != nil && have.meta.PFSClid == op.Clid
+	if op.Kind == OpClone {
+		if !same {
+			t.v.log.Warn("clone left out: its snapshot is not here", "device", t.v.Name(), "label", op.Clone.Label, "snapshot", op.Name)
+			return nil
+		}
+		return t.clone(ctx, op, tid, &p.meta)
+	}
 	if same == (op.Kind == OpSnapshot) {
 		return nil // done before
 	}
@@ -103,4 +139,40 @@ func (o *PFSOp) spec(tid ondisk.Tid, node ondisk.UUID) SnapSpec {
 		s.Subtype = ondisk.PFSSubAutoSnapshot
 	}
 	return s
+}
+
+// clone makes a PFS of its own of the snapshot, which is here. of is the root of
+// the PFS that the snapshot was taken of.
+func (t *Txn) clone(ctx context.Context, op *PFSOp, tid ondisk.Tid, of *ondisk.InodeMeta) error {
+	c, fsid := op.Clone, SnapshotFsid(op.Clone.Clid, of.PFSFsid)
+	if len(c.Nodes) > 0 && !slices.Contains(c.Nodes, fsid) {
+		return nil
+	}
+	switch have, err := t.pfs(ctx, c.Label); {
+	case err == nil && have.meta.PFSClid == c.Clid:
+		return nil // done before
+	case err == nil:
+		t.v.log.Warn("clone left out: another PFS has its label", "device", t.v.Name(), "label", c.Label)
+		return nil
+	case !errors.Is(err, ErrNoPFS):
+		return err
+	}
+	if c.First != nil && c.First.T <= tid || c.State != nil && len(t.states) == ondisk.MaxStates {
+		t.v.log.Warn("clone left out: no room for its state, or numbers that are in use", "device", t.v.Name(), "label", c.Label)
+		return nil
+	}
+	if err := t.Snapshot(ctx, op.Name, c.Label, SnapSpec{T: tid, Type: of.PFSType, Shadow: true, Clid: c.Clid, Fsid: fsid}); err != nil {
+		return err
+	}
+	if c.First != nil {
+		if err := t.Apply(ctx, c.Label, c.First); err != nil {
+			return err
+		}
+	}
+	if c.State == nil {
+		return nil
+	}
+	e := *c.State
+	e.Fsid, e.Incarnation = fsid, CloneIncarnation(fsid)
+	return t.SetState(e)
 }

@@ -111,7 +111,7 @@ func answerOf(c *conn, d core.Durable) Answer {
 
 // admit refuses what must not be mounted, and takes in the rest.
 func (e *engine) admit(opened []opening) error {
-	if err := refuse(opened); err != nil {
+	if err := refuse(opened, e.o.ReadOnly); err != nil {
 		return err
 	}
 	for _, r := range opened {
@@ -193,7 +193,7 @@ func (e *engine) nameOf(id ondisk.UUID) string {
 }
 
 // refuse finds mistakes in what was given.
-func refuse(opened []opening) error {
+func refuse(opened []opening, readOnly bool) error {
 	var first *conn
 	for i, r := range opened {
 		var wrong *refusal
@@ -207,10 +207,13 @@ func refuse(opened []opening) error {
 			first = r.c
 		}
 		switch {
+		case r.c.snap && !readOnly:
+			return &refusal{fmt.Sprintf("%s: %s is a snapshot and cannot be changed: mount it with ro, or make a clone of it with anvilfs snapshot clone",
+				r.c.name, r.c.label), ErrIsSnapshot}
 		case r.c.solo && len(opened) > 1:
 			return refusef("%s: PFS %s is not part of a cluster: mount it alone, or add it with node replace", r.c.name, r.c.label)
 		case r.c.info.Clid != first.info.Clid:
-			return refusef("%s and %s are of different clusters (%v and %v)", first.name, r.c.name, first.info.Clid, r.c.info.Clid)
+			return refusef("%s and %s are of different clusters, or different snapshots (%v and %v)", first.name, r.c.name, first.info.Clid, r.c.info.Clid)
 		}
 		for _, o := range opened[:i] {
 			if o.c != nil && o.c.info.Fsid == r.c.info.Fsid {

@@ -212,7 +212,7 @@ func (e *engine) volumes() []nodeVolume {
 			continue // what it holds is not to be trusted
 		}
 		out = append(out, nodeVolume{v.m.index, v.m.spec.Name, v.conn.label, v.conn.info.Fsid, v.conn.vol,
-			v.report.State == NodeInSync || v.report.State == NodeReadOnly})
+			v.report.State == NodeInSync || v.report.State == NodeReadOnly, v.conn.snap})
 	}
 	return out
 }

@@ -64,7 +64,23 @@ func Manifest(b *chain.Batch) [32]byte {
 // theirs is their length.
 func opManifest(buf []byte, op *chain.PFSOp) []byte {
 	buf = append(buf, 0xff, 0xff, 0xff, 0xff, byte(op.Kind), byte(flagIf(op.Auto, snapAuto)), byte(len(op.Name)))
-	return append(append(buf, op.Clid[:]...), op.Name...)
+	buf = append(append(buf, op.Clid[:]...), op.Name...)
+	c := op.Clone
+	if c == nil {
+		return buf
+	}
+	buf = append(append(append(buf, byte(len(c.Label))), c.Label...), c.Clid[:]...)
+	for i := range c.Nodes {
+		buf = append(buf, c.Nodes[i][:]...)
+	}
+	if c.First != nil {
+		m := Manifest(c.First)
+		buf = append(binary.LittleEndian.AppendUint64(buf, uint64(c.First.T)), m[:]...)
+	}
+	if e := c.State; e != nil {
+		buf = append(binary.LittleEndian.AppendUint64(buf, uint64(e.T)), e.H[:]...)
+	}
+	return buf
 }
 
 // batchSize estimates the memory that a batch holds.

@@ -14,11 +14,16 @@ import (
 
 // A refusal is a mistake of the user or a state that only the operator can
 // judge: the mount does not start, even if the other members would do.
-type refusal struct{ text string }
+type refusal struct {
+	text string
+	is   error // may be nil
+}
+
+func (r *refusal) Unwrap() error { return r.is }
 
 func (r *refusal) Error() string { return r.text }
 
-func refusef(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }
+func refusef(format string, args ...any) error { return &refusal{text: fmt.Sprintf(format, args...)} }
 
 // findPFS returns the PFS of that label. Its error lists what is there.
 func findPFS(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo, error) {

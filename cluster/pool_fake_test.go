@@ -136,7 +136,7 @@ func (e *fakeEngine) volumes() (out []nodeVolume) {
 		}
 		for k := range infos {
 			if infos[k].Label == testLabel {
-				out = append(out, nodeVolume{i, v.Name(), testLabel, infos[k].Fsid, v, true})
+				out = append(out, nodeVolume{i, v.Name(), testLabel, infos[k].Fsid, v, true, false})
 			}
 		}
 	}

@@ -19,6 +19,9 @@ var (
 	// ErrSnapshotExists: the name is taken.
 	ErrSnapshotExists = errors.New("there is a snapshot of that name")
 
+	// ErrIsSnapshot: what was to be opened for writing is a snapshot.
+	ErrIsSnapshot = errors.New("a snapshot can only be read")
+
 	// ErrHeld: a hold keeps the snapshot.
 	ErrHeld = errors.New("the snapshot is held")
 )
@@ -32,6 +35,7 @@ type nodeVolume struct {
 	Vol   *chain.Volume
 
 	InSync bool
+	Snap   bool // the PFS is a snapshot itself
 }
 
 // snapshotTable reads the list as the open group has it. A PFS that never had

@@ -333,3 +333,90 @@ func TestOpenSnapshot(t *testing.T) {
 	}
 	closePool(t, s)
 }
+
+// reopened opens another PFS of the cluster's members.
+func (c *testCluster) reopened(label string, o Options) (*Pool, error) {
+	var specs []MemberSpec
+	for i := range c.disks {
+		specs = append(specs, c.spec(i))
+	}
+	o.Label = label
+	return OpenPool(c.ctx, specs, o)
+}
+
+// A snapshot can be opened by its label on all members, to be read only; its
+// clone is a cluster of its own that neither changes nor is changed.
+func TestSnapshotClone(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	say(t, p, "f", "one")
+	snap(t, p, "s")
+	say(t, p, "f", "two")
+	check(t, p.SnapshotClone(c.ctx, "s", "WORK", false))
+	for what, err := range map[string]error{
+		"label of another PFS": p.SnapshotClone(c.ctx, "s", "WORK", false),
+		"no such snapshot":     p.SnapshotClone(c.ctx, "nothing", "MORE", false),
+		"leave out":            p.SnapshotClone(c.ctx, "s", "A/B", false),
+	} {
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%v, want %q", err, what)
+		}
+	}
+	check(t, p.NodeOffline(c.ctx, diskName(2)))
+	if err := p.SnapshotClone(c.ctx, "s", "MORE", false); err == nil || !strings.Contains(err.Error(), "would not be on") {
+		t.Errorf("without a member: %v", err)
+	}
+	check(t, p.SnapshotClone(c.ctx, "s", "MORE", true))
+	check(t, p.NodeOnline(c.ctx, diskName(2)))
+	check(t, p.Wait(c.ctx, WaitHealthy))
+	settle(t, p)
+	wantContent(t, c, "WORK", "f=one")
+	if got := c.content("MORE", 0, 1, 2); got[0] != "f=one" || got[2] != "none" {
+		t.Errorf("forced clone: %q", got)
+	}
+
+	s, err := c.reopened("s", Options{ReadOnly: true})
+	check(t, err)
+	if got := listing(t, s); got != "f=one" || len(s.state.Load().views) != 3 {
+		t.Errorf("snapshot on its own: %q from %d", got, len(s.state.Load().views))
+	}
+	check(t, s.Close(c.ctx))
+	if _, err := c.reopened("s", Options{}); err == nil || !strings.Contains(err.Error(), "is a snapshot") {
+		t.Errorf("opened for writing: %v", err)
+	}
+
+	w, err := c.reopened("WORK", Options{})
+	check(t, err)
+	if got := names(t, w); got != "" {
+		t.Errorf("the clone has snapshots: %s", got)
+	}
+	say(t, w, "f", "mine")
+	snap(t, w, "of the clone")
+	settle(t, w)
+	wantContent(t, c, "WORK", "f=mine")
+	wantContent(t, c, "of the clone", "f=mine")
+	wantContent(t, c, "s", "f=one")
+	wantContent(t, c, "HOME", "f=two")
+
+	p = c.pool(Options{})
+	if got := names(t, p); got != "s on 3 of 3" {
+		t.Error(got)
+	}
+	check(t, p.SnapshotDelete(c.ctx, "s"))
+	check(t, p.Bulkfree(c.ctx))
+	say(t, p, "g", strings.Repeat("fill", 100000))
+	settle(t, p)
+	wantContent(t, c, "WORK", "f=mine")
+}
+
+func TestCloneOfOneVolume(t *testing.T) {
+	p, e := openFake(t, Options{}, formatted(t, 256<<20))
+	defer closePool(t, p)
+	say(t, p, "f", "one")
+	snap(t, p, "s")
+	say(t, p, "f", "two")
+	check(t, p.SnapshotClone(t.Context(), "s", "WORK", false))
+	if got := contentOf(t, e.vols[0], "WORK"); got != "f=one" {
+		t.Error(got)
+	}
+}

@@ -21,6 +21,9 @@ type SnapshotName struct {
 
 // SnapshotNames lists the snapshots, oldest first.
 func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
+	if vols := p.engine.volumes(); len(vols) > 0 && vols[0].Snap {
+		return nil, nil // the list is that of its source, then
+	}
 	t, _, err := p.snapshotTable(ctx)
 	if err != nil {
 		return nil, err

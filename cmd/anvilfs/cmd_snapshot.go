@@ -22,6 +22,7 @@ type snapshotWords struct {
 	owner  string
 	until  string
 	hold   bool
+	force  bool
 }
 
 // A snapshotVerb is one of the snapshot commands.
@@ -68,6 +69,13 @@ snapshot that is held is not deleted. Files in it that are open stay readable.`,
 		}},
 	{"hold", "NAME", "Keep a snapshot from being deleted",
 		"Each owner has one hold on a snapshot; holding again sets its end anew.", 1, 1, holdFlags},
+	{"clone", "NAME LABEL", "Make a filesystem of its own of a snapshot, which can be changed",
+		`It lies on the same members under LABEL, is mounted as DEVICE,...@LABEL, and shares
+with the snapshot all that it does not change. Deleting the snapshot does not
+matter to it. Members that lack the snapshot, or are away, are not part of it.`, 2, 2,
+		func(f *pflag.FlagSet, w *snapshotWords) {
+			f.BoolVarP(&w.force, "force", "f", false, "also if that leaves members out")
+		}},
 	{"release", "NAME", "Take back a hold", "", 1, 1,
 		func(f *pflag.FlagSet, w *snapshotWords) { f.StringVar(&w.owner, "owner", "", "who held it (you)") }},
 }

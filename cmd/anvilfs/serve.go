@@ -43,6 +43,11 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	}
 	look := newCare(log)
 	p, err := openPool(ctx, s, o, look.damaged, log)
+	if errors.Is(err, cluster.ErrIsSnapshot) {
+		ready.note(s.label + " is a snapshot: it is mounted read-only")
+		o.readOnly = true
+		p, err = openPool(ctx, s, o, look.damaged, log)
+	}
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,8 @@ func (c *controller) snapshot(ctx context.Context, words []string, w io.Writer) 
 		return c.snapshotDelete(ctx, args, f, w)
 	case "hold":
 		return c.snapshotHold(ctx, args[0], f)
+	case "clone":
+		return c.pool.SnapshotClone(ctx, args[0], args[1], f.force)
 	case "release":
 		return c.pool.SnapshotRelease(ctx, args[0], f.owner)
 	}

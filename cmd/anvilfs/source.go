@@ -178,7 +178,7 @@ func (s *source) findLabel(ctx context.Context) error {
 		}
 		var labels []string
 		for _, i := range infos {
-			if i.Label != localLabel && !hidden(i.Label) {
+			if i.Label != localLabel && !hidden(i.Label) && i.Subtype == ondisk.PFSSubNone {
 				labels = append(labels, i.Label)
 			}
 		}

@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// cloneAhead is how many epochs above ours a clone begins, so that its numbers
+// are new even if ours have moved on before its txg is made.
+const cloneAhead = 1024
+
+// SnapshotClone makes a filesystem of its own of a snapshot: a PFS label on
+// the same members, with which it shares all it does not change. The members
+// that lack the snapshot, or are not there, would not be part of it: without
+// force that is refused.
+func (p *Pool) SnapshotClone(ctx context.Context, name, label string, force bool) error {
+	err := p.changeSnapshots(ctx, func(t *SnapshotTable) ([]chain.PFSOp, error) {
+		i := t.find(name)
+		if i < 0 {
+			return nil, noSnapshot(name)
+		}
+		e := &t.Entries[i]
+		if err := checkSnapshotName(label); err != nil {
+			return nil, err
+		}
+		c := &chain.CloneSpec{Label: label, Clid: ondisk.NewUUID()}
+		if err := p.cloneNodes(ctx, e, c, force); err != nil {
+			return nil, err
+		}
+		return []chain.PFSOp{{Kind: chain.OpClone, Name: name, Clid: e.Clid, Clone: c}}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("snapshot clone: %w", err)
+	}
+	return nil
+}
+
+// cloneNodes finds out who takes part, and makes them a cluster.
+func (p *Pool) cloneNodes(ctx context.Context, e *SnapshotEntry, c *chain.CloneSpec, force bool) error {
+	var law *Charter
+	in := make(map[ondisk.UUID]bool)
+	var out []string
+	for _, n := range p.engine.volumes() {
+		infos, err := n.Vol.PFSs(ctx)
+		if err != nil && len(infos) == 0 {
+			out = append(out, n.Name)
+			continue
+		}
+		for i := range infos {
+			if infos[i].Label == c.Label {
+				return fmt.Errorf("%q is the label of another PFS on %s: choose another", c.Label, n.Name)
+			}
+		}
+		switch {
+		case !n.InSync || e.On(infos, n.Fsid) == nil && !n.onItsWay(ctx, e):
+			out = append(out, n.Name)
+			continue
+		case len(n.Vol.Header().States) == ondisk.MaxStates:
+			return fmt.Errorf("%s has no room for one more filesystem of a cluster, of which a volume has at most %d: delete one", n.Name, ondisk.MaxStates)
+		}
+		in[n.Fsid] = true
+		if law == nil {
+			if law, err = charterIn(ctx, &n); err != nil {
+				return err
+			}
+		}
+	}
+	if law == nil { // not clustered: one volume
+		if len(in) == 0 {
+			return errors.New("the snapshot is not there")
+		}
+		return nil
+	}
+	cfg := Config{Version: 1}
+	for _, m := range law.Config.Members {
+		if !in[m.Fsid] {
+			if !p.given(m.Fsid) {
+				out = append(out, m.Fsid.String())
+			}
+			continue
+		}
+		fsid := chain.SnapshotFsid(c.Clid, m.Fsid)
+		c.Nodes = append(c.Nodes, fsid)
+		cfg.Members = append(cfg.Members, Member{Fsid: fsid, Role: m.Role, Incarnation: chain.CloneIncarnation(fsid)})
+	}
+	if len(out) > 0 && !force {
+		return fmt.Errorf("the clone would not be on %s, which lack the snapshot or are not in sync: bring them back and wait for their snapshots, or use -f", strings.Join(out, ", "))
+	}
+	return p.foundClone(c, cfg)
+}
+
+func (p *Pool) given(fsid ondisk.UUID) bool {
+	for _, n := range p.engine.volumes() {
+		if n.Fsid == fsid {
+			return true
+		}
+	}
+	return false
+}
+
+func charterIn(ctx context.Context, n *nodeVolume) (*Charter, error) {
+	v, err := n.Vol.View(ctx, n.Label)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Release()
+	return readCharter(ctx, v)
+}
+
+// foundClone gives the clone its first txg: the charter of a new cluster, and
+// no list of snapshots, since those are not the clone's.
+func (p *Pool) foundClone(c *chain.CloneSpec, cfg Config) error {
+	epoch := p.engine.committed().T.Epoch() + cloneAhead
+	law := &Charter{Config: cfg}
+	law.Lineage = *law.Lineage.WithEpoch(epoch, Position{})
+	if err := validateCharter(law); err != nil {
+		return fmt.Errorf("too few members have the snapshot: %w", err)
+	}
+	c.First = charterBatch(ondisk.MakeTid(epoch, 0), law)
+	c.First.Changes = append(c.First.Changes, chain.Change{Inum: ondisk.InumSnapshots, Kind: chain.KindInode, Delete: true})
+	T := c.First.T
+	c.State = &ondisk.StateEntry{PromisedEpoch: epoch, ConfigVersion: cfg.Version, T: T, Acked: T,
+		H: NextH(History(c.Clid), T, cfg.Version, Manifest(c.First))}
+	return nil
+}
