@@ -206,7 +206,9 @@ func (e *engine) startReading() error {
 	}
 	var at Position
 	var law *Charter
-	if a, err := Adopt(answers); err == nil {
+	if e.showsSnapshot() {
+		at = answers[0].Pos
+	} else if a, err := Adopt(answers); err == nil {
 		at, law = a.Pos, a.Charter
 	} else {
 		for _, a := range answers {

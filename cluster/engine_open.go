@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,6 +126,9 @@ func (e *engine) admit(opened []opening) error {
 		e.o.Label = r.c.label
 		r.m.take(r.c, r.d)
 	}
+	if e.showsSnapshot() {
+		return nil // all copies are equal, nothing is to be agreed on
+	}
 	_, err := Adopt(answersOf(opened))
 	var few *core.NoQuorum
 	switch {
@@ -141,6 +145,12 @@ func (e *engine) admit(opened []opening) error {
 			e.nameOf(clash.A), e.nameOf(clash.B), clash.PosA, clash.PosB)
 	}
 	return err
+}
+
+// showsSnapshot reports whether what was opened is a snapshot: its members
+// have one identity, which refuse has seen to.
+func (e *engine) showsSnapshot() bool {
+	return slices.ContainsFunc(e.members, func(m *member) bool { return m.conn != nil && m.conn.snap })
 }
 
 // explain makes of a lack of quorum a text that says who is missing and why.

@@ -127,15 +127,16 @@ func (m *Media) loadSolo(T ondisk.Tid, law *Charter) (core.Durable, string) {
 			return core.Durable{Flags: core.Tainted}, "its cluster state is gone from the volume header"
 		}
 	}
-	alone := &Charter{Config: Config{Members: []Member{{Fsid: m.info.Fsid, Role: ondisk.PFSMaster}}}}
 	if m.info.Subtype != ondisk.PFSSubNone {
 		// Copies of one snapshot have one identity, and nothing that could
 		// differ: whenever a member made its copy, they are at one position.
 		m.snap = true
-		return core.Durable{Pos: Position{T: ondisk.MakeTid(1, 0), H: History(m.info.Clid)}, Charter: alone}, ""
+		return core.Durable{Pos: Position{T: ondisk.MakeTid(1, 0), H: History(m.info.Clid)}}, ""
 	}
 	m.solo = true
-	return core.Durable{Pos: Position{T: T}, Charter: alone}, ""
+	return core.Durable{Pos: Position{T: T}, Charter: &Charter{Config: Config{
+		Members: []Member{{Fsid: m.info.Fsid, Role: ondisk.PFSMaster}},
+	}}}, ""
 }
 
 // Perform makes a job durable: txg and state entry in one header commit, or

@@ -46,8 +46,8 @@ func (p *Pool) cloneNodes(ctx context.Context, e *SnapshotEntry, c *chain.CloneS
 	in := make(map[ondisk.UUID]bool)
 	var out []string
 	for _, n := range p.engine.volumes() {
-		infos, err := n.Vol.PFSs(ctx)
-		if err != nil && len(infos) == 0 {
+		own, infos, err := n.look(ctx)
+		if err != nil {
 			out = append(out, n.Name)
 			continue
 		}
@@ -57,7 +57,7 @@ func (p *Pool) cloneNodes(ctx context.Context, e *SnapshotEntry, c *chain.CloneS
 			}
 		}
 		switch {
-		case !n.InSync || e.On(infos, n.Fsid) == nil && !n.onItsWay(ctx, e):
+		case !n.InSync || e.On(infos, n.Fsid) == nil && own.Has(e.Name, e.Clid):
 			out = append(out, n.Name)
 			continue
 		case len(n.Vol.Header().States) == ondisk.MaxStates:

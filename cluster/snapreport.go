@@ -45,17 +45,19 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 	var tids = make([]ondisk.Tid, len(reports))
 	counted := !unique
 	for _, n := range p.engine.volumes() {
-		infos, err := n.Vol.PFSs(ctx)
-		if err != nil && len(infos) == 0 {
+		own, infos, err := n.look(ctx)
+		if err != nil {
 			continue
 		}
 		have := make([]*chain.PFSInfo, len(reports))
 		complete := true
 		for i := range table.Entries {
 			have[i] = table.Entries[i].On(infos, n.Fsid)
-			if complete = complete && have[i] != nil; have[i] != nil || !n.onItsWay(ctx, &table.Entries[i]) {
-				reports[i].seen(n.Name, have[i], &tids[i])
+			complete = complete && have[i] != nil
+			if e := &table.Entries[i]; have[i] == nil && n.InSync && !own.Has(e.Name, e.Clid) {
+				continue // on its way, as to the slowest for a moment
 			}
+			reports[i].seen(n.Name, have[i], &tids[i])
 		}
 		if !counted && complete {
 			if err := countUnique(ctx, n.Vol, infos, reports); err != nil {
@@ -67,19 +69,24 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 	return reports, nil
 }
 
-// onItsWay reports whether a member in sync has yet to do the txg that makes
-// the snapshot, as the slowest has for a moment.
-func (n *nodeVolume) onItsWay(ctx context.Context, e *SnapshotEntry) bool {
-	if !n.InSync {
-		return false
-	}
+// look returns the list as the member itself has it, and then what is there:
+// in this order nothing that is listed is still to be made by a txg. A member
+// that cannot be read has an error.
+func (n *nodeVolume) look(ctx context.Context) (own *SnapshotTable, infos []chain.PFSInfo, err error) {
 	v, err := n.Vol.View(ctx, n.Label)
 	if err != nil {
-		return false
+		return nil, nil, err
 	}
-	defer v.Release()
-	t, err := ReadSnapshotTable(ctx, v)
-	return err == nil && !t.Has(e.Name, e.Clid)
+	own, err = ReadSnapshotTable(ctx, v)
+	v.Release()
+	if err != nil {
+		return nil, nil, err
+	}
+	infos, err = n.Vol.PFSs(ctx)
+	if len(infos) > 0 {
+		err = nil // roots that are damaged are not these
+	}
+	return own, infos, err
 }
 
 func (e *SnapshotEntry) report(now time.Time) SnapshotReport {

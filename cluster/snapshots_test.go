@@ -352,6 +352,7 @@ func TestSnapshotClone(t *testing.T) {
 	say(t, p, "f", "one")
 	snap(t, p, "s")
 	say(t, p, "f", "two")
+	check(t, p.Wait(c.ctx, WaitHealthy))
 	check(t, p.SnapshotClone(c.ctx, "s", "WORK", false))
 	for what, err := range map[string]error{
 		"label of another PFS": p.SnapshotClone(c.ctx, "s", "WORK", false),
