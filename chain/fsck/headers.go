@@ -54,12 +54,15 @@ func (c *checker) slot(s *media.Slot) {
 	case h == nil && s.Raw == nil:
 		c.add(Finding{Severity: Error, Off: uint64(s.Off), What: fmt.Sprintf("%s cannot be read: %v", where, s.Err), Remedy: "replace the device"})
 	case h == nil && s.Empty():
-		c.add(Finding{Severity: Warning, Off: uint64(s.Off), What: where + " is empty, as growing by others leaves it", Remedy: remedyHeader})
+		c.add(Finding{Severity: Warning, Off: uint64(s.Off), What: where + " is empty", Remedy: remedyHeader})
 	case h == nil:
 		f := Finding{Severity: Error, Off: uint64(s.Off), What: fmt.Sprintf("%s: %v", where, errors.Unwrap(s.Err)), Remedy: remedyHeader}
 		if due := (best.Index + 1) % len(c.set.Slots); best.Index >= 0 && s.Index == due && len(c.set.Slots) > 1 {
 			// That is what a power cut leaves; the one before it is in use.
-			f.Severity, f.What = Warning, f.What+"; it was the next to be written"
+			f.Severity, f.What = c.cutOff(s), f.What+"; it was the next to be written"
+		}
+		if best == c.set.Spare {
+			f.Severity, f.What = c.cutOff(s), f.What+"; the spare copy of the header is in use, which other systems do not know: mount it once before they do"
 		}
 		c.add(f)
 	case h.Fsid != c.hdr.Fsid:
@@ -95,10 +98,21 @@ func (c *checker) spare() {
 	case s.Header == nil && s.Raw == nil:
 		c.add(Finding{Severity: Warning, Off: uint64(s.Off), What: fmt.Sprintf("the spare header in block 63 cannot be read: %v", s.Err), Remedy: "replace the device"})
 	case s.Header == nil && !errors.Is(s.Err, ondisk.ErrNotHammer2):
-		c.add(Finding{Severity: Warning, Off: uint64(s.Off), What: fmt.Sprintf("the spare header in block 63: %v", errors.Unwrap(s.Err)), Remedy: remedyHeader})
+		c.add(Finding{Severity: c.cutOff(s), Off: uint64(s.Off), What: fmt.Sprintf("the spare header in block 63: %v", errors.Unwrap(s.Err)), Remedy: remedyHeader})
 	case s.Header != nil && s != c.set.Best && c.hdr.WrittenByUs() && s.Header.WrittenByUs() && s.Header.MirrorTid > c.hdr.MirrorTid:
 		c.add(Finding{Severity: Info, Off: uint64(s.Off), What: "the spare header in block 63 is one commit ahead: the last one was cut off", Remedy: remedyHeader})
 	}
+}
+
+// cutOff is how bad a header is that does not count. If we wrote the one in
+// use, it is what we left when the power went: nothing is wrong then, and a boot
+// that checks before it mounts must not stop. Others do not tear their headers
+// that way, or leave them so.
+func (c *checker) cutOff(s *media.Slot) Severity {
+	if c.hdr.WrittenByUs() && s.Raw != nil && !errors.Is(s.Err, ondisk.ErrNotHammer2) {
+		return Info
+	}
+	return Warning
 }
 
 // other judges a header slot of a volume behind the first.
