@@ -278,7 +278,7 @@ func (r *Run) apply(ctx context.Context, txn *chain.Txn, label string) (done boo
 	// A source that hangs is left for another one.
 	patient := chain.Patient(ctx, r.o.Deadline, nil)
 	next, done, stats, err := chain.Diff(patient, n.src.View, n.old, n.common, n.cursor,
-		chain.DiffLimits{Changes: batchChanges, Bytes: r.o.BatchBytes},
+		chain.DiffLimits{Changes: r.o.BatchChanges, Bytes: r.o.BatchBytes},
 		func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
 		func(t chain.Touch) error { b.Touch = append(b.Touch, t); return nil })
 	if err != nil {

@@ -57,6 +57,7 @@ type Options struct {
 
 	DirectBytes   int64 // larger differences go through a shadow
 	DirectChanges int
+	BatchChanges  int   // what one comparison holds in memory
 	StepBytes     int64 // of one commit of a shadow
 	BatchBytes    int64 // read at once
 
@@ -81,6 +82,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.BatchBytes == 0 {
 		o.BatchBytes = batchBytes
+	}
+	if o.BatchChanges == 0 {
+		o.BatchChanges = batchChanges
 	}
 	if o.StepBytes == 0 {
 		o.StepBytes = stepBytes

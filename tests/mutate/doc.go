@@ -9,7 +9,7 @@
 //	file  cluster/core
 //	old   if w.msg.Ballot == n.dur.Promised {
 //	new   if true {
-//	test  ./cluster/sim TestSeeds
+//	test  ./tests/sim TestProtocolSeeds
 //
 // file may be the folder of a package. old is part of one line and stands there
 // once; if it cannot, "after" gives a text that does, and the first old behind

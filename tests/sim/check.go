@@ -9,20 +9,38 @@ import (
 type checker struct {
 	prev    map[core.Position]core.Position
 	charter map[core.Position]*core.Charter
+	content map[core.Position]*content // with volumes
 	byT     map[ondisk.Tid]core.Position
-	top     core.Position // the last committed txg of all
-	dirty   bool          // a disk or top changed since the last step
+	top     core.Position        // the last committed txg of all
+	voters  map[ondisk.UUID]bool // of every charter there was
+	dirty   bool                 // a disk or top changed since the last step
 }
 
 func (c *checker) init() {
 	c.prev = make(map[core.Position]core.Position)
 	c.charter = make(map[core.Position]*core.Charter)
+	c.content = make(map[core.Position]*content)
+	c.voters = make(map[ondisk.UUID]bool)
 	c.byT = make(map[ondisk.Tid]core.Position)
 }
 
 func (c *checker) first(pos core.Position, ch *core.Charter) {
 	c.prev[pos], c.charter[pos], c.byT[pos.T], c.top = core.Position{}, ch, pos, pos
+	c.content[pos] = &content{}
+	c.enfranchise(ch)
 }
+
+// enfranchise takes note of who votes.
+func (c *checker) enfranchise(ch *core.Charter) {
+	for _, set := range ch.Config.Sets() {
+		for _, id := range set {
+			c.voters[id] = true
+		}
+	}
+}
+
+// holdsContent says what a reader must find at pos.
+func (c *checker) holdsContent(pos core.Position, x *content) { c.content[pos] = x }
 
 // sent: I3 and I7, one T has one batch and one hash.
 func (c *checker) sent(w *world, m *core.Message) {
@@ -34,6 +52,9 @@ func (c *checker) sent(w *world, m *core.Message) {
 		w.fail("I3/I7: txg %v was also sent as %v", x.Pos, have)
 	}
 	c.byT[x.Pos.T] = x.Pos
+	if x.Charter != nil {
+		c.enfranchise(x.Charter)
+	}
 	c.record(w, x)
 }
 
@@ -42,6 +63,9 @@ func (c *checker) record(w *world, x *core.Txg) {
 		w.fail("I3: %v follows %v and %v", x.Pos, have, x.Prev)
 	}
 	c.prev[x.Pos] = x.Prev
+	if c.content[x.Pos] == nil {
+		c.content[x.Pos] = c.content[x.Prev] // a charter: holdsContent follows otherwise
+	}
 	if _, ok := c.charter[x.Pos]; !ok {
 		c.charter[x.Pos] = x.Charter
 	}
@@ -90,13 +114,15 @@ func (c *checker) serves(w *world, p *prim, pos core.Position) {
 
 // holds: I2, a quorum's disks contain it.
 func (c *checker) holds(w *world, pos core.Position) {
-	ch := c.charterAt(pos)
-	if !ch.Config.HasQuorum(func(id ondisk.UUID) bool {
-		n := w.nodes[id[0]-1]
-		return c.ancestor(pos, n.durable.Pos)
-	}) {
-		w.fail("I2: committed %v is not on a quorum of %v", pos, ch.Config)
+	if !c.onQuorum(w, pos) {
+		w.fail("I2: committed %v is not on a quorum of %v", pos, c.charterAt(pos).Config)
 	}
+}
+
+func (c *checker) onQuorum(w *world, pos core.Position) bool {
+	return c.charterAt(pos).Config.HasQuorum(func(id ondisk.UUID) bool {
+		return c.ancestor(pos, w.nodes[id[0]-1].durable.Pos)
+	})
 }
 
 // changed says that a disk is not what it was.
@@ -138,6 +164,7 @@ func (c *checker) step(w *world) {
 			w.fail("I4: promise of %s sank from %d to %v", nodeName(n.id), n.promise, n.durable.Promised)
 		}
 	}
+	c.followers(w)
 	if w.lease == 0 {
 		return
 	}
@@ -147,3 +174,19 @@ func (c *checker) step(w *world) {
 		}
 	}
 }
+
+// followers: I22, who does not vote has nothing that is not committed. A node
+// that voted once may keep what it had then.
+func (c *checker) followers(w *world) {
+	for _, n := range w.nodes {
+		if n.voted = n.voted || c.voter(n.id); n.voted || n.followed == n.durable.Pos {
+			continue
+		}
+		if n.followed = n.durable.Pos; !n.spoilt && !c.ancestor(n.followed, c.top) && !c.onQuorum(w, n.followed) {
+			w.fail("I22: %s, no master, is at %v, committed is %v", nodeName(n.id), n.durable.Pos, c.top)
+		}
+	}
+}
+
+// voter reports whether a node is a master in any charter there was.
+func (c *checker) voter(id ondisk.UUID) bool { return c.voters[id] }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -16,11 +17,12 @@ import (
 // Scope says how small the cluster is whose states are all visited.
 type Scope struct {
 	Masters, Primaries int
-	Campaigns          int // of each primary
-	Proposals          int // of each primary
-	Crashes            int // of nodes, in all
-	Losses             int // messages lost, in all; others are delivered late
-	States             int // stop after so many; 0 = never
+	Campaigns          int       // of each primary
+	Proposals          int       // of each primary
+	Crashes            int       // of nodes, in all
+	Losses             int       // messages lost, in all; others are delivered late
+	States             int       // stop after so many; 0 = never
+	Until              time.Time // stop then; zero = never
 	Omit               core.Rule
 }
 
@@ -36,7 +38,7 @@ type Found struct {
 // primaries starting and giving up. The error names the events that led to a
 // violation.
 func Explore(s Scope) (Found, error) {
-	x := &explorer{scope: s, seen: make(map[[16]byte]struct{})}
+	x := &explorer{scope: s, seen: make(map[uint64]struct{})}
 	x.check.init()
 	err := x.visit(x.first(), nil)
 	x.found.States = len(x.seen)
@@ -46,8 +48,8 @@ func Explore(s Scope) (Found, error) {
 
 type explorer struct {
 	scope Scope
-	seen  map[[16]byte]struct{}
-	check checker // what follows what: the same in every state
+	seen  map[uint64]struct{} // by hash: of 20 million, two are one with a chance of 1 in 100,000
+	check checker             // what follows what: the same in every state
 	found Found
 	full  bool
 }
@@ -105,7 +107,7 @@ func (x *explorer) first() *state {
 		st.nodes = append(st.nodes, snode{core: core.NewNode(0, fsid(i), d, core.NodeOptions{Omit: x.scope.Omit}), disk: d})
 	}
 	for i := range x.scope.Primaries {
-		p := core.NewPrimary(core.PrimaryOptions{Seed: uint64(i + 1), Make: makeCharter, Wait: exploreWait,
+		p := core.NewPrimary(core.PrimaryOptions{Seed: uint64(i + 1), Make: cluster.CharterTxg, Wait: exploreWait,
 			Retry: exploreRetry, Window: 1 << 20, Omit: x.scope.Omit})
 		for k := range x.scope.Masters {
 			p.Step(0, core.Attach{Answer: core.Answer{Node: fsid(k), Pos: pos, Charter: law, Promised: 1}})
@@ -122,7 +124,7 @@ func (s *state) clone() *state {
 	return &c
 }
 
-func (s *state) key() [16]byte {
+func (s *state) key() uint64 {
 	var b []byte
 	for i := range s.nodes {
 		n := &s.nodes[i]
@@ -138,7 +140,7 @@ func (s *state) key() [16]byte {
 	}
 	b = fmt.Appendf(b, "%v %v %d %d", s.top, s.sent, s.crashes, s.losses)
 	sum := sha256.Sum256(b)
-	return [16]byte(sum[:])
+	return binary.LittleEndian.Uint64(sum[:])
 }
 
 // visit goes on from a state into all that can follow.
@@ -147,7 +149,8 @@ func (x *explorer) visit(s *state, path *step) error {
 	if _, ok := x.seen[k]; ok || x.full {
 		return nil
 	}
-	if x.scope.States > 0 && len(x.seen) >= x.scope.States {
+	late := !x.scope.Until.IsZero() && len(x.seen)%1000 == 0 && time.Now().After(x.scope.Until)
+	if late || x.scope.States > 0 && len(x.seen) >= x.scope.States {
 		x.full = true
 		return nil
 	}
@@ -156,7 +159,7 @@ func (x *explorer) visit(s *state, path *step) error {
 	// The order depends on the state, so that a bounded exploration sees
 	// more than variations of one course.
 	as := x.actions(s)
-	rng := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(k[:]), binary.LittleEndian.Uint64(k[8:])))
+	rng := rand.New(rand.NewPCG(k, 1))
 	rng.Shuffle(len(as), func(i, j int) { as[i], as[j] = as[j], as[i] })
 	for _, a := range as {
 		next := s.clone()

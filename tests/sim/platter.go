@@ -1,0 +1,248 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
+	"golang.org/x/sys/unix"
+)
+
+const sectorSize = 512
+
+// reserved is how much of each zone holds headers and freemap: silent faults
+// leave it alone. A header that is lost without an error is a promise or a
+// txg lost, which no protocol survives on q masters.
+const reserved = 4 << 20
+
+var errGone = errors.New("the process is gone")
+
+// A platter is a disk with a volatile cache: what was written reaches media at
+// a flush, or in parts when the power goes.
+type platter struct {
+	cache   *memdev.Device // what reads get
+	media   *memdev.Device // what is sure to survive
+	pending []write        // in the cache only
+	touched []int64        // places of blocks ever written, for damage at rest
+}
+
+type write struct {
+	off  int64
+	data []byte
+}
+
+func newPlatter(image *memdev.Device) *platter {
+	return &platter{cache: image.Clone(), media: image.Clone()}
+}
+
+// cut is a power cut: of each pending sector chance decides by its place, not
+// by the order in which concurrent writers came.
+func (p *platter) cut(salt uint64) {
+	times := make(map[int64]uint64)
+	for _, w := range p.pending {
+		for at := 0; at < len(w.data); at += sectorSize {
+			off := w.off + int64(at)
+			times[off]++
+			if mix(salt, uint64(off)+times[off])&1 == 0 {
+				put(p.media, w.data[at:min(at+sectorSize, len(w.data))], off)
+			}
+		}
+	}
+	p.pending = nil
+	p.cache = p.media.Clone()
+}
+
+func (p *platter) flush() {
+	for _, w := range p.pending {
+		put(p.media, w.data, w.off)
+	}
+	p.pending = nil
+}
+
+// rot inverts one bit of a block that was written once. It reports whether
+// there was one to choose.
+func (p *platter) rot(salt uint64) (int64, bool) {
+	slices.Sort(p.touched)
+	p.touched = slices.Compact(p.touched)
+	if len(p.touched) == 0 {
+		return 0, false
+	}
+	off := p.touched[salt%uint64(len(p.touched))] + int64(salt>>32%1024)
+	var b [1]byte
+	if _, err := p.media.ReadAt(b[:], off); err != nil {
+		panic(err)
+	}
+	b[0] ^= 1 << (salt >> 60 & 7)
+	put(p.media, b[:], off)
+	put(p.cache, b[:], off)
+	return off, true
+}
+
+func put(d *memdev.Device, b []byte, off int64) {
+	if _, err := d.WriteAt(b, off); err != nil {
+		panic(err) // it was in range before
+	}
+}
+
+// mix is a hash that depends on its arguments only.
+func mix(salt, n uint64) uint64 {
+	x := salt ^ n*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// A diskFault is what the next requests of a session meet.
+type diskFault uint8
+
+const (
+	noFault    diskFault = iota
+	failWrite            // one of the writes: EIO
+	tornWrite            // half of it, then EIO
+	failFlush            // EIO; the cache is kept
+	dropFlush            // EIO; what was in the cache is gone
+	loseWrite            // silently
+	strayWrite           // silently, to another place
+	flipWrite            // silently, one bit
+)
+
+var diskFaultNames = [...]string{"no fault", "write fails", "write is torn", "flush fails", "flush fails and drops",
+	"write is lost", "write goes astray", "a bit of a write flips"}
+
+func (f diskFault) String() string { return diskFaultNames[f] }
+
+// silent faults are not reported by the disk.
+func (f diskFault) silent() bool { return f >= loseWrite }
+
+// A session is one open of a platter by one process.
+type session struct {
+	p    *platter
+	name string
+	task *task // stops at each flush; nil while opening
+	deaf bool  // flushes are not heard
+
+	mu     sync.Mutex // guards what follows: the volume writes concurrently
+	gone   bool
+	fault  diskFault
+	salt   uint64
+	fired  int
+	owed   bool   // an error of a write that the flush reports
+	failed bool   // an error was returned in an earlier stage: I13
+	after  string // a write that came all the same
+}
+
+var _ ondisk.Device = (*session)(nil)
+
+// stage sets what the requests until the next pause meet.
+func (s *session) stage(f diskFault, salt uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = s.failed || s.fired > 0 && s.fault != tornWrite && !s.fault.silent()
+	s.fault, s.salt, s.fired = f, salt, 0
+}
+
+// ReadAt implements ondisk.Device.
+func (s *session) ReadAt(b []byte, off int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return 0, errGone
+	}
+	return s.p.cache.ReadAt(b, off)
+}
+
+// WriteAt implements ondisk.Device.
+func (s *session) WriteAt(b []byte, off int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.gone:
+		return 0, errGone
+	case s.failed:
+		s.after = fmt.Sprintf("%d bytes at %#x", len(b), off)
+	}
+	if s.fault == failWrite {
+		s.fired = 1 // which of several writers come this far is not ours to say
+		return 0, eio("write")
+	}
+	head := off%ondisk.ZoneSize < reserved
+	hit := mix(s.salt, uint64(off))%3 == 0 && !(head && s.fault.silent())
+	if hit {
+		switch s.fault {
+		case tornWrite:
+			s.fired++
+			s.owed = true
+			s.write(b[:len(b)/2&^(sectorSize-1)], off)
+			return len(b), nil
+		case loseWrite:
+			s.fired++
+			return len(b), nil
+		case strayWrite:
+			if to := off + 4<<20; to+int64(len(b)) <= s.p.cache.Size() && to%ondisk.ZoneSize >= reserved {
+				s.fired++
+				s.write(b, to)
+				return len(b), nil
+			}
+		case flipWrite:
+			s.fired++
+			b = slices.Clone(b)
+			b[s.salt%uint64(len(b))] ^= 1
+		}
+	}
+	s.write(b, off)
+	if !head {
+		s.p.touched = append(s.p.touched, off)
+	}
+	return len(b), nil
+}
+
+func (s *session) write(b []byte, off int64) {
+	b = slices.Clone(b)
+	put(s.p.cache, b, off)
+	s.p.pending = append(s.p.pending, write{off, b})
+}
+
+// Flush implements ondisk.Device. A task pauses before anything is flushed.
+func (s *session) Flush() error {
+	if s.task != nil {
+		s.task.pause()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.gone:
+		return errGone
+	case s.deaf:
+		return nil
+	case s.fault == failFlush || s.owed:
+		s.fired++
+		return eio("flush")
+	case s.fault == dropFlush:
+		s.fired++
+		s.p.pending = nil
+		s.p.cache = s.p.media.Clone()
+		return eio("flush")
+	}
+	s.p.flush()
+	return nil
+}
+
+// Discard implements ondisk.Device.
+func (s *session) Discard(off, n int64) error { return errors.ErrUnsupported }
+
+// Size implements ondisk.Device.
+func (s *session) Size() int64 { return s.p.cache.Size() }
+
+// BlockSize implements ondisk.Device.
+func (s *session) BlockSize() int { return sectorSize }
+
+// Name implements ondisk.Device.
+func (s *session) Name() string { return s.name }
+
+// Close implements ondisk.Device. Closing flushes nothing.
+func (s *session) Close() error { return nil }
+
+func eio(what string) error { return fmt.Errorf("injected into %s: %w", what, unix.EIO) }

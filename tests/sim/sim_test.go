@@ -1,0 +1,273 @@
+package sim
+
+import (
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"hash"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/tests/bar"
+)
+
+var (
+	seedFlag    = flag.Uint64("seed", 0, "play this seed only, with a log")
+	fromFlag    = flag.Uint64("from", 1, "the first seed")
+	seedsFlag   = flag.Int("seeds", 0, "play this many seeds, whatever the depth")
+	volumesFlag = flag.Bool("volumes", true, "-seed is one over real volumes")
+)
+
+// TestSeeds plays whole clusters over real volumes.
+func TestSeeds(t *testing.T) {
+	if *seedFlag != 0 {
+		if _, err := Run(Options{Seed: *seedFlag, Volumes: *volumesFlag, Verbose: t.Logf}); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	sum := play(t, bar.Goal{What: "simulated seeds over real volumes", Quick: 100, Test: 3000, Nightly: 200_000}, true)
+	if *seedsFlag == 0 {
+		bar.Goal{What: "faults in them", Quick: 2000, Test: 150_000, Nightly: 10_000_000}.Check(t, sum.Faults)
+	}
+	happened(t, map[string]int{
+		"calm seeds": sum.Calm, "deep seeds": sum.Deep, "elections": sum.Elections, "resyncs": sum.Resyncs,
+		"reads": sum.Reads, "media checks": sum.Checks, "copies in one commit": sum.Copied["direct"],
+		"copies through a shadow": sum.Copied["shadow"], "copies for a barrier": sum.Copied["whole"],
+	})
+}
+
+// TestProtocolSeeds plays the protocol alone, over imagined disks.
+func TestProtocolSeeds(t *testing.T) {
+	sum := play(t, bar.Goal{What: "simulated seeds of the protocol alone", Quick: 2000, Test: 5000, Nightly: 200_000}, false)
+	happened(t, map[string]int{"elections": sum.Elections, "changes of members": sum.Changes, "resyncs": sum.Resyncs})
+}
+
+// happened fails if something that the seeds are for did not come about.
+func happened(t *testing.T, counts map[string]int) {
+	t.Helper()
+	for what, n := range counts {
+		if n == 0 {
+			t.Errorf("no %s", what)
+		}
+	}
+}
+
+// play runs seeds on all processors until the goal, or its time, is reached.
+func play(t *testing.T, g bar.Goal, volumes bool) Stats {
+	t.Helper()
+	n, until := g.N(t), time.Time{}
+	if long, ok := bar.Long(t); ok {
+		until = time.Now().Add(long / 2)
+	}
+	if *seedsFlag > 0 {
+		n = *seedsFlag
+	}
+	var mu sync.Mutex // guards what follows
+	var sum Stats
+	var failed error
+	next, last := *fromFlag, *fromFlag+uint64(n)
+	take := func() (seed uint64, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == last || failed != nil || !until.IsZero() && time.Now().After(until) {
+			return 0, false
+		}
+		next++
+		return next - 1, true
+	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for seed, ok := take(); ok; seed, ok = take() {
+				s, err := Run(Options{Seed: seed, Volumes: volumes})
+				mu.Lock()
+				sum.add(s)
+				if err != nil {
+					failed = fmt.Errorf("%w\nreplay: go test ./tests/sim -run TestSeeds -seed %d -volumes=%v -v", err, seed, volumes)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	t.Logf("in %v: %+v", time.Since(start).Round(time.Millisecond), sum)
+	if *seedsFlag == 0 {
+		g.Check(t, sum.Seeds)
+	}
+	return sum
+}
+
+// Seeds that found something once. They are no proof that it stays away,
+// since each change of the simulator gives them another story: the tests named
+// here are.
+func TestOldSeeds(t *testing.T) {
+	for _, s := range []struct {
+		seed    uint64
+		volumes bool
+		what    string
+	}{
+		{61, false, "a voter left, and nobody was asked again: core.TestAsksAgainAfterReattach"},
+		{118, true, "a damaged data block"},
+		{252, true, "those who would commit the head waited for a copy: cluster.TestEngineCopiesFromMemberAhead; a damaged charter: chain.TestFullDiffReadsTarget"},
+		{886, true, "a super-root that cannot be read is a named refusal"},
+		{1461, true, "a slave got a barrier that was not committed: I22"},
+		{2882, true, "the adopted state is on a rotten disk only"},
+	} {
+		if _, err := Run(Options{Seed: s.seed, Volumes: s.volumes}); err != nil {
+			t.Errorf("%s: %v", s.what, err)
+		}
+	}
+}
+
+// trace is a hash over all that a seed logs.
+func trace(o Options) string {
+	var h hash.Hash = sha256.New()
+	lines := 0
+	o.Verbose = func(format string, args ...any) {
+		// Volumes have an id of their own, which moves the codes of blocks. Of
+		// several writes that fail together, the first to say so is named.
+		line, _, _ := strings.Cut(fmt.Sprintf(format, args...), "check code")
+		line, _, _ = strings.Cut(line, "write of")
+		lines++
+		fmt.Fprintln(h, line)
+	}
+	s, err := Run(o)
+	return fmt.Sprintf("%x %d lines %+v %v", h.Sum(nil)[:8], lines, s, err)
+}
+
+var replayed = []Options{
+	{Seed: 3, Volumes: true}, {Seed: 7, Volumes: true}, {Seed: 12, Volumes: true}, {Seed: 61}, {Seed: 252, Volumes: true}, {Seed: 886, Volumes: true},
+	{Seed: 1461, Volumes: true},
+}
+
+const traceOnly = "ANVILFS_SIM_TRACE"
+
+// TestReplay: a seed has one story, also in another process.
+func TestReplay(t *testing.T) {
+	var mine []string
+	for _, o := range replayed {
+		mine = append(mine, trace(o))
+	}
+	if os.Getenv(traceOnly) != "" {
+		for _, s := range mine {
+			fmt.Println("trace", s)
+		}
+		return
+	}
+	for i, o := range replayed {
+		if again := trace(o); again != mine[i] {
+			t.Errorf("seed %d:\n%s\n%s", o.Seed, mine[i], again)
+		}
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestReplay$")
+	cmd.Env = append(os.Environ(), traceOnly+"=1", "GOMAXPROCS=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i, s := range mine {
+		if !strings.Contains(string(out), "trace "+s+"\n") {
+			t.Errorf("seed %d is another one in another process:\n%s\n%s", replayed[i].Seed, s, out)
+		}
+	}
+}
+
+// rules are those of the protocol that lose data when they are left out, each
+// with what it takes to notice.
+var rules = []struct {
+	name string
+	opt  Options
+}{
+	{"candidate", Options{Omit: core.OmitCandidate}},
+	{"durable promise", Options{Omit: core.OmitDurable}},
+	{"late position", Options{Omit: core.OmitLatePosition}},
+	{"fence", Options{Omit: core.OmitFence}},
+	{"previous", Options{Omit: core.OmitPrevious}},
+	{"raise", Options{Omit: core.OmitRaise}},
+	{"barrier", Options{Omit: core.OmitBarrier}},
+	{"quorum", Options{Omit: core.OmitQuorum}},
+	{"silent", Options{Omit: core.OmitSilent}},
+	{"immutable", Options{Omit: core.OmitImmutable}},
+	{"joint", Options{Omit: core.OmitJoint}},
+	{"lease", Options{Omit: core.OmitLease}},
+	{"open flush", Options{NoOpenFlush: true}},
+}
+
+// TestRulesAreNeeded leaves out one rule after the other: within a bounded
+// number of seeds a violation must be found.
+func TestRulesAreNeeded(t *testing.T) {
+	const enough = 20_000
+	for _, r := range rules {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			if !noticed(t, r.opt, enough) {
+				t.Errorf("leaving the rule out went unnoticed in %d seeds", enough)
+			}
+		})
+	}
+}
+
+// TestRulesOverVolumes is the same where real media are at stake.
+func TestRulesOverVolumes(t *testing.T) {
+	for _, r := range rules {
+		switch r.name {
+		case "quorum", "silent", "fence", "durable promise", "open flush", "previous":
+			t.Run(r.name, func(t *testing.T) {
+				t.Parallel()
+				o := r.opt
+				o.Volumes = true
+				if !noticed(t, o, 1000) {
+					t.Error("leaving the rule out went unnoticed in 1000 seeds")
+				}
+			})
+		}
+	}
+}
+
+func noticed(t *testing.T, o Options, seeds uint64) bool {
+	for o.Seed = 1; o.Seed <= seeds; o.Seed++ {
+		if _, err := Run(o); err != nil {
+			t.Logf("noticed: %v", err)
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Stats) add(o Stats) {
+	s.Seeds += o.Seeds
+	s.Calm += o.Calm
+	s.Deep += o.Deep
+	s.Steps += o.Steps
+	s.Messages += o.Messages
+	s.Operations += o.Operations
+	s.Faults += o.Faults
+	s.Elections += o.Elections
+	s.Commits += o.Commits
+	s.Changes += o.Changes
+	s.Resyncs += o.Resyncs
+	s.Held += o.Held
+	s.Reads += o.Reads
+	s.Flushes += o.Flushes
+	s.Checks += o.Checks
+	s.Mended += o.Mended
+	s.Condemned += o.Condemned
+	s.Refused += o.Refused
+	if s.Copied == nil {
+		s.Copied = make(map[string]int)
+	}
+	for k, n := range o.Copied {
+		s.Copied[k] += n
+	}
+}
