@@ -18,9 +18,10 @@ const (
 	OpSnapshot OpKind = iota + 1 // make snapshot Name of the PFS
 	OpDelete                     // remove snapshot Name
 	OpClone                      // make a PFS of its own of snapshot Name
+	OpRollback                   // put back the content of snapshot Name
 )
 
-var opNames = [...]string{"none", "snapshot", "delete", "clone"}
+var opNames = [...]string{"none", "snapshot", "delete", "clone", "rollback"}
 
 // String returns the lower-case name of the kind.
 func (k OpKind) String() string {
@@ -43,6 +44,10 @@ type PFSOp struct {
 	Auto bool        // OpSnapshot: made by a policy, not by a person
 
 	Clone *CloneSpec // OpClone
+
+	// To, of OpRollback, is a txg in the history of both the snapshot and the
+	// PFS. Chain does nothing with it: whoever compares histories must know.
+	To ondisk.Tid
 }
 
 // A CloneSpec is what a clone is to be: a filesystem that others may change.
@@ -63,7 +68,7 @@ type CloneSpec struct {
 func CloneIncarnation(fsid ondisk.UUID) ondisk.UUID { return SnapshotFsid(fsid, fsid) }
 
 func (o *PFSOp) validate() error {
-	if o.Kind < OpSnapshot || o.Kind > OpClone || (o.Kind == OpClone) != (o.Clone != nil) {
+	if o.Kind < OpSnapshot || o.Kind > OpRollback || (o.Kind == OpClone) != (o.Clone != nil) {
 		return fmt.Errorf("%w: %v", ErrBadBatch, o.Kind)
 	}
 	if err := validLabel(o.Name); err != nil {
@@ -97,9 +102,9 @@ func (p *PFSInfo) SnapshotOf(node ondisk.UUID) bool {
 	return p.Subtype != ondisk.PFSSubNone && p.Fsid == SnapshotFsid(p.Clid, node)
 }
 
-// operate carries out one operation of a batch of that tid on the PFS of that
-// label.
-func (t *Txn) operate(ctx context.Context, label string, tid ondisk.Tid, op *PFSOp) error {
+// operate carries out one operation of a batch on the PFS of that label.
+func (t *Txn) operate(ctx context.Context, label string, b *Batch, op *PFSOp) error {
+	tid := b.T
 	p, err := t.pfs(ctx, label)
 	if err != nil {
 		return err
@@ -120,6 +125,12 @@ func (t *Txn) operate(ctx context.Context, label string, tid ondisk.Tid, op *PFS
 			return nil
 		}
 		return t.clone(ctx, op, tid, &p.meta)
+	}
+	if op.Kind == OpRollback {
+		if !same {
+			return fmt.Errorf("%s: rollback to snapshot %q: %w", t.v.Name(), op.Name, ErrNoPFS)
+		}
+		return t.rollback(ctx, p, have, b)
 	}
 	if same == (op.Kind == OpSnapshot) {
 		return nil // done before
@@ -175,4 +186,36 @@ func (t *Txn) clone(ctx context.Context, op *PFSOp, tid ondisk.Tid, of *ondisk.I
 	e := *c.State
 	e.Fsid, e.Incarnation = fsid, CloneIncarnation(fsid)
 	return t.SetState(e)
+}
+
+// rollback gives p the content that its snapshot s has, but for the inodes that
+// anvilfs keeps for itself: those are as the batch, which has to bring them
+// whole, says. What only p had is left to Bulkfree.
+func (t *Txn) rollback(ctx context.Context, p, s *pfsInfo, b *Batch) error {
+	set, err := t.rootSet(ctx, s)
+	if err != nil {
+		return err
+	}
+	meta := mergeRootMeta(&s.meta, &p.meta)
+	meta.PFSLsnapTid = b.T // the snapshot has all of it
+	ref := p.ref
+	ref.MirrorTid, ref.ModifyTid = b.T, max(p.ref.ModifyTid, b.T)
+	t.shared++
+	t.leave(&p.ref)
+	if err := t.writeRoot(p, ref, meta, set); err != nil {
+		return err
+	}
+	own := &Batch{T: b.T}
+	for i := range b.Changes {
+		c := b.Changes[i]
+		if c.Inum == ondisk.InumRoot || c.Inum >= ondisk.InumFirst {
+			continue
+		}
+		own.Changes = append(own.Changes, c)
+		if c.Kind == KindInode && !c.Delete {
+			own.Changes = append(own.Changes, Change{Inum: c.Inum, Kind: KindData, Delete: true, To: ondisk.DirBit})
+		}
+	}
+	own.Sort()
+	return t.applyBatch(ctx, t.changed[ref.Key], own)
 }

@@ -112,7 +112,7 @@ func (t *Txn) Apply(ctx context.Context, label string, b *Batch) error {
 	}
 	for i := range b.Ops {
 		if err == nil {
-			err = t.operate(ctx, label, b.T, &b.Ops[i])
+			err = t.operate(ctx, label, b, &b.Ops[i])
 		}
 	}
 	return t.spoil(err)

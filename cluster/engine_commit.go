@@ -107,7 +107,13 @@ func (e *engine) submit() {
 		again.T = T
 		r.sent = &again
 	}
-	e.step(core.Propose{Batch: r.sent, Manifest: r.manifest, Size: batchSize(r.sent)})
+	propose := core.Propose{Batch: r.sent, Manifest: r.manifest, Size: batchSize(r.sent)}
+	if to, ok := rollbackOf(r.sent); ok && !e.solo {
+		propose.Charter = e.rolledBack(r.sent.T, to)
+		r.sent = withCharter(r.sent, propose.Charter)
+		propose.Batch, propose.Manifest = r.sent, Manifest(r.sent)
+	}
+	e.step(propose)
 	r.pos = e.primary.Head()
 }
 

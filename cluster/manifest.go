@@ -65,6 +65,7 @@ func Manifest(b *chain.Batch) [32]byte {
 func opManifest(buf []byte, op *chain.PFSOp) []byte {
 	buf = append(buf, 0xff, 0xff, 0xff, 0xff, byte(op.Kind), byte(flagIf(op.Auto, snapAuto)), byte(len(op.Name)))
 	buf = append(append(buf, op.Clid[:]...), op.Name...)
+	buf = binary.LittleEndian.AppendUint64(buf, uint64(op.To))
 	c := op.Clone
 	if c == nil {
 		return buf

@@ -421,3 +421,59 @@ func TestCloneOfOneVolume(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A rollback puts back what was, on every member at once, keeps what it took
+// away, and is understood by a member that has the time between only.
+func TestSnapshotRollback(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	say(t, p, "f", "one")
+	say(t, p, "gone", "soon")
+	snap(t, p, "s")
+	for i := range 30 {
+		snap(t, p, fmt.Sprint("many", i)) // the list grows over what the snapshot has
+	}
+	say(t, p, "f", "two")
+	say(t, p, "new", "later")
+	last := makeFile(t, p, ondisk.InumRoot, "highest", ondisk.ObjFile)
+	gather(t, p)
+	if _, err := p.SnapshotRollback(c.ctx, "nothing", true); !errors.Is(err, ErrNoSnapshot) {
+		t.Errorf("to nothing: %v", err)
+	}
+	kept, err := p.SnapshotRollback(c.ctx, "s", true)
+	check(t, err)
+	if got := listing(t, p); got != "f=one gone=soon" {
+		t.Errorf("rolled back: %q", got)
+	}
+	if next := makeFile(t, p, ondisk.InumRoot, "after", ondisk.ObjFile); next <= last {
+		t.Errorf("inode number %d was given out before", next)
+	}
+	settle(t, p)
+	wantContent(t, c, "HOME", "after= f=one gone=soon")
+	wantContent(t, c, kept, "f=two gone=soon highest= new=later")
+	wantContent(t, c, "s", "f=one gone=soon")
+	wantContent(t, c, "many29", "f=one gone=soon")
+
+	// A member sleeps through a rollback and more.
+	p = c.openPool(Options{})
+	say(t, p, "f", strings.Repeat("three", 30000))
+	snap(t, p, "s3")
+	settle(t, p)
+	p = c.openPool(Options{}, 0, 1)
+	if _, err := p.SnapshotRollback(c.ctx, "s", false); err != nil {
+		t.Fatal(err)
+	}
+	say(t, p, "x", "y")
+	mustSync(t, p)
+	closePool(t, p)
+	v := c.openPool(Options{}, 0, 1)
+	if got := listing(t, v); got != "f=one gone=soon x=y" {
+		t.Errorf("mounted again: %q", got)
+	}
+	s := v.engine.(*engine)
+	if marks := s.pub.charter.Lineage.Rollbacks; len(marks) != 2 {
+		t.Errorf("marks of rollbacks: %v", marks)
+	}
+	closePool(t, v)
+	c.content("HOME", 0, 1) // clean
+}

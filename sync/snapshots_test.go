@@ -320,3 +320,43 @@ func TestSnapshotWithoutSource(t *testing.T) {
 	}
 	b.wait("snapshots")
 }
+
+// A member sleeps through a rollback: what it has of the time between goes, and
+// what comes back has old numbers, which must not be taken for known.
+func TestRollbackMissed(t *testing.T) {
+	for _, during := range []int{0, 5} { // txgs after the rollback
+		t.Run(fmt.Sprint(during), func(t *testing.T) {
+			b := newBench(t, 256<<20)
+			b.mount(0, 1, 2)
+			old := make(map[string]uint64)
+			for i := range 600 { // enough for several tables
+				name := fmt.Sprint("old", i)
+				old[name] = b.file(name, 100+i, byte(i))
+			}
+			b.snapshot("s")
+			for i := range 300 {
+				name := fmt.Sprint("old", i)
+				b.remove(name, old[name])
+				b.file(fmt.Sprint("between", i), 500, byte(i))
+			}
+			b.snapshot("late")
+			b.rest()
+			b.stop()
+			b.mount(0, 1)
+			if _, err := b.pool.SnapshotRollback(b.ctx(), "s", false); err != nil {
+				t.Fatal(err)
+			}
+			for i := range during {
+				b.file(fmt.Sprint("after", i), 70000, byte(i))
+				b.sync()
+			}
+			b.stop()
+			b.mount(0, 1, 2)
+			b.settle()
+			b.snapshots("s", "late")
+			if c := b.content(2); c["entry old0"] == "" || c["entry between0"] != "" {
+				t.Error("member 2 is not rolled back")
+			}
+		})
+	}
+}

@@ -108,7 +108,7 @@ func snapshotCommand() *cobra.Command {
 	for i := range snapshotVerbs {
 		children = append(children, snapshotVerbs[i].command())
 	}
-	return group("snapshot", "Keep what the filesystem is at an instant", children...)
+	return group("snapshot", "Keep what the filesystem is at an instant", append(children, rollbackCommand())...)
 }
 
 func (v *snapshotVerb) command() *cobra.Command {
