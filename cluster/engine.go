@@ -48,14 +48,17 @@ type engine struct {
 	gate chan struct{} // one token: the right to commit
 
 	// Owned by the loop.
-	primary  *core.Primary
-	members  []*member
-	request  *request
-	refused  error
-	waiting  error // why no quorum, while electing
-	reconfig chan *Config
-	clid     ondisk.UUID
-	notify   bool // the next publication wakes everybody
+	primary    *core.Primary
+	members    []*member
+	request    *request
+	refused    error
+	waiting    error // why no quorum, while electing
+	reconfig   chan *Config
+	clid       ondisk.UUID
+	notify     bool            // the next publication wakes everybody
+	led        map[uint32]bool // epochs of this primary
+	everServed bool
+	past       bool // others changed the members since: nothing is served any more
 
 	handed atomic.Uint64 // mask of the members in the last answer of views
 
@@ -71,6 +74,7 @@ type published struct {
 	next      ondisk.Tid
 	quorum    bool
 	serving   bool
+	past      bool
 	charter   *Charter
 	members   []memberView
 	closed    bool
@@ -111,7 +115,7 @@ func newEngine(specs []MemberSpec, o Options) *engine {
 	e := &engine{
 		o: o, log: o.Logger, began: time.Now(), deadline: o.Deadline,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
-		gate: make(chan struct{}, 1), changeCh: make(chan struct{}),
+		gate: make(chan struct{}, 1), changeCh: make(chan struct{}), led: make(map[uint32]bool),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

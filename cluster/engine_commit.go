@@ -62,6 +62,9 @@ func (e *engine) commit(ctx context.Context, b *chain.Batch) error {
 func (e *engine) await(ctx context.Context, done <-chan struct{}) error {
 	for {
 		changed := e.changed()
+		if e.stale() {
+			return ErrStale
+		}
 		if e.o.OnNoQuorum == EIO && !e.hasQuorum() {
 			select {
 			case <-done:
@@ -133,6 +136,9 @@ func (e *engine) finish(r *request) {
 // served goes on with a batch that was on its way in an epoch before: if the
 // adopted state contains it, it is committed, else it is sent anew.
 func (e *engine) served() {
+	if e.past {
+		return
+	}
 	e.expel()
 	r := e.request
 	if r == nil || r.sent == nil {

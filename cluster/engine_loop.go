@@ -85,9 +85,27 @@ func (e *engine) tick() {
 
 // step gives the primary an event and does what it asks for.
 func (e *engine) step(ev core.Event) {
-	for _, eff := range e.primary.Step(e.now(), ev) {
+	effects := e.primary.Step(e.now(), ev)
+	e.noteEpoch()
+	for _, eff := range effects {
 		e.effect(eff)
 	}
+}
+
+// noteEpoch remembers the epochs that this primary led, and finds out when it
+// was elected on top of one that it did not: the members were elsewhere.
+// Caches, overlays and the batch under way are of another past then.
+func (e *engine) noteEpoch() {
+	if p := e.primary.Phase(); p != core.Barrier && p != core.Serving {
+		return
+	}
+	base, epoch := e.primary.Adopted().T.Epoch(), e.primary.Ballot().Epoch
+	if len(e.led) > 0 && !e.led[epoch] && !e.led[base] && !e.solo && !e.past && e.everServed {
+		e.past = true
+		e.log.Error("the members were mounted and changed elsewhere: nothing is served any more; unmount, and mount anew",
+			"adopted", e.primary.Adopted().T.String())
+	}
+	e.led[epoch] = true
 }
 
 func (e *engine) effect(eff core.Effect) {
@@ -99,6 +117,7 @@ func (e *engine) effect(eff core.Effect) {
 	case core.Committed:
 		e.committedTxg(eff.Txg)
 	case core.Serve:
+		e.everServed = true
 		e.log.Info("serving", "at", eff.Pos.T.String(), "epoch", e.primary.Ballot().Epoch)
 		e.served()
 	case core.Lost:

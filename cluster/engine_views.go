@@ -31,6 +31,13 @@ func (e *engine) committed() Position {
 	return e.pub.committed
 }
 
+// stale reports whether others changed the members since this mount.
+func (e *engine) stale() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pub.past
+}
+
 // hasQuorum reports whether enough masters are attached to commit.
 func (e *engine) hasQuorum() bool {
 	e.mu.Lock()

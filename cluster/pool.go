@@ -21,6 +21,10 @@ var (
 	// ErrNoQuorum: too few masters answer, and the mount was told not to wait.
 	ErrNoQuorum = errors.New("no quorum of masters")
 
+	// ErrStale: others mounted the members meanwhile and changed them. Nothing
+	// that is in memory may be shown or stored any more: mount anew.
+	ErrStale = errors.New("the members were mounted and changed elsewhere: unmount, and mount anew")
+
 	// ErrReadOnly: the pool was opened for reading.
 	ErrReadOnly = errors.New("pool is read-only")
 
@@ -100,6 +104,7 @@ type engineAPI interface {
 	views() []nodeView
 	committed() Position
 	hasQuorum() bool
+	stale() bool
 	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
 	gone(node int) bool
 	space() chain.Space

@@ -103,6 +103,9 @@ func (p *Pool) waitViews(ctx context.Context) (*state, error) {
 			return s, nil
 		}
 		s.release()
+		if p.engine.stale() {
+			return nil, ErrStale
+		}
 		if p.opts.OnNoQuorum == EIO {
 			return nil, ErrNoQuorum
 		}

@@ -205,6 +205,9 @@ func (p *Pool) throttle(ctx context.Context) error {
 }
 
 func (p *Pool) refuseWithoutQuorum() error {
+	if p.engine.stale() {
+		return ErrStale
+	}
 	if p.opts.OnNoQuorum == EIO && !p.engine.hasQuorum() {
 		return ErrNoQuorum
 	}

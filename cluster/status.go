@@ -123,6 +123,9 @@ func (p *Pool) Status() Status {
 	if err := p.lastErr.Load(); err != nil {
 		out.CommitError = (*err).Error()
 	}
+	if p.engine.stale() {
+		out.Next = "unmount, and mount anew: others mounted and changed the members meanwhile"
+	}
 	out.judge(p.engine.hasQuorum(), p.opts.ReadOnly)
 	return out
 }

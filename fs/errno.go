@@ -49,6 +49,7 @@ var errnoTable = []struct {
 	{cluster.ErrNoSnapshot, errNoEntry},
 	{cluster.ErrSnapshotExists, errExist},
 	{cluster.ErrReadOnly, errReadOnly},
+	{cluster.ErrStale, errStale},
 	{cluster.ErrNoQuorum, errIO},
 	{cluster.ErrPoolClosed, errIO},
 	{errors.ErrUnsupported, errNotHere},
