@@ -33,6 +33,7 @@ func (b *base) model() *model { return &model{states: []map[string]string{b.file
 
 var (
 	baseOne  = sync.OnceValues(func() (*base, error) { return makeBase(oneSlot) })
+	baseFull = sync.OnceValues(func() (*base, error) { return makeBase(smallest) })
 	baseMany = sync.OnceValues(func() (*base, error) { return makeBase(slots) })
 )
 

@@ -82,6 +82,9 @@ func (c cell) play(t *testing.T) {
 	if c.dice(2).IntN(2) == 1 {
 		b, err = baseMany()
 	}
+	if c.row.small {
+		b, err = baseFull()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,8 +35,12 @@
 // A new row is an entry in rows: inject does not wait, since it is called from
 // within a request of the member.
 //
-// Not here, since members are local: partitions, leases, and what a clock does
-// to them. Not here, since no reader can tell: a leaf that is missing under
+// Cells that make no sense are counted with their reasons in the log of the
+// test; see senseless and skip.
+//
+// Not here, since members are local: partitions, also one-way ones, and leases
+// with what a clock does to them. A mount of the past is found out when it next
+// writes, not when it reads. Not here, since no reader can tell: a leaf that is missing under
 // sound codes, and a table whose child has a newer number than itself; they
 // are fsck's to find.
 package matrix

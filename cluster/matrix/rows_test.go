@@ -28,6 +28,7 @@ type row struct {
 	name   string
 	inject func(r *run) // at the moment, from within a request: it does not wait
 	death  death
+	small  bool // on volumes that are soon full
 	stalls bool // without another master there is no quorum until it is healed
 
 	prepare func(r *run)        // before the cell begins
@@ -77,6 +78,7 @@ func rows() []*row {
 		{name: "write error", inject: rule(faultdev.Fail, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
 		{name: "flush error", inject: rule(faultdev.Fail, faultdev.Flush, 0), want: written, expect: back, stalls: true, play: script},
 		{name: "device out of space", inject: rule(faultdev.Full, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
+		{name: "no space on the volume", small: true, play: full, skip: roomOnly},
 		{name: "disconnect", inject: func(r *run) { r.m.Pull() }, want: []cluster.NodeState{cluster.NodeFailed}, stalls: true, play: script,
 			heal: func(r *run) { r.m.Plug(nil) }},
 		{name: "hung device", inject: hang, want: []cluster.NodeState{cluster.NodeHung}, remedy: true, stalls: true, play: script},
@@ -91,7 +93,34 @@ func rows() []*row {
 			heal: func(r *run) { r.check(r.life.pool.NodeDiscard(r.life.ctx, r.m.Name), "node discard") }},
 		{name: "empty device", inject: swapped(blank), want: []cluster.NodeState{cluster.NodeFailed}, expect: untouched, play: script, skip: notWhileBare, heal: replaced},
 		{name: "unknown device", inject: swapped(unknown), want: []cluster.NodeState{cluster.NodeFailed}, expect: untouched, play: script, skip: notWhileBare, heal: replaced},
+		{name: "second mount", inject: nothing, play: secondMount, skip: notWhileBare},
+		{name: "two claims of commitment", inject: func(r *run) { r.die(false) }, death: killed, play: forked, skip: notAnEpochApart},
+		{name: "stale primary", inject: nothing, play: stolen, skip: onlyMasters},
+		{name: "clock jump", inject: suspend, play: awake, skip: notPromising},
 	}
+}
+
+func nothing(*run) {}
+
+func onlyMasters(c cell) string {
+	if c.member >= masters {
+		return "a slave makes no quorum"
+	}
+	return notWhileBare(c)
+}
+
+func notAnEpochApart(c cell) string {
+	if c.at == promise {
+		return "a promise sets the member's history an epoch apart: the newer one is taken, and no two claim the same"
+	}
+	return onlyMasters(c)
+}
+
+func notPromising(c cell) string {
+	if c.at == promise {
+		return "a mount whose members do not answer for ten minutes is refused, as when they hang"
+	}
+	return notWhileBare(c)
 }
 
 func notWhileBare(c cell) string {

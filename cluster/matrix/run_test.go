@@ -258,7 +258,7 @@ func (r *run) bury() {
 		if held := r.w.Held(); held == "" {
 			break
 		}
-		<-time.After(time.Second)
+		<-time.After(time.Minute)
 	}
 	r.life = nil
 }
@@ -338,6 +338,9 @@ func (r *run) until(what string, ok func() bool) {
 			return
 		}
 		<-time.After(100 * time.Millisecond)
+	}
+	if r.life == nil {
+		r.fail("%s does not come", what)
 	}
 	r.fail("%s does not come: %+v", what, r.life.pool.Status())
 }
