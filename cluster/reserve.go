@@ -144,7 +144,11 @@ func (p *Pool) begin(ctx context.Context, bytes int64, useReserve bool) (*Txn, e
 		// Those who wait for room do not take it from each other.
 		p.budget.inflight.Add(-bytes)
 		g.leave()
-		if err := p.makeRoom(ctx, round, bytes, useReserve); err != nil {
+		err := p.makeRoom(ctx, round, bytes, useReserve)
+		if errors.Is(err, ErrNoSpace) && !useReserve && p.freeOldest(ctx) {
+			round, err = 0, nil // and look for what only it held
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

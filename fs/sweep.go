@@ -45,8 +45,7 @@ func (s *Server) SweepSnapshots() {
 }
 
 func (w *sweeper) run(ctx context.Context) {
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
+	timer := time.NewTimer(sweepMax)
 	pause := sweepFirst
 	for {
 		select {
@@ -67,10 +66,11 @@ func (w *sweeper) run(ctx context.Context) {
 			w.prune(ctx, sl)
 			snaps.unpin(sl)
 		}
-		if len(gone) > 0 {
-			timer.Reset(pause)
-			pause = min(2*pause, sweepMax)
+		if len(gone) == 0 {
+			pause = sweepMax // others than commands delete snapshots, too
 		}
+		timer.Reset(pause)
+		pause = min(2*pause, sweepMax)
 	}
 }
 

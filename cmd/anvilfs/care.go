@@ -58,6 +58,7 @@ func (c *care) start(p *cluster.Pool, o *mountOptions) {
 		return
 	}
 	c.workers.Go(func() { resync.NewManager(p, resync.Options{Logger: c.log}).Run(ctx) })
+	c.workers.Go(func() { keepSnapshots(ctx, p, c.log) })
 	if c.ledger, c.noBook = openLedger(p.ID(), o.state); c.noBook != nil {
 		c.log.Warn("nothing is remembered of what is found bad, nor how far a scrub is", "err", c.noBook)
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/anvilfs/anvilfs/cluster"
 )
 
 // snapshotWords are the flags of the snapshot commands. The client has them to
@@ -23,6 +25,8 @@ type snapshotWords struct {
 	until  string
 	hold   bool
 	force  bool
+	off    bool
+	policy cluster.SnapshotPolicy
 }
 
 // A snapshotVerb is one of the snapshot commands.
@@ -75,6 +79,20 @@ with the snapshot all that it does not change. Deleting the snapshot does not
 matter to it. Members that lack the snapshot, or are away, are not part of it.`, 2, 2,
 		func(f *pflag.FlagSet, w *snapshotWords) {
 			f.BoolVarP(&w.force, "force", "f", false, "also if that leaves members out")
+		}},
+	{"policy", "", "Show or set which snapshots are made and kept by themselves",
+		`Without a flag it shows the policy. The mount makes a snapshot at the start of each
+of the shortest period that is not 0, and keeps the newest of each of the last so
+many hours, days, weeks (from Monday) and months, in UTC. It deletes no others than
+those it made, and none that is held. --off makes none, and leaves those there are.`, 0, 0,
+		func(f *pflag.FlagSet, w *snapshotWords) {
+			jsonFlag(f, w)
+			f.Uint16Var(&w.policy.Hourly, "hourly", 0, "hours of which one is kept")
+			f.Uint16Var(&w.policy.Daily, "daily", 0, "days")
+			f.Uint16Var(&w.policy.Weekly, "weekly", 0, "weeks")
+			f.Uint16Var(&w.policy.Monthly, "monthly", 0, "months")
+			f.BoolVar(&w.policy.FreeSpace, "free-space", false, "delete the oldest of them before a writer is told that there is no space")
+			f.BoolVar(&w.off, "off", false, "make none")
 		}},
 	{"release", "NAME", "Take back a hold", "", 1, 1,
 		func(f *pflag.FlagSet, w *snapshotWords) { f.StringVar(&w.owner, "owner", "", "who held it (you)") }},

@@ -91,8 +91,8 @@ node replace NODE DEVICE [-f]     put an empty device in its place
 node add DEVICE [--slave] [-f]    one more copy
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
 snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
-                                  release NAME, clone NAME LABEL, with the flags of
-                                  anvilfs snapshot
+                                  release NAME, clone NAME LABEL, policy, with the
+                                  flags of anvilfs snapshot
 scrub start [0..10]|pause|resume|stop|status [--json]   verify all copies
 errors list [--all] [--json]|retry|clear [--all]        what was found bad
 bulkfree                          find space that nothing refers to any more

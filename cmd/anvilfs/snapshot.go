@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/anvilfs/anvilfs/cluster"
 )
@@ -44,6 +47,8 @@ func (c *controller) snapshot(ctx context.Context, words []string, w io.Writer) 
 		return c.snapshotDelete(ctx, args, f, w)
 	case "hold":
 		return c.snapshotHold(ctx, args[0], f)
+	case "policy":
+		return c.snapshotPolicy(ctx, flags, f, w)
 	case "clone":
 		return c.pool.SnapshotClone(ctx, args[0], args[1], f.force)
 	case "release":
@@ -89,6 +94,70 @@ func (c *controller) snapshotHold(ctx context.Context, name string, f *snapshotW
 		return err
 	}
 	return c.pool.SnapshotHold(ctx, name, f.owner, until)
+}
+
+// keepSnapshots carries out the policy until ctx ends.
+func keepSnapshots(ctx context.Context, p *cluster.Pool, log *slog.Logger) {
+	tick := time.NewTicker(policyLook)
+	defer tick.Stop()
+	for {
+		if err := p.ApplySnapshotPolicy(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("the snapshot policy was not carried out", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// policyLook is how often it is looked whether a snapshot is due.
+const policyLook = 30 * time.Second
+
+// snapshotPolicy changes what was said, and shows what is in force.
+func (c *controller) snapshotPolicy(ctx context.Context, flags *pflag.FlagSet, f *snapshotWords, w io.Writer) error {
+	p, err := c.pool.SnapshotPolicy(ctx)
+	if err != nil {
+		return err
+	}
+	was := p
+	if f.off {
+		p = cluster.SnapshotPolicy{}
+	}
+	for name, set := range map[string]func(){
+		"hourly":     func() { p.Hourly = f.policy.Hourly },
+		"daily":      func() { p.Daily = f.policy.Daily },
+		"weekly":     func() { p.Weekly = f.policy.Weekly },
+		"monthly":    func() { p.Monthly = f.policy.Monthly },
+		"free-space": func() { p.FreeSpace = f.policy.FreeSpace },
+	} {
+		if flags.Changed(name) {
+			set()
+		}
+	}
+	if p != was {
+		if err := c.pool.SetSnapshotPolicy(ctx, p); err != nil {
+			return err
+		}
+		if err := c.pool.ApplySnapshotPolicy(ctx); err != nil {
+			return err
+		}
+	}
+	if f.json {
+		return json.NewEncoder(w).Encode(map[string]any{"output_version": snapshotVersion, "hourly": p.Hourly, "daily": p.Daily,
+			"weekly": p.Weekly, "monthly": p.Monthly, "free_space": p.FreeSpace})
+	}
+	if p.Off() {
+		_, err = fmt.Fprintln(w, "no snapshots are made by themselves")
+		return err
+	}
+	space := "they stay when space is short"
+	if p.FreeSpace {
+		space = "the oldest go when space is short"
+	}
+	_, err = fmt.Fprintf(w, "kept: hourly %d, daily %d, weekly %d, monthly %d; %s\n", p.Hourly, p.Daily, p.Weekly, p.Monthly, space)
+	return err
 }
 
 func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snapshotWords, w io.Writer) error {
