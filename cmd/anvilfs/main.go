@@ -72,6 +72,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		setOne("setcheck", "check", "Set the check code of files"),
 		waitCommand(),
 		fsckCommand(),
+		recoverCommand(),
 		showCommand(),
 		bulkfreeCommand(),
 		pfsCommand(),

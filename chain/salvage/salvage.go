@@ -1,0 +1,357 @@
+package salvage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain/media"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// maxNesting bounds paths: damaged directories may contain each other.
+const maxNesting = 256
+
+// Options say what is copied.
+type Options struct {
+	Label   string // of the PFS or snapshot; "" = the only one
+	Path    string // what to copy, with all below; "" or "/" = everything
+	Slot    int    // header slot to start from; negative = the one in use
+	Orphans bool   // also inodes that no entry names, as lost+found/#NUMBER
+	Owners  bool   // set owners, make devices: needs root
+
+	// Lost is called for everything that could not be copied, wholly or in
+	// part.
+	Lost func(path string, err error)
+}
+
+// A Report counts what was copied.
+type Report struct {
+	Files, Dirs, Links, Others int
+	Bytes                      int64 // of files, holes not counted
+	Lost                       int   // calls of Options.Lost
+	Missing                    int64 // bytes of files that could not be read
+}
+
+// Errors of what was asked.
+var (
+	ErrNoPFS  = errors.New("no such PFS or snapshot")
+	ErrNoSlot = errors.New("no valid header in that slot")
+)
+
+// Copy copies files from the volume on devs to dir, which exists. It fails only
+// if nothing can be copied at all, dir cannot be written, or ctx ends.
+func Copy(ctx context.Context, devs []ondisk.Device, dir string, o Options) (rep Report, err error) {
+	set, err := media.Open(devs)
+	if err != nil {
+		return rep, err
+	}
+	hdr, err := header(set, o.Slot)
+	if err != nil {
+		return rep, err
+	}
+	c := &copier{set: set, o: o, rep: &rep, done: make(map[uint64]string)}
+	if c.pfs, err = c.choose(ctx, hdr); err != nil {
+		return rep, err
+	}
+	if c.root, err = os.OpenRoot(dir); err != nil {
+		return rep, err
+	}
+	defer c.root.Close()
+	inum, err := c.resolve(ctx, o.Path)
+	if err != nil {
+		return rep, err
+	}
+	name := "."
+	if clean := path.Clean("/" + o.Path); clean != "/" {
+		name = path.Base(clean)
+	}
+	if err := c.inode(ctx, inum, name, nil); err != nil {
+		return rep, err
+	}
+	if o.Orphans {
+		err = c.orphans(ctx)
+	}
+	return rep, err
+}
+
+// header is that of the slot.
+func header(set *media.Set, slot int) (*ondisk.VolumeHeader, error) {
+	if slot < 0 {
+		return set.Header(), nil
+	}
+	for i := range set.Slots {
+		if s := &set.Slots[i]; s.Index == slot && s.Header != nil {
+			return s.Header, nil
+		}
+	}
+	if s := set.Spare; s != nil && slot == 1 && s.Header != nil {
+		return s.Header, nil // the second state of a volume with one slot
+	}
+	return nil, fmt.Errorf("slot %d: %w: anvilfs show volume lists them", slot, ErrNoSlot)
+}
+
+// A copier is one Copy.
+type copier struct {
+	set  *media.Set
+	o    Options
+	rep  *Report
+	pfs  *media.PFS
+	root *os.Root
+	done map[uint64]string // inodes copied, by number: their first path
+}
+
+func (c *copier) lost(at string, err error) {
+	c.rep.Lost++
+	if c.o.Lost != nil {
+		c.o.Lost(at, err)
+	}
+}
+
+// choose finds the PFS.
+func (c *copier) choose(ctx context.Context, h *ondisk.VolumeHeader) (*media.PFS, error) {
+	list, err := c.set.PFSs(ctx, h)
+	if err != nil {
+		c.lost("the list of PFSs", err)
+	}
+	var names []string
+	var found *media.PFS
+	for i := range list {
+		p := &list[i]
+		local := p.Meta.Name() == "LOCAL" || strings.HasPrefix(p.Label(), ".anvilfs-")
+		switch {
+		case p.Label() == c.o.Label && c.o.Label != "":
+			return p, nil
+		case local:
+			continue
+		case c.o.Label == "":
+			found = p
+		}
+		names = append(names, p.Label())
+	}
+	if len(names) != 1 || found == nil {
+		return nil, fmt.Errorf("%q: %w: there are %s", c.o.Label, ErrNoPFS, strings.Join(names, ", "))
+	}
+	return found, nil
+}
+
+// ref finds an inode.
+func (c *copier) ref(ctx context.Context, inum uint64) (ondisk.Blockref, error) {
+	if inum == ondisk.InumRoot {
+		return c.pfs.Ref, nil
+	}
+	return c.set.Find(ctx, c.pfs.Set, inum)
+}
+
+// resolve follows a path from the root directory.
+func (c *copier) resolve(ctx context.Context, name string) (uint64, error) {
+	at := uint64(ondisk.InumRoot)
+	for word := range strings.SplitSeq(name, "/") {
+		if word == "" {
+			continue
+		}
+		ref, err := c.ref(ctx, at)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		_, _, set, err := c.set.Inode(&ref)
+		if err != nil && len(set) == 0 {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		next := uint64(0)
+		err = c.entries(ctx, set, func(d *ondisk.Dirent, err error) {
+			if err == nil && d.Name == word {
+				next = d.Inum
+			}
+		})
+		if err != nil {
+			return 0, err
+		}
+		if next == 0 {
+			return 0, fmt.Errorf("%s: %q: %w", name, word, fs.ErrNotExist)
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// entries calls fn for the entries of a directory, and for the damage in it.
+func (c *copier) entries(ctx context.Context, set []ondisk.Blockref, fn func(*ondisk.Dirent, error)) error {
+	return c.set.Scan(ctx, set, ondisk.DirBit, ^uint64(0), func(r *ondisk.Blockref, err error) bool {
+		if err != nil || r.Type != ondisk.TypeDirent {
+			if err != nil {
+				fn(nil, err)
+			}
+			return true
+		}
+		d, err := c.set.Dirent(r)
+		fn(&d, err)
+		return true
+	})
+}
+
+// inode copies one with all below it to name, which is relative to the root.
+// above holds the directories it is in.
+func (c *copier) inode(ctx context.Context, inum uint64, name string, above []uint64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if first, ok := c.done[inum]; ok && name != "." {
+		if err := c.root.Link(first, name); err != nil {
+			c.lost(name, err)
+		} else {
+			c.rep.Links++
+		}
+		return nil
+	}
+	ref, err := c.ref(ctx, inum)
+	if err != nil {
+		c.lost(name, fmt.Errorf("inode %d: %w", inum, err))
+		return nil
+	}
+	meta, block, set, err := c.set.Inode(&ref)
+	if err != nil && (meta.Inum == 0 || len(set) == 0 && !meta.DirectData()) {
+		c.lost(name, fmt.Errorf("inode %d: %w", inum, err))
+		return nil
+	}
+	if err != nil {
+		c.lost(name, fmt.Errorf("inode %d, in part: %w", inum, err))
+	}
+	n := &found{meta: meta, block: block, set: set, name: name}
+	if meta.Type == ondisk.ObjDir {
+		return c.dir(ctx, n, above)
+	}
+	if err := c.make(ctx, n); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.lost(name, err)
+		return nil
+	}
+	c.done[inum] = name
+	return nil
+}
+
+// A found is an inode on the media, and where it goes.
+type found struct {
+	meta  ondisk.InodeMeta
+	block []byte
+	set   []ondisk.Blockref
+	name  string
+}
+
+// dir makes a directory and copies what is in it.
+func (c *copier) dir(ctx context.Context, n *found, above []uint64) error {
+	for _, a := range above {
+		if a == n.meta.Inum {
+			c.lost(n.name, fmt.Errorf("directory %d contains itself: %w", a, ondisk.ErrCorrupt))
+			return nil
+		}
+	}
+	if len(above) == maxNesting {
+		c.lost(n.name, fmt.Errorf("directories are nested too deeply: %w", ondisk.ErrCorrupt))
+		return nil
+	}
+	if n.name != "." {
+		if err := c.root.Mkdir(n.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			c.lost(n.name, err)
+			return nil
+		}
+	}
+	c.rep.Dirs++
+	above = append(above, n.meta.Inum)
+	var inner error
+	err := c.entries(ctx, n.set, func(d *ondisk.Dirent, err error) {
+		switch {
+		case inner != nil:
+		case err != nil:
+			c.lost(n.name, fmt.Errorf("entries are missing: %w", err))
+		case d.Name == "" || d.Name == "." || d.Name == ".." || strings.ContainsAny(d.Name, "/\x00"):
+			c.lost(n.name, fmt.Errorf("%q is no name of a file: %w", d.Name, ondisk.ErrCorrupt))
+		default:
+			inner = c.inode(ctx, d.Inum, path.Join(n.name, d.Name), above)
+		}
+	})
+	if err = errors.Join(inner, err); err != nil {
+		return err
+	}
+	if n.name != "." {
+		c.dress(ctx, n)
+	}
+	return nil
+}
+
+// dress gives a copy its mode, owner, attributes and times.
+func (c *copier) dress(ctx context.Context, n *found) {
+	m := &n.meta
+	if c.o.Owners {
+		if err := c.root.Lchown(n.name, int(m.UID), int(m.GID)); err != nil {
+			c.lost(n.name, err)
+		}
+	}
+	if m.Type == ondisk.ObjSymlink {
+		return // its mode means nothing, and its times are not worth following it
+	}
+	mode := fs.FileMode(m.Mode & 0o777)
+	if c.o.Owners {
+		mode |= special(m.Mode)
+	}
+	if err := c.root.Chmod(n.name, mode); err != nil {
+		c.lost(n.name, err)
+	}
+	if err := c.attrs(ctx, n); err != nil {
+		c.lost(n.name, fmt.Errorf("attributes: %w", err))
+	}
+	sec, nsec := m.MtimeNs()
+	at := time.Unix(sec, int64(nsec))
+	if err := c.root.Chtimes(n.name, at, at); err != nil {
+		c.lost(n.name, err)
+	}
+}
+
+// special translates setuid, setgid and sticky.
+func special(mode uint32) (out fs.FileMode) {
+	for _, s := range []struct {
+		bit uint32
+		to  fs.FileMode
+	}{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}} {
+		if mode&s.bit != 0 {
+			out |= s.to
+		}
+	}
+	return out
+}
+
+// orphans copies the inodes that no entry led to.
+func (c *copier) orphans(ctx context.Context) error {
+	const dir = "lost+found"
+	made := false
+	var inner error
+	err := c.set.Scan(ctx, c.pfs.Set, ondisk.InumFirst, ondisk.AttrBit-1, func(r *ondisk.Blockref, err error) bool {
+		if err != nil || r.Type != ondisk.TypeInode {
+			return true // told where entries led to it, or nobody's
+		}
+		if _, ok := c.done[r.Key]; ok {
+			return true
+		}
+		meta, _, _, err := c.set.Inode(r)
+		if err != nil || meta.Type == ondisk.ObjDir {
+			return true // the files of a lost directory come one by one
+		}
+		if !made {
+			if made, inner = true, c.root.Mkdir(dir, 0o700); errors.Is(inner, fs.ErrExist) {
+				inner = nil
+			}
+		}
+		if inner == nil {
+			inner = c.inode(ctx, r.Key, path.Join(dir, fmt.Sprintf("#%d", r.Key)), nil)
+		}
+		return inner == nil
+	})
+	return errors.Join(inner, err)
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/chain/salvage"
+)
+
+// exitIncomplete: something could not be recovered; as fsck(8)'s code for errors
+// that are left.
+const exitIncomplete = 4
+
+func recoverCommand() *cobra.Command {
+	o := salvage.Options{Slot: -1}
+	var quiet bool
+	c := &cobra.Command{
+		Use:   "recover DEVICE[@LABEL] [PATH] DIRECTORY",
+		Short: "Copy files out of a volume, however damaged it is",
+		Long: `What can be read is copied to DIRECTORY, which should be empty; what cannot is
+listed with its path, and bytes that are missing become holes. Nothing is written
+to the device. LABEL may be a snapshot. An older header (--header; anvilfs show
+volume lists them) has the files as they were a few commits ago, which brings back
+what was just removed: do not mount the volume before.
+
+The exit code is 0 if everything was copied, 4 if something is missing.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 || len(args) > 3 {
+				return usageError("recover takes a device, perhaps a path on it, and a directory to copy to")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := parseSource(args[0])
+			if err != nil {
+				return err
+			}
+			if len(s.members) != 1 {
+				return usageError("recover takes one member: they are equal, begin with the one that fsck likes best")
+			}
+			o.Label = s.label
+			if len(args) == 3 {
+				o.Path = args[1]
+			}
+			return salvageTo(c, s.members[0], args[len(args)-1], o, quiet)
+		},
+	}
+	c.Flags().IntVar(&o.Slot, "header", -1, "start from the header in this slot instead of the newest")
+	c.Flags().BoolVar(&o.Orphans, "orphans", false, "also files that no directory names any more, to lost+found")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not list what is missing")
+	return c
+}
+
+func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet bool) error {
+	devs, err := m.open(true)
+	if err != nil {
+		return explain(err)
+	}
+	defer func() {
+		for _, d := range devs {
+			_ = d.Close() // only read
+		}
+	}()
+	o.Owners = os.Geteuid() == 0
+	o.Lost = func(path string, err error) {
+		if !quiet {
+			fmt.Fprintf(c.ErrOrStderr(), "%s: %v\n", path, err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if old, err := os.ReadDir(dir); err != nil || len(old) > 0 {
+		return errors.Join(fmt.Errorf("%s is not empty: give a new directory", dir), err)
+	}
+	rep, err := salvage.Copy(c.Context(), devs, dir, o)
+	if err != nil && rep.Files+rep.Dirs == 0 {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "%d files of %s, %d directories, %d more links, %d others copied to %s\n",
+		rep.Files, human(uint64(rep.Bytes)), rep.Dirs, rep.Links, rep.Others, dir)
+	if err != nil {
+		return err
+	}
+	if rep.Lost > 0 {
+		return exitWith(exitIncomplete, "%d things could not be copied whole; %s of file content is missing", rep.Lost, human(uint64(rep.Missing)))
+	}
+	return nil
+}
