@@ -112,7 +112,7 @@ func wild(e *ondisk.StateEntry, law *Charter) string {
 	switch {
 	case e.T>>63 != 0 || known > core.LastEpoch || e.T.Epoch() > known+core.MaxEpochJump:
 		return fmt.Sprintf("its cluster state is damaged: no txg has the number %v", e.T)
-	case e.PromisedEpoch > core.LastEpoch || e.T != 0 && e.PromisedEpoch > known+core.MaxEpochJump:
+	case e.PromisedEpoch > core.LastEpoch || e.T != 0 && e.PromisedEpoch >= known+core.MaxEpochJump: // the next one would be refused
 		return fmt.Sprintf("its cluster state is damaged: epoch %d promised at txg %v", e.PromisedEpoch, e.T)
 	}
 	return ""

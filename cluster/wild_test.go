@@ -43,8 +43,8 @@ func TestWild(t *testing.T) {
 		wild     bool
 	}{
 		{3, ondisk.MakeTid(3, 9), false},
-		{3 + core.MaxEpochJump, ondisk.MakeTid(3, 9), false},
-		{4 + core.MaxEpochJump, ondisk.MakeTid(3, 9), true},
+		{2 + core.MaxEpochJump, ondisk.MakeTid(3, 9), false},
+		{3 + core.MaxEpochJump, ondisk.MakeTid(3, 9), true},
 		{1 << 20, 0, false}, // made by replace
 		{1<<32 - 1, 0, true},
 		{3, 1 << 63, true},
