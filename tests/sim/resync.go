@@ -21,7 +21,7 @@ type copying struct {
 	life   int // of p
 	run    *resync.Run
 	task   *task
-	over   bool // the step that is under way is the last one
+	over   bool        // the step that is under way is the last one
 	wake   func() bool // it waits until this is true; nil = for a flush
 	joined bool
 	err    error // of catchUp
