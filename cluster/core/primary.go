@@ -133,17 +133,20 @@ func (p *Primary) Leads() Ballot {
 
 // Goals are the states at which that node may join after a resync, the best
 // first. For a master the head will do before it is committed, and must do if
-// those who would commit it are the ones that wait for a copy.
+// those who would commit it are the ones that wait for a copy. In an election
+// what the barrier is built on will do as well: who has it may vote no longer,
+// and so gets no barrier.
 func (p *Primary) Goals(node ondisk.UUID) []Position {
 	votes := p.charter != nil && (p.charter.Config.IsMaster(node) || p.countsAsMaster(node))
-	var goals []Position
-	if p.phase == Serving {
-		goals = append(goals, p.done)
+	switch {
+	case p.phase == Barrier && votes:
+		return []Position{p.head, p.base}
+	case p.phase == Serving && votes && p.head != p.done:
+		return []Position{p.done, p.head}
+	case p.phase == Serving:
+		return []Position{p.done}
 	}
-	if votes && (p.phase == Barrier || p.phase == Serving && p.head != p.done) {
-		goals = append(goals, p.head)
-	}
-	return goals
+	return nil
 }
 
 // Quorum reports whether enough masters are attached to commit.
