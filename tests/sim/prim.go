@@ -91,7 +91,8 @@ func (p *prim) reattach(n *node) {
 		if n.life != nlife || n.taken != nil || n.hung {
 			return
 		}
-		if law := p.core.Charter(); law != nil && !a.Pos.IsZero() && core.LostWrites(a, []core.Answer{{Charter: law}}) {
+		fresh := n.core.State().Pos == a.Pos // an old greeting proves nothing
+		if law := p.core.Charter(); fresh && law != nil && !a.Pos.IsZero() && core.LostWrites(a, []core.Answer{{Charter: law}}) {
 			// As a mount does. The charter may be of a barrier that came to
 			// nothing, and the node rightly be taken back behind it.
 			a.Flags |= core.Tainted
@@ -247,7 +248,7 @@ func (p *prim) work(life int) {
 		}
 		switch {
 		case !awake || !p.core.Free() || p.held > 0:
-		case !w.calm && w.kind.change && w.chance(0.12):
+		case !w.calm && w.chance(w.kind.change):
 			p.step(core.Reconfigure{Members: w.shuffled(p.core.Charter().Config.Members)})
 		default:
 			head := p.core.Head()

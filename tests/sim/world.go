@@ -59,11 +59,11 @@ type world struct {
 
 // A kind is what a seed is about.
 type kind struct {
-	calm   bool // no faults at all: everything must succeed
-	deep   bool // a long run
-	rot    bool // one node's disk damages what it holds
-	change bool // members change
-	busy   int  // operations of a txg, at most
+	calm   bool    // no faults at all: everything must succeed
+	deep   bool    // a long run
+	rot    bool    // one node's disk damages what it holds
+	change float64 // how often members change instead of a txg
+	busy   int     // operations of a txg, at most
 	last   time.Duration
 }
 
@@ -177,7 +177,13 @@ func (w *world) newKind() {
 	k.calm = w.opt.Seed%10 == 3
 	k.deep = w.opt.Volumes && w.opt.Seed%25 == 7
 	k.rot = w.chance(0.2)
-	k.change = w.chance(0.6) && !k.rot
+	switch x := w.rng.Float64(); {
+	case k.rot || x < 0.4:
+	case x < 0.8:
+		k.change = 0.05
+	default:
+		k.change = 0.5
+	}
 	k.busy = 1 + w.rng.IntN(12)
 	k.last = time.Duration(1000+w.rng.IntN(3000)) * time.Millisecond
 	if k.deep {
