@@ -218,8 +218,11 @@ func (e *engine) volumes() []nodeVolume {
 		if s := v.report.State; s == NodeTainted || s == NodeForeign {
 			continue // what it holds is not to be trusted
 		}
-		out = append(out, nodeVolume{v.m.index, v.m.spec.Name, v.conn.label, v.conn.info.Fsid, v.conn.vol,
-			v.report.State == NodeInSync || v.report.State == NodeReadOnly, v.conn.snap})
+		out = append(out, nodeVolume{
+			Node: v.m.index, Name: v.m.spec.Name, Label: v.conn.label, Fsid: v.conn.info.Fsid, Vol: v.conn.vol,
+			InSync: v.report.State == NodeInSync || v.report.State == NodeReadOnly, Snap: v.conn.snap,
+			Since: v.report.Since, Limit: e.deadline,
+		})
 	}
 	return out
 }

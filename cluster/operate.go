@@ -94,7 +94,7 @@ func (p *Pool) snapshotsComplete(ctx context.Context) bool {
 		return false
 	}
 	for _, n := range p.engine.volumes() {
-		infos, err := n.Vol.PFSs(ctx)
+		infos, err := n.pfss(ctx)
 		if err != nil || !n.InSync {
 			return false
 		}

@@ -153,7 +153,8 @@ type Pool struct {
 	room        atomic.Pointer[chan struct{}]
 	lastErr     atomic.Pointer[error] // of the last commit; nil = it worked
 
-	snapTurn chan struct{} // held by the one who changes the list of snapshots
+	snapTurn    chan struct{} // held by the one who changes the list of snapshots
+	snapChanges atomic.Uint64 // counts those changes
 
 	lastInum  atomic.Uint64 // highest inode number handed out
 	closing   atomic.Bool

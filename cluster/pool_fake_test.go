@@ -138,7 +138,7 @@ func (e *fakeEngine) volumes() (out []nodeVolume) {
 		}
 		for k := range infos {
 			if infos[k].Label == testLabel {
-				out = append(out, nodeVolume{i, v.Name(), testLabel, infos[k].Fsid, v, true, false})
+				out = append(out, nodeVolume{Node: i, Name: v.Name(), Label: testLabel, Fsid: infos[k].Fsid, Vol: v, InSync: true, Limit: time.Minute})
 			}
 		}
 	}

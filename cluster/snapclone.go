@@ -104,7 +104,7 @@ func (p *Pool) given(fsid ondisk.UUID) bool {
 }
 
 func charterIn(ctx context.Context, n *nodeVolume) (*Charter, error) {
-	v, err := n.Vol.View(ctx, n.Label)
+	v, err := n.view(ctx, n.Label)
 	if err != nil {
 		return nil, err
 	}

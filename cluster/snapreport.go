@@ -45,6 +45,8 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 	var tids = make([]ondisk.Tid, len(reports))
 	counted := !unique
 	for _, n := range p.engine.volumes() {
+		unhurried := n
+		unhurried.Limit = uniquePatience
 		own, infos, err := n.look(ctx)
 		if err != nil {
 			continue
@@ -60,33 +62,17 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 			reports[i].seen(n.Name, have[i], &tids[i])
 		}
 		if !counted && complete {
-			if err := countUnique(ctx, n.Vol, infos, reports); err != nil {
+			counts, err := within(ctx, &unhurried, func() ([]int64, error) { return countUnique(ctx, n.Vol, infos, table.Entries) }, nil)
+			if err != nil {
 				return nil, err
+			}
+			for i := range counts {
+				reports[i].Unique = counts[i]
 			}
 			counted = true
 		}
 	}
 	return reports, nil
-}
-
-// look returns the list as the member itself has it, and then what is there:
-// in this order nothing that is listed is still to be made by a txg. A member
-// that cannot be read has an error.
-func (n *nodeVolume) look(ctx context.Context) (own *SnapshotTable, infos []chain.PFSInfo, err error) {
-	v, err := n.Vol.View(ctx, n.Label)
-	if err != nil {
-		return nil, nil, err
-	}
-	own, err = ReadSnapshotTable(ctx, v)
-	v.Release()
-	if err != nil {
-		return nil, nil, err
-	}
-	infos, err = n.Vol.PFSs(ctx)
-	if len(infos) > 0 {
-		err = nil // roots that are damaged are not these
-	}
-	return own, infos, err
 }
 
 func (e *SnapshotEntry) report(now time.Time) SnapshotReport {
@@ -118,36 +104,43 @@ func (r *SnapshotReport) seen(member string, have *chain.PFSInfo, tid *ondisk.Ti
 	}
 }
 
-// countUnique counts on a volume that has them all.
-func countUnique(ctx context.Context, vol *chain.Volume, infos []chain.PFSInfo, reports []SnapshotReport) error {
+// uniquePatience bounds the counting of what is unique.
+const uniquePatience = 10 * time.Minute
+
+// countUnique counts on a volume that has them all; -1 where it cannot.
+func countUnique(ctx context.Context, vol *chain.Volume, infos []chain.PFSInfo, entries []SnapshotEntry) ([]int64, error) {
+	counts := make([]int64, len(entries))
 	views := make(map[string]*chain.View)
 	defer func() {
 		for _, v := range views {
 			v.Release()
 		}
 	}()
+	for i := range counts {
+		counts[i] = -1
+	}
 	for i := range infos {
 		v, err := vol.View(ctx, infos[i].Label)
 		if err != nil {
-			return nil // gone, or damaged: nothing can be said
+			return counts, ctx.Err() // gone, or damaged: nothing can be said
 		}
 		views[infos[i].Label] = v
 	}
-	for i := range reports {
-		mine := views[reports[i].Name]
+	for i := range entries {
+		mine := views[entries[i].Name]
 		var others []*chain.View
 		for label, v := range views {
-			if label != reports[i].Name {
+			if label != entries[i].Name {
 				others = append(others, v)
 			}
 		}
 		n, err := chain.UniqueBytes(ctx, mine, others)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		if err == nil {
-			reports[i].Unique = int64(n)
+			counts[i] = int64(n)
 		}
 	}
-	return nil
+	return counts, nil
 }

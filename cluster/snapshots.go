@@ -26,18 +26,6 @@ var (
 	ErrHeld = errors.New("the snapshot is held")
 )
 
-// A nodeVolume is a member's open volume.
-type nodeVolume struct {
-	Node  int // index of the member
-	Name  string
-	Label string // of the PFS
-	Fsid  ondisk.UUID
-	Vol   *chain.Volume
-
-	InSync bool
-	Snap   bool // the PFS is a snapshot itself
-}
-
 // snapshotTable reads the list as the open group has it. A PFS that never had
 // a snapshot has an empty one.
 func (p *Pool) snapshotTable(ctx context.Context) (t *SnapshotTable, size uint64, err error) {
@@ -83,7 +71,10 @@ func (p *Pool) changeSnapshots(ctx context.Context, edit func(t *SnapshotTable) 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-p.snapTurn }()
+	defer func() {
+		p.snapChanges.Add(1)
+		<-p.snapTurn
+	}()
 	table, size, err := p.snapshotTable(ctx)
 	if err != nil {
 		return err
@@ -179,8 +170,8 @@ func (t *SnapshotTable) nameAt(name string, now time.Time) string {
 // labelFree refuses a name that is the label of another PFS on some member.
 func (p *Pool) labelFree(ctx context.Context, name string) error {
 	for _, n := range p.engine.volumes() {
-		infos, err := n.Vol.PFSs(ctx)
-		if err != nil && len(infos) == 0 {
+		infos, err := n.pfss(ctx)
+		if err != nil {
 			continue // that member has other troubles
 		}
 		for i := range infos {

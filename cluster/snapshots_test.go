@@ -12,6 +12,7 @@ import (
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/chain/fsck"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
 )
 
 // content reads small files by name from a PFS of each member's media, opened
@@ -476,4 +477,38 @@ func TestSnapshotRollback(t *testing.T) {
 	}
 	closePool(t, v)
 	c.content("HOME", 0, 1) // clean
+}
+
+// A device that hangs in reading holds up no command about snapshots for
+// longer than a request may take.
+func TestSnapshotsBesideHungDevice(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	say(t, p, "f", "one")
+	snap(t, p, "s")
+	settle(t, p)
+	p = c.pool(Options{Deadline: 300 * time.Millisecond}) // nothing is in the caches
+	hung := c.fault[1]
+	hung.Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Read, Times: faultdev.Always})
+	defer closePool(t, p)
+	defer func() { hung.Clear(); hung.Release() }()
+	began := time.Now()
+	list, err := p.Snapshots(c.ctx, true)
+	check(t, err)
+	if len(list) != 1 || len(list[0].On) < 2 {
+		t.Errorf("%+v", list)
+	}
+	snap(t, p, "t")
+	all, err := p.SnapshotNames(c.ctx)
+	check(t, err)
+	s, err := p.OpenSnapshot(c.ctx, all[0])
+	check(t, err)
+	if got := listing(t, s); got != "f=one" {
+		t.Error(got)
+	}
+	closePool(t, s)
+	check(t, p.SnapshotDelete(c.ctx, "s"))
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %v", took)
+	}
 }

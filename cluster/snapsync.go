@@ -17,11 +17,11 @@ type SnapshotTarget struct {
 	Volume *chain.Volume
 	Label  string
 	Fsid   ondisk.UUID
-	Stamp  string // changes with the list, and when the node is opened anew
+	Stamp  string // changes with the list, and when the node comes in sync
 }
 
 // SnapshotTargets are the nodes whose snapshots can be made those of the list.
-func (p *Pool) SnapshotTargets(ctx context.Context) []SnapshotTarget {
+func (p *Pool) SnapshotTargets(context.Context) []SnapshotTarget {
 	if p.opts.ReadOnly {
 		return nil
 	}
@@ -31,19 +31,8 @@ func (p *Pool) SnapshotTargets(ctx context.Context) []SnapshotTarget {
 			continue
 		}
 		t := SnapshotTarget{Name: n.Name, Volume: n.Vol, Label: n.Label, Fsid: n.Fsid}
-		v, err := n.Vol.View(ctx, n.Label)
-		if err != nil {
-			continue // other parts find out
-		}
-		in, ok, err := v.Inode(ctx, ondisk.InumSnapshots)
-		v.Release()
-		if err != nil {
-			continue
-		}
-		if ok {
-			t.Stamp = in.Ref.ModifyTid.String()
-		}
-		t.Stamp += fmt.Sprintf(" %p", n.Vol)
+		// Only this pool changes the list. No device is asked.
+		t.Stamp = fmt.Sprintf("%d %p %d", p.snapChanges.Load(), n.Vol, n.Since.UnixNano())
 		out = append(out, t)
 	}
 	return out
@@ -104,11 +93,11 @@ func (p *Pool) SnapshotSource(ctx context.Context, e *SnapshotEntry, not string)
 		if n.Name == not {
 			continue
 		}
-		infos, err := n.Vol.PFSs(ctx)
-		if err != nil && len(infos) == 0 || e.On(infos, n.Fsid) == nil {
+		infos, err := n.pfss(ctx)
+		if err != nil || e.On(infos, n.Fsid) == nil {
 			continue
 		}
-		if v, err := n.Vol.View(ctx, e.Name); err == nil {
+		if v, err := n.view(ctx, e.Name); err == nil {
 			return v, n.Name, nil
 		}
 	}

@@ -104,11 +104,11 @@ func (e *snapshotEngine) views() []nodeView {
 // open returns nil if the member does not have the snapshot.
 func (e *snapshotEngine) open(n nodeVolume) *chain.View {
 	ctx := context.Background()
-	infos, err := n.Vol.PFSs(ctx)
-	if err != nil && len(infos) == 0 || e.entry.On(infos, n.Fsid) == nil {
+	infos, err := n.pfss(ctx)
+	if err != nil || e.entry.On(infos, n.Fsid) == nil {
 		return nil
 	}
-	v, err := n.Vol.View(ctx, e.entry.Name)
+	v, err := n.view(ctx, e.entry.Name)
 	if err != nil {
 		return nil
 	}
