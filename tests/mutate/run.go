@@ -157,7 +157,7 @@ func complaint(out string) string {
 		switch {
 		case strings.HasPrefix(line, "panic:"):
 			r = 4
-		case strings.Contains(line, "_test.go:"):
+		case strings.Contains(line, "_test.go:") && !strings.Contains(line, " level="):
 			r = 3
 		case strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "+++"), strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "---"):
 			r = 2
