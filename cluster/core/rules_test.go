@@ -268,3 +268,22 @@ func TestTwoPasts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Masters change by a txg with both sets, then one with the new set.
+func TestMastersChangeByBothSets(t *testing.T) {
+	s := newStage(t, charterOf(3, 1), PrimaryOptions{})
+	s.serve()
+	before := s.p.Charter().Config
+	wanted := charterOf(3, 1).Config.Members
+	wanted[2].Role, wanted[3].Role = ondisk.PFSSlave, ondisk.PFSMaster
+	s.prim(0, Reconfigure{wanted})
+	during := s.p.Charter().Config
+	if len(during.Sets()) != 2 || !during.IsMaster(id(2)) || !during.IsMaster(id(3)) || during.Version != before.Version+1 {
+		t.Errorf("on the way: %+v", during)
+	}
+	s.settle(0)
+	after := s.p.Charter().Config
+	if len(after.Sets()) != 1 || after.IsMaster(id(2)) || !after.IsMaster(id(3)) || after.Version != before.Version+2 {
+		t.Errorf("at the end: %+v", after)
+	}
+}
