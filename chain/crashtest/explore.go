@@ -99,7 +99,8 @@ type Counts struct {
 	Again    int // of these, cut again while they recovered
 }
 
-func (c *Counts) add(o Counts) {
+// Add adds what was looked at elsewhere.
+func (c *Counts) Add(o Counts) {
 	c.Images += o.Images
 	c.Distinct += o.Distinct
 	c.Torn += o.Torn
@@ -162,7 +163,7 @@ func (e *Explorer) Explore(ctx context.Context, rec *Recording, j Job) Counts {
 	wg.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.counts.add(*x.counts)
+	e.counts.Add(*x.counts)
 	return *x.counts
 }
 

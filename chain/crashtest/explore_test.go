@@ -118,7 +118,7 @@ func TestExplore(t *testing.T) {
 			if done[r.workload.Name] == nil {
 				done[r.workload.Name] = new(Counts)
 			}
-			done[r.workload.Name].add(c)
+			done[r.workload.Name].Add(c)
 			commits, aborted, reused = commits+len(rec.commits)-1, aborted+rec.aborted, reused+rec.Tap.Reused()
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/ondisk"
-	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
 // spareSlot is where a volume with one header slot has a second copy.
@@ -17,16 +16,20 @@ const maxDepth = 64
 // A structure is the check of one image, made from its bytes alone. What
 // chain thinks of the image plays no part.
 type structure struct {
-	dev  *memdev.Device
+	dev  ondisk.Device
 	hdr  *ondisk.VolumeHeader
 	seen map[uint64]uint64 // blocks found intact: DataOff -> sum of check code and tid
 	free func(chunk uint64) bool
 	errs []error
 }
 
-// checkStructure walks the trees of all headers that decode, the newest first.
-// The first volume has size bytes; others follow it, as their addresses do.
-func checkStructure(dev *memdev.Device, size int64) error {
+// CheckStructure walks the trees of all headers of a volume of one device that
+// decode, the newest first.
+func CheckStructure(dev ondisk.Device) error { return checkStructure(dev, dev.Size()) }
+
+// checkStructure does that for a set: the first volume has size bytes; others
+// follow it, as their addresses do.
+func checkStructure(dev ondisk.Device, size int64) error {
 	hdrs := headers(dev, size)
 	if len(hdrs) == 0 {
 		return errors.New("no header is valid")
@@ -57,7 +60,7 @@ func checkStructure(dev *memdev.Device, size int64) error {
 }
 
 // headers lists the headers that a mount could choose, the newest first.
-func headers(dev *memdev.Device, size int64) []*ondisk.VolumeHeader {
+func headers(dev ondisk.Device, size int64) []*ondisk.VolumeHeader {
 	var list []*ondisk.VolumeHeader
 	offs := ondisk.SlotOffsets(uint64(size))
 	if len(offs) == 1 {

@@ -24,7 +24,7 @@ var errFlying = errors.New("flush while a write is under way")
 // Devices on one lane belong to one volume: what happens to them is recorded in
 // its order, but for what order means nothing to: writes between two flushes,
 // and flushes that follow each other. Lanes are members of a cluster, which
-// work side by side; how their events lie to each other is drawn by lot.
+// work side by side; how their events lie to each other may be drawn by lot.
 type Tap struct {
 	rec   *crashdev.Device
 	live  *memdev.Device // what readers see: the recorder lags behind
@@ -38,6 +38,7 @@ type Tap struct {
 	misuse  error
 	deaf    int64          // offset of a header that is not written any more, if not 0
 	onRead  func()         // called once, by the next read
+	seq     int            // events so far
 	touched map[int64]bool // 4 KiB pages ever written
 	reused  int            // writes of pages with blocks, after the first
 }
@@ -48,6 +49,7 @@ const tapPage = 4096
 type lane struct{ log []tapEvent }
 
 type tapEvent struct {
+	seq  int    // among all lanes
 	part int    // of a flush
 	off  int64  // of a write, in the whole
 	data []byte // nil for a flush
@@ -102,11 +104,30 @@ func (t *Tap) Devices() []ondisk.Device {
 }
 
 // Events is the number of events recorded, as crashdev counts them.
-func (t *Tap) Events() int { return t.Agree(len(t.lanes)) }
+func (t *Tap) Events() int {
+	return t.record(len(t.lanes), func(busy []*lane) (first int) {
+		for i, l := range busy {
+			if l.log[0].seq < busy[first].log[0].seq {
+				first = i
+			}
+		}
+		return first
+	})
+}
 
-// Agree records what happened, and returns after how many events need of the
-// lanes had done all of it.
+// Agree records what happened since the last call as if each lane had done it
+// at any time, and returns after how many events need of the lanes had done all
+// of it. It is for what no lane waited for another to do.
 func (t *Tap) Agree(need int) int {
+	return t.record(need, func(busy []*lane) int {
+		if len(busy) == 1 {
+			return 0
+		}
+		return t.lot.IntN(len(busy))
+	})
+}
+
+func (t *Tap) record(need int, next func([]*lane) int) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var busy []*lane
@@ -117,10 +138,7 @@ func (t *Tap) Agree(need int) int {
 	}
 	agreed := t.rec.Events()
 	for done := len(t.lanes) - len(busy); len(busy) > 0; {
-		i := 0
-		if len(busy) > 1 {
-			i = t.lot.IntN(len(busy))
-		}
+		i := next(busy)
 		t.pass(&busy[i].log[0])
 		if busy[i].log = busy[i].log[1:]; len(busy[i].log) == 0 {
 			busy = slices.Delete(busy, i, i+1)
@@ -142,9 +160,14 @@ func (l *lane) arrange() {
 			}
 			n++
 		}
+		seq := rest[0].seq
 		slices.SortStableFunc(rest[:n], func(a, b tapEvent) int {
 			return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.off, b.off))
 		})
+		for i := range rest[:n] {
+			rest[i].seq = max(seq, rest[i].seq)
+			seq = rest[i].seq
+		}
 		rest = rest[n:]
 	}
 }
@@ -259,8 +282,9 @@ func (d *tapDevice) WriteAt(p []byte, off int64) (int, error) {
 		}
 		t.touched[at] = true
 	}
+	t.seq++
 	if at := d.off + off; t.deaf == 0 || at < t.deaf || at >= t.deaf+ondisk.HeaderSize {
-		d.lane.log = append(d.lane.log, tapEvent{d.part, at, slices.Clone(p)})
+		d.lane.log = append(d.lane.log, tapEvent{t.seq, d.part, at, slices.Clone(p)})
 	}
 	return n, nil
 }
@@ -273,8 +297,9 @@ func (d *tapDevice) Flush() error {
 	if d.flying > 0 && t.misuse == nil {
 		t.misuse = errFlying
 	}
+	t.seq++
 	if t.flushes++; t.flushes != t.drop {
-		d.lane.log = append(d.lane.log, tapEvent{part: d.part})
+		d.lane.log = append(d.lane.log, tapEvent{seq: t.seq, part: d.part})
 	}
 	return nil
 }

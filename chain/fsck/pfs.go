@@ -198,6 +198,10 @@ func (c *checker) checkState(p *pfsState) {
 	if e == nil || e.T == p.ref.MirrorTid {
 		return
 	}
+	if e.T == 0 {
+		c.add(Finding{Severity: Info, PFS: p.label, What: "the PFS is a new member of its cluster, and was never in sync", Remedy: "nothing to do; it is filled when it is mounted with the others"})
+		return
+	}
 	f := Finding{
 		Severity: Warning, PFS: p.label,
 		What:   fmt.Sprintf("the PFS is at tid %v, its cluster state says %v", p.ref.MirrorTid, e.T),

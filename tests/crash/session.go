@@ -1,0 +1,236 @@
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain/crashtest"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk"
+	resync "github.com/anvilfs/anvilfs/sync"
+)
+
+// patience bounds every wait of a session. Nothing takes as long.
+const patience = 30 * time.Second
+
+// A session is a filesystem in use, with the model of what it should hold.
+type session struct {
+	ctx   context.Context
+	shape Shape
+	tap   *crashtest.Tap // nil: nothing is recorded
+	devs  []ondisk.Device
+	rnd   *rand.Rand
+	ticks atomic.Int64
+
+	pool *cluster.Pool
+	f    *fs.FS
+	base string   // directory that calls are made in
+	open []uint64 // files that lost their name while open
+
+	m       *model
+	moments []moment
+	synced  int  // moments that were acknowledged
+	ragged  bool // not all masters take part: no majority runs ahead
+	skipped int
+}
+
+// A moment is a state that a cut may leave.
+type moment struct {
+	crashtest.Moment
+	dump *dump
+	m    *model
+}
+
+func newSession(ctx context.Context, shape Shape, tap *crashtest.Tap, devs []ondisk.Device, seed uint64) *session {
+	if tap != nil {
+		devs = tap.Devices()
+	}
+	return &session{ctx: ctx, shape: shape, tap: tap, devs: devs, rnd: rand.New(rand.NewPCG(seed, 5)), base: "w"}
+}
+
+// clock is one second later each time.
+func (s *session) clock() time.Time { return time.Unix(1e9+s.ticks.Add(1), 5000) }
+
+// mount opens members.
+func (s *session) mount(members ...cluster.MemberSpec) error {
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	quiet := slog.New(slog.DiscardHandler)
+	p, err := cluster.OpenPool(ctx, members, cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Logger: quiet})
+	if err != nil {
+		return fmt.Errorf("it does not open: %w", err)
+	}
+	f, err := fs.New(ctx, fs.OnPool(p), false, fs.Options{NoAtime: true, Now: s.clock, Logger: quiet})
+	if err != nil {
+		return errors.Join(err, p.Close(ctx))
+	}
+	s.pool, s.f = p, f
+	return nil
+}
+
+// start mounts the masters of a new cluster.
+func (s *session) start() error {
+	if err := s.mount(s.shape.specs(s.devs)[:s.shape.Masters]...); err != nil {
+		return err
+	}
+	s.settle()
+	s.events() // in the order in which it was: members wait for each other's promises
+	return s.first(newModel())
+}
+
+// first takes what is there as the first moment.
+func (s *session) first(m *model) error {
+	d, err := dumpFS(s.ctx, s.f)
+	if err != nil {
+		return err
+	}
+	if diff := differ(m.lines(), d.short); diff != "" {
+		return fmt.Errorf("not what it should be: %s", diff)
+	}
+	s.m, s.synced = m, 1
+	s.moments = []moment{{crashtest.Moment{What: "nothing", Digest: d.digest()}, d, m}}
+	return nil
+}
+
+// close unmounts, which commits what is open.
+func (s *session) close() error {
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	if s.pool == nil {
+		return nil
+	}
+	err := errors.Join(s.f.Close(ctx), s.pool.Close(ctx))
+	s.pool, s.open = nil, nil
+	if err == nil {
+		s.acknowledge(s.events())
+	}
+	return err
+}
+
+func (s *session) events() int {
+	if s.tap == nil {
+		return 0
+	}
+	return s.tap.Events()
+}
+
+// call makes a call and notes the state that it leaves.
+func (s *session) call(c call) error {
+	now := moment{Moment: crashtest.Moment{What: c.name, Begun: s.events(), Acked: math.MaxInt}}
+	m := s.m.clone()
+	err := c.do(s, m)
+	if err == errSkip {
+		s.skipped++
+		return nil
+	}
+	if err == nil {
+		now.dump, err = dumpFS(s.ctx, s.f)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
+	}
+	if diff := differ(m.lines(), now.dump.short); diff != "" {
+		return fmt.Errorf("%s is not what it should be: %s", c.name, diff)
+	}
+	now.Digest = now.dump.digest()
+	now.m = m
+	s.m, s.moments = m, append(s.moments, now)
+	return nil
+}
+
+// sync makes all calls so far durable.
+func (s *session) sync() error {
+	before := s.events()
+	if err := s.pool.Sync(s.ctx); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	s.settle()
+	switch {
+	case s.tap == nil:
+	case s.ragged:
+		s.acknowledge(s.tap.Events())
+	default:
+		s.acknowledge(max(before, s.tap.Agree(s.shape.need())))
+	}
+	return nil
+}
+
+func (s *session) acknowledge(events int) {
+	for ; s.synced < len(s.moments); s.synced++ {
+		s.moments[s.synced].Acked = events
+	}
+}
+
+// settle waits until all nodes that take part have what is committed.
+func (s *session) settle() {
+	for end := time.Now().Add(patience); s.shape.Masters > 1 && time.Now().Before(end); {
+		st, even := s.pool.Status(), true
+		for _, n := range st.Nodes {
+			even = even && (n.T == st.Committed || n.State != cluster.NodeInSync && n.State != cluster.NodeBehind)
+		}
+		if even {
+			return
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// mend brings all nodes that can be reached in sync.
+func (s *session) mend() error {
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	last := ""
+	for ctx.Err() == nil {
+		changed := s.pool.Changed()
+		names := s.pool.ResyncWanted()
+		for _, n := range s.pool.Status().Nodes {
+			if n.State == cluster.NodeForeign {
+				if err := s.pool.NodeDiscard(ctx, n.Name); err != nil {
+					return err
+				}
+			}
+		}
+		for _, name := range names {
+			r := resync.NewRun(s.pool, name, resync.Options{DirectBytes: 1, DirectChanges: 1, StepBytes: 100_000})
+			for r.Step(ctx) {
+			}
+			if r.Close(); r.Report().State != resync.Done {
+				last = r.Report().String() // as when its last run has not quite ended
+			}
+		}
+		// Of a node that is being replaced, one of the two is none.
+		st := s.pool.Status()
+		if st.Health == cluster.PoolHealthy || s.shape.Spares > 0 && len(names) == 0 && resynced(&st) {
+			s.settle()
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Errorf("not in sync; last resync that failed: %q; %+v", last, s.pool.Status())
+}
+
+func resynced(st *cluster.Status) bool {
+	return !slices.ContainsFunc(st.Nodes, func(n cluster.NodeStatus) bool {
+		return n.State == cluster.NodeResync || n.State == cluster.NodeBehind
+	})
+}
+
+// forget closes the files that lost their names.
+func (s *session) forget() {
+	for _, inum := range s.open {
+		s.f.Forget(inum, 1)
+	}
+	s.open = nil
+}
