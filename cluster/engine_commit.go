@@ -141,7 +141,11 @@ func (e *engine) served() {
 	}
 	e.expel()
 	r := e.request
-	if r == nil || r.sent == nil {
+	if r == nil {
+		return
+	}
+	if r.sent == nil {
+		e.submit()
 		return
 	}
 	if e.primary.Charter().Lineage.ContainsPos(e.primary.Adopted(), r.pos) && r.pos.T <= e.primary.Adopted().T {

@@ -208,6 +208,7 @@ func (e *engine) reconfigured(cfg *Config) {
 			})
 		}
 	}
+	e.submit() // a batch that came while a change left half way was ended
 }
 
 // expel closes the members that the configuration does not know any more.
