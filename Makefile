@@ -75,7 +75,7 @@ fuzz:
 	GO=$(GO) ANVILFS_COUNTS=$(COUNTS) ./tests/fuzz $(FUZZTIME) 20
 
 LONG ?= 10m
-PROOFS := ./chain/crashtest ./chain/hostile ./tests/sim ./cluster/matrix ./cluster/histories
+PROOFS := ./chain/crashtest ./tests/crash ./chain/hostile ./tests/sim ./cluster/matrix ./cluster/histories
 test-long: build
 	@rm -f $(COUNTS)
 	ANVILFS_DEPTH=nightly ANVILFS_LONG=$(LONG) ANVILFS_COUNTS=$(COUNTS) $(GO) test -timeout 24h -p 2 $(PROOFS)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 var (
 	seed   = flag.Uint64("seed", 1, "of the first round; others follow")
 	replay = flag.String("replay", "", "workload,seed,cut of a failure")
+	only   = flag.String("only", "", "explore the workload of that name only")
 )
 
 var (
@@ -79,6 +81,9 @@ func TestExplore(t *testing.T) {
 	for round := 0; round == 0 || a.e.Counts().Distinct < goal.N(t) && !a.e.Done(); round++ {
 		s := *seed + uint64(round)
 		runs := append(Workloads(s), Pairs(s)...)
+		if *only != "" {
+			runs = slices.DeleteFunc(runs, func(r Run) bool { return r.Workload != *only })
+		}
 		must := len(runs)
 		if bar.Of(t) == bar.Quick {
 			must = len(Workloads(s)) + 4

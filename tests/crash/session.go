@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait of a session. Nothing takes as long.
-const patience = 30 * time.Second
+const patience = 15 * time.Second
 
 // A session is a filesystem in use, with the model of what it should hold.
 type session struct {
@@ -40,6 +40,7 @@ type session struct {
 	synced  int  // moments that were acknowledged
 	ragged  bool // not all masters take part: no majority runs ahead
 	skipped int
+	spareIn bool // the spare became a member
 }
 
 // A moment is a state that a cut may leave.
@@ -149,8 +150,10 @@ func (s *session) call(c call) error {
 // sync makes all calls so far durable.
 func (s *session) sync() error {
 	before := s.events()
-	if err := s.pool.Sync(s.ctx); err != nil {
-		return fmt.Errorf("sync: %w", err)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	if err := s.pool.Sync(ctx); err != nil {
+		return fmt.Errorf("sync: %w; %s", err, s.describe())
 	}
 	s.settle()
 	switch {
@@ -218,7 +221,17 @@ func (s *session) mend() error {
 		case <-ctx.Done():
 		}
 	}
-	return fmt.Errorf("not in sync; last resync that failed: %q; %+v", last, s.pool.Status())
+	return fmt.Errorf("not in sync; last resync that failed: %q; %s", last, s.describe())
+}
+
+// describe tells how the pool is.
+func (s *session) describe() string {
+	st := s.pool.Status()
+	text := fmt.Sprintf("%s, committed %s, quorum %+v, last error %q", st.Health, st.Committed, st.Quorum, st.CommitError)
+	for _, n := range st.Nodes {
+		text += fmt.Sprintf("; %s %s %s at %s: %s", n.Name, n.Role, n.State, n.T, n.Error)
+	}
+	return text
 }
 
 func resynced(st *cluster.Status) bool {

@@ -3,7 +3,6 @@ package crash
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -111,14 +110,11 @@ func (s Shape) newTap(img *memdev.Device, seed uint64) *crashtest.Tap {
 	return crashtest.NewClusterTap(img, seed, s.sizes()...)
 }
 
-// positions are those of the members that have one.
+// positions are those of the members.
 func positions(ctx context.Context, devs []ondisk.Device) ([]cluster.Position, error) {
 	var list []cluster.Position
 	for _, d := range devs {
 		v, err := chain.Open(ctx, []ondisk.Device{d}, chain.Options{ReadOnly: true})
-		if errors.Is(err, ondisk.ErrNotHammer2) {
-			continue // a spare
-		}
 		if err != nil {
 			return nil, err
 		}
