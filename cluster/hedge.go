@@ -88,6 +88,14 @@ type treeRead struct {
 // asked when the first takes too long, and the first answer counts. Inodes
 // that are not there read as zeros.
 func (p *Pool) readTree(ctx context.Context, s *state, inum, off uint64, dst []byte) error {
+	err := p.readTreeOnce(ctx, s, inum, off, dst)
+	if passes(err) {
+		err = p.readTreeOnce(ctx, s, inum, off, dst)
+	}
+	return err
+}
+
+func (p *Pool) readTreeOnce(ctx context.Context, s *state, inum, off uint64, dst []byte) error {
 	if len(s.views) < 2 {
 		return p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 			return zeroIfAbsent(v.ReadData(ctx, inum, off, dst), dst)

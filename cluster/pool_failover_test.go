@@ -138,3 +138,28 @@ func TestPoolWaitsForGoneDevices(t *testing.T) {
 	check(t, <-got)
 	check(t, p.Close(c.ctx))
 }
+
+// Every device fails one read, as a bus does that is reset. What is over when
+// the last one failed is no error of the call.
+func TestPoolReadsAgain(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	f := makeFile(t, p, ondisk.InumRoot, "f", ondisk.ObjFile)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 2000)
+	write(t, p, f, 0, data)
+	mustSync(t, p)
+	untilEqual(t, p.engine.(*engine))
+	p.refresh()
+	for i := range c.fault {
+		c.fault[i].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Read})
+	}
+	if got := readAll(t, p, f, len(data)); !bytes.Equal(got, data) {
+		t.Error("other data")
+	}
+	for i := range c.fault {
+		if len(c.fault[i].Log()) == 0 {
+			t.Errorf("%s was not asked", diskName(i))
+		}
+	}
+	check(t, p.Close(c.ctx))
+}

@@ -16,6 +16,21 @@ import (
 // more patience, and so are those that came since. If all devices are gone, it
 // waits for their return, as a mount without quorum does.
 func (p *Pool) onTree(ctx context.Context, s *state, fn func(context.Context, *chain.View) error) error {
+	err := p.onTreeOnce(ctx, s, fn)
+	if passes(err) {
+		err = p.onTreeOnce(ctx, s, fn)
+	}
+	return err
+}
+
+// passes reports whether an error that all nodes gave may be over: a device
+// failed a request and is there now. One more try tells a bad spot from that.
+func passes(err error) bool {
+	var node *chain.NodeError
+	return errors.As(err, &node) && !errors.Is(err, ondisk.ErrCorrupt)
+}
+
+func (p *Pool) onTreeOnce(ctx context.Context, s *state, fn func(context.Context, *chain.View) error) error {
 	views, seen := s.views, s
 	for round := 0; ; round++ {
 		if round > 0 || len(views) == 0 {

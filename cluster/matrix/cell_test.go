@@ -131,6 +131,9 @@ func (r *run) reach() <-chan error {
 	}
 	r.check(r.open(), "mounting")
 	r.work(3)
+	if r.row().level {
+		r.level()
+	}
 	r.takeAway()
 	switch r.cell.at {
 	case idle:
@@ -383,6 +386,13 @@ func (r *run) finish() {
 		r.fail("%d nodes in the status: %+v", n, r.life.pool.Status().Nodes)
 	}
 	r.healthy()
+	r.level()
+	r.verify()
+}
+
+// level waits until every node has the last txg.
+func (r *run) level() {
+	r.t.Helper()
 	r.until("everybody at the last txg", func() bool {
 		st := r.life.pool.Status()
 		for _, n := range st.Nodes {
@@ -392,7 +402,6 @@ func (r *run) finish() {
 		}
 		return true
 	})
-	r.verify()
 }
 
 func (r *run) row() *row { return r.cell.row }

@@ -29,6 +29,7 @@ type row struct {
 	inject func(r *run) // at the moment, from within a request: it does not wait
 	death  death
 	small  bool // on volumes that are soon full
+	level  bool // what a liar acknowledged must be on the others as well: else nobody can help
 	stalls bool // without another master there is no quorum until it is healed
 
 	prepare func(r *run)        // before the cell begins
@@ -85,7 +86,7 @@ func rows() []*row {
 		{name: "slow device", inject: slow, play: script, expect: slowness},
 		{name: "process crash", inject: func(r *run) { r.die(false) }, death: killed, play: script, skip: notWhileBare},
 		{name: "power cut", inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
-		{name: "power cut after flushes that lied", prepare: lie, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
+		{name: "power cut after flushes that lied", prepare: lie, level: true, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
 		{name: "restored image", prepare: older, inject: swapped(func(r *run) *memdev.Device { return r.before.Clone() }), play: script, skip: notWhileBare},
 		{name: "cloned image", inject: swapped(twin), want: []cluster.NodeState{cluster.NodeFailed}, expect: says("copies of one node"), play: script, skip: notWhileBare,
 			heal: func(r *run) { r.m.Pull(); r.m.Plug(r.before) }},
