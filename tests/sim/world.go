@@ -187,7 +187,7 @@ func (w *world) newKind() {
 	k.busy = 1 + w.rng.IntN(12)
 	k.last = time.Duration(1000+w.rng.IntN(3000)) * time.Millisecond
 	if k.deep {
-		k.busy, k.last = 40, 15*time.Second
+		k.busy, k.last = 80, 25*time.Second
 	}
 }
 
