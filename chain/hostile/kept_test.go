@@ -24,6 +24,7 @@ var kept = []struct {
 	{"kinds", 5114, "a charter damaged on one member was taken over by all"},
 	{"two-volumes", 20837, "bulkfree of a damaged member failed a write on all"},
 	{"kinds", 22314, "the position of one member stalled all three"},
+	{"kinds", 301653, "a tainted member's epoch was counted on from, further than the others promise"},
 }
 
 func TestKept(t *testing.T) {

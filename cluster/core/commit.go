@@ -104,9 +104,9 @@ func (p *Primary) receive(now time.Duration, m *Message) []Effect {
 	case Promised:
 		return p.promised(now, n, m)
 	case Refused:
-		return p.refused(now, m)
+		return p.refused(now, n, m)
 	case Stale:
-		return p.stale(now, m)
+		return p.stale(now, n, m)
 	}
 	if p.phase != Barrier && p.phase != Serving || m.Ballot != p.ballot || !n.attached {
 		return p.troubleBefore(n, m)
@@ -140,9 +140,9 @@ func (p *Primary) troubleBefore(n *peer, m *Message) []Effect {
 	return []Effect{Trouble{n.id, m.Kind}}
 }
 
-func (p *Primary) stale(now time.Duration, m *Message) []Effect {
-	p.heard = max(p.heard, m.Heard)
-	if m.Ballot != p.ballot || p.phase != Barrier && p.phase != Serving {
+func (p *Primary) stale(now time.Duration, n *peer, m *Message) []Effect {
+	p.hear(n.flags, m.Heard)
+	if n.flags != 0 || m.Ballot != p.ballot || p.phase != Barrier && p.phase != Serving {
 		return nil
 	}
 	return p.lose(now, m.Heard)

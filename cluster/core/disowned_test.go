@@ -47,3 +47,23 @@ func TestEpochsEnd(t *testing.T) {
 	}
 	t.Errorf("goes on, phase %v", p.phase)
 }
+
+// A member that gives no vote cannot use up the epochs of the others, who would
+// not promise one so far away.
+func TestDamagedMemberIsNotHeard(t *testing.T) {
+	wild := Answer{Node: ondisk.UUID{3}, Flags: Tainted, Promised: 3 * MaxEpochJump,
+		Pos: Position{T: ondisk.MakeTid(2*MaxEpochJump, 0)}}
+	p := NewPrimary(PrimaryOptions{Seed: 1})
+	p.Step(0, Attach{Answer: Answer{Node: ondisk.UUID{1}, Promised: 2}})
+	p.Step(0, Attach{Answer: wild})
+	if p.heard != 2 {
+		t.Errorf("heard of epoch %d", p.heard)
+	}
+	p.Step(0, Campaign{})
+	for _, kind := range []Kind{PreVoted, Refused, Stale} {
+		p.Step(0, Recv{Msg: &Message{Kind: kind, Node: wild.Node, Ballot: p.ballot, Heard: 3 * MaxEpochJump, Answer: &wild}})
+		if p.heard != 2 {
+			t.Errorf("kind %v: heard of epoch %d", kind, p.heard)
+		}
+	}
+}

@@ -10,19 +10,28 @@ import (
 func (p *Primary) attach(now time.Duration, a Answer) []Effect {
 	n := p.addPeer(a.Node)
 	*n = peer{id: a.Node, attached: true, answer: &a, pos: a.Pos, flags: a.Flags}
-	p.heard = max(p.heard, a.Promised, a.Pos.T.Epoch())
+	p.hear(a.Flags, max(a.Promised, a.Pos.T.Epoch()))
 	switch p.phase {
 	case PreVoting:
 		return []Effect{p.send(now, n, &Message{Kind: PreVote})}
 	case Promising:
 		return []Effect{p.send(now, n, &Message{Kind: Promise})}
 	case Barrier, Serving:
-		if a.Promised > p.ballot.Epoch {
+		if a.Promised > p.ballot.Epoch && a.Flags == 0 {
 			return p.lose(now, a.Promised)
 		}
 		return p.feedAndCount(now, n)
 	}
 	return nil
+}
+
+// hear takes note of an epoch that is in use. A node that gives no vote is not
+// listened to: what it says may be damage, and where a quorum has promised an
+// epoch, one of its clean members says so.
+func (p *Primary) hear(flags Flags, epoch uint32) {
+	if flags == 0 {
+		p.heard = max(p.heard, epoch)
+	}
 }
 
 func (p *Primary) detach(id ondisk.UUID) []Effect {
@@ -59,7 +68,7 @@ func (p *Primary) ask(now time.Duration, k Kind) []Effect {
 }
 
 func (p *Primary) preVoted(now time.Duration, n *peer, m *Message) []Effect {
-	p.heard = max(p.heard, m.Heard, m.Answer.Pos.T.Epoch())
+	p.hear(n.flags|m.Answer.Flags, max(m.Heard, m.Answer.Pos.T.Epoch()))
 	if p.phase != PreVoting || m.Ballot != p.ballot || !n.attached {
 		return nil
 	}
@@ -188,9 +197,9 @@ func (p *Primary) lose(now time.Duration, heard uint32) []Effect {
 	return out
 }
 
-func (p *Primary) refused(now time.Duration, m *Message) []Effect {
-	p.heard = max(p.heard, m.Heard)
-	if p.phase != Promising || m.Ballot != p.ballot {
+func (p *Primary) refused(now time.Duration, n *peer, m *Message) []Effect {
+	p.hear(n.flags, m.Heard)
+	if n.flags != 0 || p.phase != Promising || m.Ballot != p.ballot {
 		return nil
 	}
 	if m.Heard >= p.ballot.Epoch {
