@@ -160,7 +160,11 @@ func (c *conn) pause() {
 }
 
 // resume reads the state that a resync left and lets messages in again.
+//
+// It may be in use again already, when a join came too late and the resync then
+// gives up: what it does ends first, and the state is read after that.
 func (c *conn) resume(ctx context.Context, now time.Duration) (core.Durable, error) {
+	c.pause()
 	d, err := c.load(ctx)
 	if err != nil {
 		return d, err
