@@ -124,7 +124,8 @@ func (p *Primary) receive(now time.Duration, m *Message) []Effect {
 		n.attached, n.out = false, nil
 		return []Effect{Trouble{n.id, m.Kind}}
 	case BeatAck:
-		if !n.hasBeat || m.Sent > n.beat {
+		// One that asks only whether the epoch is still ours grants nothing.
+		if m.Lease >= p.opt.Lease && (!n.hasBeat || m.Sent > n.beat) {
 			n.beat, n.hasBeat = m.Sent, true
 		}
 	}

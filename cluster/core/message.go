@@ -47,7 +47,7 @@ type Message struct {
 
 	Committed ondisk.Tid    // Apply, Beat
 	Sent      time.Duration // Beat, BeatAck: the primary's clock
-	Lease     time.Duration // Beat: asked for
+	Lease     time.Duration // Beat: asked for; BeatAck: granted
 }
 
 // An Answer is what a node says about itself.

@@ -268,10 +268,11 @@ func (n *Node) beat(now time.Duration, ev Recv) []Effect {
 		return nil // about to be promised to another: no more leases
 	}
 	n.heard, n.hasHeard = now, true
-	if lease := min(m.Lease, n.opt.Lease); lease > 0 {
+	lease := min(m.Lease, n.opt.Lease)
+	if lease > 0 {
 		n.holder, n.leaseUntil = m.Ballot, max(n.leaseUntil, now+lease)
 	}
-	return n.reply(ev.From, &Message{Kind: BeatAck, Ballot: m.Ballot, Sent: m.Sent})
+	return n.reply(ev.From, &Message{Kind: BeatAck, Ballot: m.Ballot, Sent: m.Sent, Lease: lease})
 }
 
 // run starts what waits, a promise first: it must not queue behind txgs.
