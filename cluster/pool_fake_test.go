@@ -145,7 +145,12 @@ func (e *fakeEngine) volumes() (out []nodeVolume) {
 	return out
 }
 
-func (e *fakeEngine) space() chain.Space { return e.vols[0].Space() }
+func (e *fakeEngine) space() chain.Space {
+	if e.noViews { // nobody is there to ask
+		return chain.Space{}
+	}
+	return e.vols[0].Space()
+}
 
 func (e *fakeEngine) nodes() (nodes []NodeReport) {
 	for _, v := range e.vols {

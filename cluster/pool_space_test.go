@@ -13,6 +13,25 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
+// While no member is there, a pool that waits for them is not full.
+func TestPoolIsNotFullWithoutMembers(t *testing.T) {
+	p, e := openFake(t, Options{Commit: time.Hour}, formatted(t, 128<<20))
+	defer closePool(t, p)
+	there := func(is bool) {
+		e.mu.Lock()
+		e.noViews = !is
+		e.mu.Unlock()
+		p.refresh()
+	}
+	defer there(true)
+	there(false)
+	tx, err := p.Begin(bg, Cost{Leaves: 3, Bytes: 1 << 20})
+	if err != nil {
+		t.Fatalf("a call while all members are away: %v", err)
+	}
+	tx.End()
+}
+
 func TestPoolFill(t *testing.T) {
 	dev := formatted(t, 128<<20)
 	p, e := openFake(t, Options{Commit: time.Hour}, dev)

@@ -57,9 +57,11 @@ func (b *budget) init(o *Options) {
 func (p *Pool) measure() {
 	s := p.engine.space()
 	b := &p.budget
-	b.free.Store(int64(s.Free))
-	b.reserved.Store(int64(min(s.Reserved, s.Free)))
-	b.pending.Store(int64(s.Pending))
+	if s.Total > 0 { // while no member is there, what was known of them holds
+		b.free.Store(int64(s.Free))
+		b.reserved.Store(int64(min(s.Reserved, s.Free)))
+		b.pending.Store(int64(s.Pending))
+	}
 	if st := p.state.Load(); st != nil && len(st.views) > 0 {
 		root := st.views[0].View.Root()
 		elements := 3*root.InodeCount() + root.DataCount()/ondisk.LogicalBlock
