@@ -120,7 +120,22 @@ func (e *engine) releaseTarget(m *member, c *conn) {
 
 // rejoin reads a member's state and attaches it. want is the position it must
 // have; zero = any.
+//
+// A join and a release may come together: the second finds the member given
+// back, and leaves it alone.
 func (e *engine) rejoin(m *member, c *conn, want Position) error {
+	c.back.Lock()
+	defer c.back.Unlock()
+	mine := false
+	if !e.ask(func() { mine = m.conn == c && m.taken }) {
+		return ErrPoolClosed
+	}
+	if !mine && want.IsZero() {
+		return nil
+	}
+	if !mine {
+		return fmt.Errorf("%s is not being resynced any more", m.spec.Name)
+	}
 	if err := c.vol.Failed(); err != nil {
 		return err // only opening it again helps
 	}

@@ -19,6 +19,8 @@ type conn struct {
 	why string // what is wrong with it, if its flags are set
 	log *slog.Logger
 
+	back sync.Mutex // held while a resync gives the member back
+
 	mu      sync.Mutex
 	node    *core.Node
 	send    func(*core.Message) // to the primary; never blocks
