@@ -52,6 +52,7 @@ func (r *run) fill(prefix string) (names []string) {
 		if serr := r.sync(r.limit); serr != nil {
 			r.fail("a sync failed where calls are refused: %v", serr)
 		}
+		r.level() // who falls behind while it is filled is another row
 		if errors.Is(err, cluster.ErrNoSpace) {
 			r.note("full after %d files", i)
 			return names
