@@ -65,7 +65,7 @@ func (e *engine) repairAll() {
 			e.log.Warn("damage was not repaired", "member", d.m.spec.Name, "inode", d.Inum, "key", d.Key, "err", err)
 		}
 		if e.o.Damaged != nil && e.ctx.Err() == nil {
-			e.o.Damaged(Damage{d.m.spec.Name, e.o.Label, d.Leaf}, err)
+			e.o.Damaged(Damage{Node: d.m.spec.Name, Label: e.o.Label, Leaf: d.Leaf}, err)
 		}
 		e.mu.Lock()
 		delete(q.known, d)

@@ -9,9 +9,9 @@ import (
 
 // A Leaf is a place in a PFS where something could not be read.
 type Leaf struct {
-	Inum uint64
-	Key  uint64
-	Kind ondisk.BlockType
+	Inum uint64           `json:"inode"`
+	Key  uint64           `json:"key"`
+	Kind ondisk.BlockType `json:"kind"`
 }
 
 // LeafOf is the place that an error names.
@@ -34,11 +34,7 @@ func (l Leaf) Fetch(ctx context.Context, v *chain.View) (c chain.Change, ok bool
 		return c, ok, err
 	}
 	c.Kind = chain.KindData
-	var ref ondisk.Blockref
-	err = v.DataRefs(ctx, l.Inum, l.Key, l.Key+1, func(r *ondisk.Blockref) bool {
-		ref, ok = *r, true
-		return false
-	})
+	ref, ok, err := dataRef(ctx, v, l.Inum, l.Key)
 	if err != nil || !ok {
 		return c, false, err
 	}
@@ -48,9 +44,15 @@ func (l Leaf) Fetch(ctx context.Context, v *chain.View) (c chain.Change, ok bool
 }
 
 // Rewrite puts the leaf in place of the damaged one, if that is still the
-// same version of it. Tree and state keep their numbers: the content is what
-// the cluster has at this txg.
+// same version of it.
 func (m *Media) Rewrite(ctx context.Context, l Leaf, change chain.Change) (written bool, err error) {
+	return m.Replace(ctx, change, func(v *chain.View) (bool, error) { return l.still(ctx, v, change.ModifyTid) })
+}
+
+// Replace applies one change to the PFS as it is, if still finds that it is
+// wanted. Tree and state keep their numbers: the content is what the cluster has
+// at this txg.
+func (m *Media) Replace(ctx context.Context, change chain.Change, still func(*chain.View) (bool, error)) (written bool, err error) {
 	t, err := m.vol.Begin(ctx)
 	if err != nil {
 		return false, err
@@ -61,7 +63,7 @@ func (m *Media) Rewrite(ctx context.Context, l Leaf, change chain.Change) (writt
 		t.Abort()
 		return false, err
 	}
-	same, err := l.still(ctx, v, change.ModifyTid)
+	same, err := still(v)
 	T := v.T()
 	v.Release()
 	if err == nil && same {
@@ -77,18 +79,22 @@ func (m *Media) Rewrite(ctx context.Context, l Leaf, change chain.Change) (writt
 	return true, nil
 }
 
+// dataRef finds the data block of an inode that holds the byte at key.
+func dataRef(ctx context.Context, v *chain.View, inum, key uint64) (ref ondisk.Blockref, found bool, err error) {
+	err = v.DataRefs(ctx, inum, key, key+1, func(r *ondisk.Blockref) bool {
+		ref, found = *r, true
+		return false
+	})
+	return ref, found, err
+}
+
 // still reports whether the leaf has that modify_tid and cannot be read.
 func (l Leaf) still(ctx context.Context, v *chain.View, modify ondisk.Tid) (bool, error) {
 	if l.Kind == ondisk.TypeDirent {
 		err := v.Dirents(ctx, l.Inum, l.Key, l.Key, func(ondisk.Dirent, *ondisk.Blockref) bool { return false })
 		return err != nil, nil
 	}
-	var ref ondisk.Blockref
-	found := false
-	err := v.DataRefs(ctx, l.Inum, l.Key, l.Key+1, func(r *ondisk.Blockref) bool {
-		ref, found = *r, true
-		return false
-	})
+	ref, found, err := dataRef(ctx, v, l.Inum, l.Key)
 	if err != nil || !found || ref.ModifyTid != modify {
 		return false, err
 	}

@@ -18,11 +18,13 @@ type Damage struct {
 	Node  string `json:"node"`
 	Label string `json:"pfs"`
 	Leaf
+	// Differs: it can be read, and other nodes have something else.
+	Differs bool `json:"differs,omitempty"`
 }
 
 // DamageOf says what a failed read of a node's PFS found.
 func DamageOf(node, label string, e *chain.NodeError) Damage {
-	return Damage{node, label, LeafOf(e)}
+	return Damage{Node: node, Label: label, Leaf: LeafOf(e)}
 }
 
 // String names the block.
@@ -140,8 +142,11 @@ func (e *engine) repairNow(ctx context.Context, d Damage) error {
 	if !e.ask(func() { m = e.byName(d.Node) }) {
 		return ErrPoolClosed
 	}
-	if m == nil {
+	switch {
+	case m == nil:
 		return fmt.Errorf("%v: %w: the node is gone", &d, ErrNotRepaired)
+	case d.Differs:
+		return fmt.Errorf("%v: %w: which copy is right only a scrub finds out", &d, ErrNotRepaired)
 	}
 	var err error
 	if d.Label != "" && d.Label != e.o.Label {
@@ -181,9 +186,9 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 		return err
 	}
 	defer view.Release() // until then the block is not reused
-	ref, err := dataRef(ctx, view, d.Inum, d.Key)
-	if err != nil {
-		return err
+	ref, found, err := dataRef(ctx, view, d.Inum, d.Key)
+	if err != nil || !found {
+		return err // the snapshot has no such block: nothing is bad
 	}
 	for _, v := range others {
 		block, err := fetchBlock(ctx, v.conn.vol, d.Label, d.Inum, d.Key)
@@ -206,29 +211,16 @@ func fetchBlock(ctx context.Context, vol *chain.Volume, label string, inum, key 
 		return nil, err
 	}
 	defer v.Release()
-	ref, err := dataRef(ctx, v, inum, key)
-	if err != nil {
-		return nil, err
+	ref, found, err := dataRef(ctx, v, inum, key)
+	if err != nil || !found {
+		return nil, errors.Join(err, ErrNotRepaired)
 	}
 	return v.ReadBlock(ctx, &ref)
 }
 
-// dataRef finds the data block of an inode at key.
-func dataRef(ctx context.Context, v *chain.View, inum, key uint64) (ref ondisk.Blockref, err error) {
-	found := false
-	err = v.DataRefs(ctx, inum, key, key+1, func(r *ondisk.Blockref) bool {
-		ref, found = *r, true
-		return false
-	})
-	if err == nil && !found {
-		err = fmt.Errorf("inode %d has no block at %#x any more", inum, key)
-	}
-	return ref, err
-}
-
 // Overwrite makes a leaf of one node what another has: for copies that can both
-// be read and differ. Nothing is committed meanwhile, so both are of one txg.
-// still reports whether the node's version is the one that lost the vote.
+// be read and differ. still reports whether the node's version is the one that
+// lost the vote; a txg that changed the leaf since has changed it there, too.
 func (p *Pool) Overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error {
 	return p.engine.overwrite(ctx, node, from, c, still)
 }
@@ -237,12 +229,16 @@ func (e *engine) overwrite(ctx context.Context, node, from string, c chain.Chang
 	if e.o.ReadOnly || e.solo {
 		return ErrNotRepaired
 	}
-	i := slices.IndexFunc(e.attached(), func(v memberView) bool { return v.report.Name == node && v.readable })
+	nodes := e.attached()
+	i := slices.IndexFunc(nodes, func(v memberView) bool { return v.report.Name == node && v.readable })
 	if i < 0 {
 		return fmt.Errorf("%s: %w: the node is not in sync", node, ErrNotRepaired)
 	}
-	v := e.attached()[i]
-	written, err := v.conn.overwrite(ctx, c, still)
+	v := nodes[i]
+	written, err := v.conn.Replace(ctx, c, still)
+	if err == nil && written {
+		err = v.conn.showAgain(ctx)
+	}
 	switch {
 	case errors.Is(err, chain.ErrVolumeFailed):
 		e.post(func() { e.fail(v.m, err.Error()) })
@@ -251,32 +247,4 @@ func (e *engine) overwrite(ctx context.Context, node, from string, c chain.Chang
 		e.log.Info("a differing copy was overwritten", "member", node, "from", from, "inode", c.Inum, "key", c.Key)
 	}
 	return err
-}
-
-// overwrite applies one change to the PFS as it is, under its own tid.
-func (c *conn) overwrite(ctx context.Context, change chain.Change, still func(*chain.View) (bool, error)) (written bool, err error) {
-	t, err := c.vol.Begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	t.UseReserve()
-	v, err := t.View(ctx, c.label)
-	if err != nil {
-		t.Abort()
-		return false, err
-	}
-	ok, err := still(v)
-	at := v.T()
-	v.Release()
-	if err == nil && ok {
-		err = t.Apply(ctx, c.label, &chain.Batch{T: at, Changes: []chain.Change{change}, Discard: true})
-	}
-	if err != nil || !ok {
-		t.Abort()
-		return false, err
-	}
-	if err := t.Commit(ctx); err != nil {
-		return false, err
-	}
-	return true, c.showAgain(ctx)
 }

@@ -167,24 +167,19 @@ func (t *Txn) sealEnd(ctx context.Context, n *onode, size uint64) error {
 // wholeBlock reads a block as it is stored, wherever the file ends. A hole
 // leaves dst as it is.
 func wholeBlock(ctx context.Context, v *chain.View, inum, key uint64, dst []byte) error {
-	var ref *ondisk.Blockref
-	err := v.DataRefs(ctx, inum, key, key+1, func(r *ondisk.Blockref) bool {
-		copied := *r
-		ref = &copied
-		return false
-	})
+	ref, found, err := dataRef(ctx, v, inum, key)
 	if errors.Is(err, chain.ErrNoInode) {
 		return nil
 	}
-	if err != nil || ref == nil {
+	if err != nil || !found {
 		return err
 	}
-	blk, err := v.ReadBlock(ctx, ref)
+	blk, err := v.ReadBlock(ctx, &ref)
 	if err != nil {
 		return err
 	}
-	if _, err := ondisk.DecodeData(ref, blk.Bytes, dst); err != nil {
-		return &chain.NodeError{Path: fmt.Sprintf("inode %d", inum), Inum: inum, Key: key, Ref: *ref, Err: err}
+	if _, err := ondisk.DecodeData(&ref, blk.Bytes, dst); err != nil {
+		return &chain.NodeError{Path: fmt.Sprintf("inode %d", inum), Inum: inum, Key: key, Ref: ref, Err: err}
 	}
 	return nil
 }

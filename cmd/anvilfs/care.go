@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -68,6 +69,11 @@ func (c *care) start(p *cluster.Pool, o *mountOptions) {
 	if c.ledger != nil {
 		so.Save = func(s *scrub.State) error { return c.ledger.SaveJob("scrub", s) }
 		so.Load = c.loadScrub
+		so.Compared = func(began time.Time) {
+			if err := c.ledger.Compared(began); err != nil {
+				c.log.Warn("what is equal again is still listed as differing", "err", err)
+			}
+		}
 		c.retrier = ledger.NewRetrier(c.ledger, p.Repair, c.log)
 		c.workers.Go(func() { c.retrier.Run(ctx) })
 	}

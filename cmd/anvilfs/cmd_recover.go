@@ -20,7 +20,7 @@ func recoverCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "recover DEVICE[@LABEL] [PATH] DIRECTORY",
 		Short: "Copy files out of a volume, however damaged it is",
-		Long: `What can be read is copied to DIRECTORY, which should be empty; what cannot is
+		Long: `What can be read is copied to DIRECTORY, which must be empty or new; what cannot is
 listed with its path, and bytes that are missing become holes. Nothing is written
 to the device. LABEL may be a snapshot. An older header (--header; anvilfs show
 volume lists them) has the files as they were a few commits ago, which brings back

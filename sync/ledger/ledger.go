@@ -45,8 +45,9 @@ type Entry struct {
 
 // A Ledger is open until Close.
 type Ledger struct {
-	db  *bbolt.DB
-	now func() time.Time
+	db    *bbolt.DB
+	now   func() time.Time
+	count int // of entries; changed within transactions that write, so one at a time
 }
 
 // Open opens the file, making it and its directory. A file that another
@@ -59,13 +60,14 @@ func Open(path string) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger %s: %w", path, err)
 	}
-	l := &Ledger{db, time.Now}
+	l := &Ledger{db: db, now: time.Now}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketErrors, bucketJobs} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
 		}
+		l.count = tx.Bucket(bucketErrors).Stats().KeyN
 		return nil
 	})
 	if err != nil {
@@ -125,8 +127,10 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 			}
 		} else if !create {
 			return nil
-		} else if b.Stats().KeyN >= maxEntries {
+		} else if l.count >= maxEntries {
 			return ErrFull
+		} else {
+			l.count++
 		}
 		edit(&e)
 		text, err := json.Marshal(&e)
@@ -202,6 +206,7 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 				return err
 			}
 			n++
+			l.count--
 		}
 		return nil
 	})
@@ -209,6 +214,24 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 		return 0, fmt.Errorf("ledger: %w", err)
 	}
 	return n, nil
+}
+
+// Compared notes that a scrub which began then found no copies that differ but
+// those it reported: what differed before is equal now.
+func (l *Ledger) Compared(began time.Time) error {
+	list, err := l.List(false)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		if !list[i].Differs || !list[i].Last.Before(began) {
+			continue
+		}
+		if err := l.update(&list[i].Damage, false, func(e *Entry) { e.tried(l.now(), nil) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // due returns what is to be tried again now, and when the next look is worth it.

@@ -71,6 +71,30 @@ func TestLedgerRemembers(t *testing.T) {
 	must(t, l.Close())
 }
 
+// What differed is right again when a scrub did not find it any more, and not
+// because it can be read.
+func TestLedgerOfWhatDiffers(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "x.db"))
+	clock := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	l.now = func() time.Time { return clock }
+	gone, stays, bad := damage("a", 2000), damage("a", 2001), damage("a", 2002)
+	gone.Differs, stays.Differs = true, true
+	for _, d := range []cluster.Damage{gone, stays, bad} {
+		must(t, l.Found(d, "/f", errors.New("tie")))
+	}
+	clock = clock.Add(time.Hour)
+	began := clock
+	clock = clock.Add(time.Hour)
+	must(t, l.Found(stays, "/f", errors.New("tie")))
+	must(t, l.Compared(began))
+	list, err := l.List(false)
+	must(t, err)
+	if len(list) != 2 || list[0].Inum != 2001 || list[1].Inum != 2002 {
+		t.Errorf("%+v", list)
+	}
+	must(t, l.Close())
+}
+
 func TestWaitDoubles(t *testing.T) {
 	for tries, want := range map[int]time.Duration{1: time.Minute, 2: 2 * time.Minute, 5: 16 * time.Minute, 11: 1024 * time.Minute, 12: 24 * time.Hour, 1000: 24 * time.Hour} {
 		if got := wait(tries); got != want {

@@ -102,7 +102,7 @@ func (p place) damage(node string) cluster.Damage {
 	kinds := map[chain.Kind]ondisk.BlockType{
 		chain.KindInode: ondisk.TypeInode, chain.KindDirent: ondisk.TypeDirent, chain.KindData: ondisk.TypeData,
 	}
-	return cluster.Damage{Node: node, Leaf: cluster.Leaf{Inum: p.inum, Key: p.key, Kind: kinds[p.kind]}}
+	return cluster.Damage{Node: node, Differs: true, Leaf: cluster.Leaf{Inum: p.inum, Key: p.key, Kind: kinds[p.kind]}}
 }
 
 // vote makes the others what a majority of the masters has.

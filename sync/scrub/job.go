@@ -30,7 +30,8 @@ var _ Peers = (*cluster.Pool)(nil)
 // A State is what a scrub needs to go on after a restart.
 type State struct {
 	Report Report            `json:"report"`
-	Lanes  map[string]*Place `json:"lanes"`
+	Lanes  map[string]*Place `json:"lanes"`          // nil: none is under way
+	Since  time.Time         `json:"since,omitzero"` // of the schedule
 }
 
 // Options of a manager and its jobs. Zero values are the defaults.
@@ -39,6 +40,9 @@ type Options struct {
 	Every  time.Duration // start a scrub so long after the last; 0 = only when asked
 	// Found is told of everything bad, and why it could not be repaired, or nil.
 	Found func(d cluster.Damage, path string, err error)
+	// Compared is told when all copies were verified and compared by a scrub
+	// that began then: what differed before and was not found again is equal.
+	Compared func(began time.Time)
 	// Save keeps the state for Load, which returns nil if there is none.
 	Save func(*State) error
 	Load func() *State
@@ -53,6 +57,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Found == nil {
 		o.Found = func(cluster.Damage, string, error) {}
+	}
+	if o.Compared == nil {
+		o.Compared = func(time.Time) {}
 	}
 	if o.Save == nil {
 		o.Save = func(*State) error { return nil }
@@ -76,7 +83,11 @@ type job struct {
 	peers Peers
 	o     *Options
 	calm  int64 // latency of reads at the start, in us
+	since time.Time
 	wake  chan struct{}
+
+	ctx    context.Context // ends with the job
+	cancel context.CancelCauseFunc
 
 	mu     sync.Mutex // guards all below
 	rep    Report
@@ -86,11 +97,12 @@ type job struct {
 	saved  time.Time
 }
 
-// newJob begins a scrub, or goes on with one that was interrupted.
+// newJob begins a scrub, or goes on with one that was interrupted: old has lanes.
 func newJob(peers Peers, o *Options, old *State, tranquility int) *job {
 	j := &job{peers: peers, o: o, wake: make(chan struct{}), lanes: make(map[string]*Place)}
-	j.calm = latency(peers)
-	if old != nil {
+	j.calm, j.since = latency(peers), old.Since
+	j.ctx, j.cancel = context.WithCancelCause(context.Background())
+	if old.Lanes != nil {
 		j.rep, j.lanes = old.Report, old.Lanes
 		j.paused = old.Report.Phase == Paused
 	} else {
@@ -323,8 +335,14 @@ func (j *job) reportLocked() Report {
 	return r
 }
 
+func (j *job) save() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.saveLocked()
+}
+
 func (j *job) saveLocked() {
-	s := &State{Report: j.reportLocked(), Lanes: make(map[string]*Place, len(j.lanes))}
+	s := &State{Report: j.reportLocked(), Since: j.since, Lanes: make(map[string]*Place, len(j.lanes))}
 	for name, p := range j.lanes {
 		c := *p
 		s.Lanes[name] = &c

@@ -26,10 +26,10 @@ type Manager struct {
 	o     Options
 	wake  chan struct{} // a job was set
 
-	mu   sync.Mutex // guards all below
-	job  *job       // the one that runs, nil = none
-	stop context.CancelCauseFunc
-	last Report
+	mu    sync.Mutex // guards all below
+	job   *job       // the one that runs, nil = none
+	last  Report
+	since time.Time // when the schedule was first looked at; zero = never
 }
 
 // errStopped: the operator ended the scrub.
@@ -46,6 +46,7 @@ func NewManager(peers Peers, o Options) *Manager {
 func (m *Manager) Run(ctx context.Context) {
 	if old := m.o.Load(); old != nil {
 		m.mu.Lock()
+		m.since = old.Since
 		switch old.Report.Phase {
 		case Verifying, Comparing, Paused:
 			m.job = newJob(m.peers, &m.o, old, 0)
@@ -54,6 +55,7 @@ func (m *Manager) Run(ctx context.Context) {
 		}
 		m.mu.Unlock()
 	}
+	m.begin()
 	for ctx.Err() == nil {
 		if j := m.current(); j != nil {
 			m.drive(ctx, j)
@@ -72,6 +74,20 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
+// begin notes when the schedule began: a filesystem that was never scrubbed is
+// scrubbed so long after its first mount with a schedule, not after each mount.
+func (m *Manager) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.o.Every <= 0 || !m.since.IsZero() || m.job != nil {
+		return
+	}
+	m.since = time.Now()
+	if err := m.o.Save(&State{Report: m.last, Since: m.since}); err != nil {
+		m.o.Logger.Warn("the begin of the scrub's schedule was not kept", "err", err)
+	}
+}
+
 // untilNext is the time to the next look at the schedule.
 func (m *Manager) untilNext() time.Duration {
 	const look = time.Hour
@@ -80,11 +96,16 @@ func (m *Manager) untilNext() time.Duration {
 	if m.o.Every <= 0 {
 		return look
 	}
-	if m.last.Ended.IsZero() {
-		// Never yet, as far as anybody knows: not right after the mount.
-		m.last.Ended = time.Now()
+	return min(time.Until(m.nextLocked()), look)
+}
+
+// nextLocked is when the schedule wants a scrub.
+func (m *Manager) nextLocked() time.Time {
+	last := m.since
+	if m.last.Ended.After(last) {
+		last = m.last.Ended
 	}
-	return min(time.Until(m.last.Ended.Add(m.o.Every)), look)
+	return last.Add(m.o.Every)
 }
 
 func (m *Manager) current() *job {
@@ -95,14 +116,12 @@ func (m *Manager) current() *job {
 
 // drive runs a job to its end.
 func (m *Manager) drive(ctx context.Context, j *job) {
-	jctx, cancel := context.WithCancelCause(ctx)
-	m.mu.Lock()
-	m.stop = cancel
-	m.mu.Unlock()
+	defer context.AfterFunc(ctx, func() { j.cancel(ctx.Err()) })()
 	m.o.Logger.Info("scrub begins", "tranquility", j.tranquility())
-	err := j.run(jctx)
-	stopped := errors.Is(context.Cause(jctx), errStopped)
-	cancel(nil)
+	j.save() // it goes on after a crash, too
+	err := j.run(j.ctx)
+	stopped := errors.Is(context.Cause(j.ctx), errStopped)
+	j.cancel(nil)
 	j.mu.Lock()
 	switch {
 	case stopped:
@@ -120,8 +139,11 @@ func (m *Manager) drive(ctx context.Context, j *job) {
 	rep := j.reportLocked()
 	j.mu.Unlock()
 	m.mu.Lock()
-	m.job, m.stop, m.last = nil, nil, rep
+	m.job, m.last = nil, rep
 	m.mu.Unlock()
+	if rep.Phase == Done {
+		m.o.Compared(rep.Began)
+	}
 	m.o.Logger.Info("scrub ended", "phase", string(rep.Phase), "bytes", rep.Bytes, "bad", rep.Bad, "differing", rep.Differing,
 		"repaired", rep.Repaired, "unrepaired", rep.Unrepaired, "err", rep.Err)
 }
@@ -136,7 +158,7 @@ func (m *Manager) Start(tranquility int) error {
 	if m.job != nil {
 		return ErrRunning
 	}
-	j := newJob(m.peers, &m.o, nil, tranquility)
+	j := newJob(m.peers, &m.o, &State{Since: m.since}, tranquility)
 	if len(j.lanes) == 0 {
 		return errors.New("no member is in sync: there is nothing to verify")
 	}
@@ -155,15 +177,7 @@ func (m *Manager) Pause() error { return m.with(func(j *job) { j.pause(true) }) 
 func (m *Manager) Resume() error { return m.with(func(j *job) { j.pause(false) }) }
 
 // Stop ends the scrub for good.
-func (m *Manager) Stop() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.job == nil || m.stop == nil {
-		return ErrNone
-	}
-	m.stop(errStopped)
-	return nil
-}
+func (m *Manager) Stop() error { return m.with(func(j *job) { j.cancel(errStopped) }) }
 
 func (m *Manager) with(fn func(*job)) error {
 	j := m.current()
@@ -178,12 +192,12 @@ func (m *Manager) with(fn func(*job)) error {
 func (m *Manager) Report() Report {
 	m.mu.Lock()
 	j, rep := m.job, m.last
+	if j == nil && m.o.Every > 0 {
+		rep.Next = m.nextLocked()
+	}
 	m.mu.Unlock()
 	if j != nil {
 		rep = j.report()
-	}
-	if m.o.Every > 0 && j == nil && !rep.Ended.IsZero() {
-		rep.Next = rep.Ended.Add(m.o.Every)
 	}
 	return rep
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -301,6 +302,10 @@ func TestScrubLeavesATieAlone(t *testing.T) {
 	if rep.Phase != Done || rep.Differing != 1 || rep.Repaired != 0 || rep.Unrepaired != 1 || len(rep.Lost) != 1 || rep.Lost[0].Path != "/f3" {
 		t.Errorf("%+v", rep)
 	}
+	d := (&place{inum: inums[3], kind: chain.KindInode}).damage("m1")
+	if err := r.pool.Repair(r.ctx, d); !errors.Is(err, cluster.ErrNotRepaired) {
+		t.Errorf("repair of a tie: %v", err)
+	}
 	if len(told) != 1 || !strings.Contains(told[0], "/f3") || !strings.Contains(told[0], "majority") {
 		t.Errorf("told %q", told)
 	}
@@ -360,8 +365,12 @@ func TestScrubOfASnapshot(t *testing.T) {
 func TestScrubGoesOn(t *testing.T) {
 	r := newRig(t, 3)
 	r.fill(40)
-	var kept []byte
-	r.o.Save = func(s *State) (err error) { kept, err = json.Marshal(s); return err }
+	var kept atomic.Pointer[[]byte]
+	r.o.Save = func(s *State) error {
+		text, err := json.Marshal(s)
+		kept.Store(&text)
+		return err
+	}
 	m := NewManager(r.pool, r.o)
 	if err := m.Pause(); !errors.Is(err, ErrNone) {
 		t.Errorf("pause of nothing: %v", err)
@@ -377,16 +386,16 @@ func TestScrubGoesOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
 	go func() { m.Run(ctx); close(done) }()
-	r.until(func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.stop != nil }) // it is driven
+	r.until(func() bool { return kept.Load() != nil })
 	if rep := m.Report(); rep.Phase != Paused || rep.Bytes != 0 {
 		t.Errorf("paused: %+v", rep)
 	}
 	cancel()
 	<-done
 	var state State
-	r.must(json.Unmarshal(kept, &state))
+	r.must(json.Unmarshal(*kept.Load(), &state))
 	if state.Report.Phase != Paused || len(state.Lanes) != 3 {
-		t.Fatalf("kept: %s", kept)
+		t.Fatalf("kept: %s", *kept.Load())
 	}
 	state.Lanes["m0"].Done = true // as if it had come so far
 	state.Lanes["m0"].Report.Bytes = 12345
@@ -407,5 +416,33 @@ func TestScrubGoesOn(t *testing.T) {
 	r.until(func() bool { return m.Report().Phase == Stopped })
 	cancel()
 	<-done
+	r.unmount()
+}
+
+// A schedule counts from its first mount, not from each: what is mounted anew
+// every day is scrubbed all the same.
+func TestScheduleOutlivesMounts(t *testing.T) {
+	r := newRig(t, 3)
+	r.fill(3)
+	var kept *State
+	r.o.Every = time.Hour
+	r.o.Save = func(s *State) error { kept = s; return nil }
+	run := func(until func(*Manager) bool) {
+		m := NewManager(r.pool, r.o)
+		ctx, cancel := context.WithCancel(r.ctx)
+		done := make(chan struct{})
+		go func() { m.Run(ctx); close(done) }()
+		r.until(func() bool { return until(m) })
+		cancel()
+		<-done
+	}
+	run(func(m *Manager) bool { return time.Until(m.Report().Next) > 59*time.Minute && m.Report().Phase == Idle })
+	kept.Since = kept.Since.Add(-time.Hour) // an hour later
+	first := *kept
+	r.o.Load = func() *State { return &first }
+	run(func(m *Manager) bool { return m.Report().Phase == Done })
+	if !kept.Since.Equal(first.Since) {
+		t.Errorf("the schedule began %v, now %v", first.Since, kept.Since)
+	}
 	r.unmount()
 }
