@@ -52,7 +52,7 @@ func (r *run) fill(prefix string) (names []string) {
 		if serr := r.sync(r.limit); serr != nil {
 			r.fail("a sync failed where calls are refused: %v", serr)
 		}
-		r.level() // who falls behind while it is filled is another row
+		r.keepUp() // who falls behind while it is filled is another row
 		if errors.Is(err, cluster.ErrNoSpace) {
 			r.note("full after %d files", i)
 			return names
@@ -61,6 +61,20 @@ func (r *run) fill(prefix string) (names []string) {
 			r.fail("more went in than there is room for")
 		}
 	}
+}
+
+// keepUp waits until the members that take part have the last txg.
+func (r *run) keepUp() {
+	r.t.Helper()
+	r.until("those that take part at the last txg", func() bool {
+		st := r.life.pool.Status()
+		for _, n := range st.Nodes {
+			if n.T != st.Committed && (n.State == cluster.NodeInSync || n.State == cluster.NodeBehind) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (r *run) remove(name string) {

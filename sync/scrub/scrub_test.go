@@ -139,6 +139,10 @@ func (r *rig) fill(files int) (inums []uint64) {
 		inums = append(inums, inum)
 	}
 	r.must(r.pool.Sync(r.ctx))
+	r.until(func() bool { // else a lane verifies what its member has so far
+		nodes := r.pool.Status().Nodes
+		return !slices.ContainsFunc(nodes, func(n cluster.NodeStatus) bool { return n.Lag > 0 })
+	})
 	return inums
 }
 
@@ -174,10 +178,6 @@ func (r *rig) flip(member int, ref ondisk.Blockref) {
 // scrub runs one to its end.
 func (r *rig) scrub() Report {
 	r.Helper()
-	r.until(func() bool { // else a lane verifies what its member has so far
-		nodes := r.pool.Status().Nodes
-		return !slices.ContainsFunc(nodes, func(n cluster.NodeStatus) bool { return n.Lag > 0 })
-	})
 	m := NewManager(r.pool, r.o)
 	r.must(m.Start(0))
 	ctx, cancel := context.WithCancel(r.ctx)
