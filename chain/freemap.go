@@ -30,6 +30,7 @@ type freemap struct {
 	usable uint64           // bytes that allocate can hand out, fragments included
 	total  uint64           // bytes that blocks can ever be in
 	alloc  allocator
+	holes  bool // nodes were lost: what has no leaf is not free (Options.DoubtFreemap)
 }
 
 // A fmNode is an array of freemap blockrefs, sorted by key.
@@ -87,34 +88,44 @@ func newFreemap(ctx context.Context, v *Volume, h *ondisk.VolumeHeader) (*freema
 func (fm *freemap) loadNode(ctx context.Context, n *fmNode, refs []ondisk.Blockref) error {
 	for i := range refs {
 		e := &fmElem{ref: refs[i]}
-		n.kids = append(n.kids, e)
-		if refs[i].Type == ondisk.TypeFreemapLeaf {
+		if err := fm.loadElem(ctx, n, e); err != nil {
+			if !fm.v.opts.DoubtFreemap {
+				return err
+			}
+			fm.v.log.Warn("part of the freemap is lost", "device", fm.v.Name(), "err", err)
+			fm.holes = true
 			continue
 		}
-		level := (refs[i].KeyBits-ondisk.ZoneRadix)/8 + 1
-		if level >= n.level {
-			return damaged("%v below a node of level %d", &refs[i], n.level)
-		}
-		block, err := fm.v.readRaw(ctx, &refs[i])
-		if err != nil {
-			return err
-		}
-		kids, err := ondisk.DecodeBlockrefs(block)
-		if err != nil {
-			return fmt.Errorf("%v: %w", &refs[i], err)
-		}
-		for k := range kids {
-			leaf := kids[k].Type == ondisk.TypeFreemapLeaf || kids[k].Type == ondisk.TypeFreemapNode
-			if !leaf || kids[k].Key < refs[i].Key || kids[k].LastKey() > refs[i].LastKey() {
-				return damaged("%v: %v does not belong there", &refs[i], &kids[k])
-			}
-		}
-		e.node = &fmNode{level: level}
-		if err := fm.loadNode(ctx, e.node, kids); err != nil {
-			return err
-		}
+		n.kids = append(n.kids, e)
 	}
 	return nil
+}
+
+// loadElem reads what is behind e, which is to be in n.
+func (fm *freemap) loadElem(ctx context.Context, n *fmNode, e *fmElem) error {
+	if e.ref.Type == ondisk.TypeFreemapLeaf {
+		return nil
+	}
+	level := (e.ref.KeyBits-ondisk.ZoneRadix)/8 + 1
+	if level >= n.level {
+		return damaged("%v below a node of level %d", &e.ref, n.level)
+	}
+	block, err := fm.v.readRaw(ctx, &e.ref)
+	if err != nil {
+		return err
+	}
+	kids, err := ondisk.DecodeBlockrefs(block)
+	if err != nil {
+		return fmt.Errorf("%v: %w", &e.ref, err)
+	}
+	for k := range kids {
+		leaf := kids[k].Type == ondisk.TypeFreemapLeaf || kids[k].Type == ondisk.TypeFreemapNode
+		if !leaf || kids[k].Key < e.ref.Key || kids[k].LastKey() > e.ref.LastKey() {
+			return damaged("%v: %v does not belong there", &e.ref, &kids[k])
+		}
+	}
+	e.node = &fmNode{level: level}
+	return fm.loadNode(ctx, e.node, kids)
 }
 
 // zoneCount is the number of begun GiBs.
@@ -181,12 +192,19 @@ func (fm *freemap) zone(n uint64) *zone {
 // zone until it is repaired, but stops nothing.
 func (fm *freemap) load(z *zone) {
 	z.tooBig = [segsPerZone]uint8{}
-	if z.elem == nil {
+	switch {
+	case z.elem == nil && fm.holes:
+		fm.fill(z)
+	case z.elem == nil:
 		z.entries = newLeaf(z.lo, z.hi)
-	} else {
+	default:
 		block, err := fm.v.readRaw(context.Background(), &z.elem.ref)
 		if err == nil {
 			z.entries, err = ondisk.DecodeFreemapLeaf(block)
+		}
+		if err != nil && fm.v.opts.DoubtFreemap {
+			fm.fill(z)
+			break
 		}
 		if err != nil {
 			fm.v.log.Error("freemap leaf unreadable: its zone is left alone", "device", fm.v.Name(), "zone", z.n, "err", err)

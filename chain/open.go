@@ -136,6 +136,10 @@ func (v *Volume) openForWriting(ctx context.Context) error {
 		return err
 	}
 	switch {
+	case v.opts.DoubtFreemap:
+		if err = v.recoverFreemap(ctx, 0); err == nil {
+			v.fm.makeUp()
+		}
 	case v.foreign:
 		err = v.recoverFreemap(ctx, 0)
 	case v.hdr.FreemapTid < v.hdr.MirrorTid:

@@ -73,3 +73,57 @@ func (fm *freemap) recount() {
 	fm.free += usable - fm.usable
 	fm.usable = usable
 }
+
+// fill gives z a leaf that calls everything allocated: nothing else is known.
+func (fm *freemap) fill(z *zone) {
+	z.entries = newLeaf(0, 0)
+	fm.touch(z)
+}
+
+// makeUp puts right what a freemap says of places where no block may be, and
+// gives every zone a leaf if some were lost. recoverFreemap has been there, so
+// all that the tree reaches is marked.
+func (fm *freemap) makeUp() {
+	for n := range fm.zoneCount() {
+		if !fm.holes && fm.zones[n] == nil && fm.find(n) == nil {
+			continue
+		}
+		z := fm.zone(n)
+		for seg := range z.entries {
+			if seg >= z.lo && seg < z.hi {
+				continue
+			}
+			e := &z.entries[seg]
+			for w := range e.Bitmap {
+				if e.Bitmap[w] != ^uint64(0) {
+					e.Bitmap[w], e.Avail, e.Linear = ^uint64(0), 0, ondisk.SegmentSize
+					fm.touch(z)
+				}
+			}
+		}
+		// What was written wrong here is written anew, sums included.
+		fm.touch(z)
+		fm.trim()
+	}
+	// The sum in the header counts also the rest of the segment that the
+	// formatter used, which is never handed out.
+	ghost := fm.v.hdr.AllocatorSize - min(fm.v.hdr.AllocatorSize, fm.total)
+	fm.recount()
+	fm.free = fm.usable + ghost
+}
+
+// RewriteHeaders commits once for each header slot, so that all of them are
+// good, with nothing changed. What Tainted says of them is gone afterwards: that
+// is right only where nobody else has to know.
+func (v *Volume) RewriteHeaders(ctx context.Context) error {
+	for range v.slots.slots {
+		t, err := v.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		if err := t.Commit(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -38,9 +38,13 @@ var (
 // Options say how a volume is opened.
 type Options struct {
 	ReadOnly   bool
-	CacheBytes int64        // bound of decoded tables; 0 = 16 MiB
-	Writer     ondisk.UUID  // goes into the last-writer mark
-	Logger     *slog.Logger // nil = silent
+	CacheBytes int64       // bound of decoded tables; 0 = 16 MiB
+	Writer     ondisk.UUID // goes into the last-writer mark
+	// DoubtFreemap marks all that the tree reaches, and takes a part of the
+	// freemap that cannot be read for fully allocated instead of refusing it;
+	// a Bulkfree then finds what is free there. Only for repair.
+	DoubtFreemap bool
+	Logger       *slog.Logger // nil = silent
 }
 
 // A Volume is one HAMMER2 file system on its devices. Its methods are safe

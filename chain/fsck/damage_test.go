@@ -3,6 +3,7 @@ package fsck
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -286,13 +287,17 @@ func (m *maker) editLeaf(fn func(leaf *[ondisk.FreemapRefs]ondisk.FreemapEntry))
 	})
 }
 
-func TestFreemapAndHeader(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		breakIt  func(m *maker)
-		severity Severity
-		want     []string
-	}{
+// A damage is one way to be wrong, and what is to be said of it.
+type damage struct {
+	name     string
+	breakIt  func(m *maker)
+	severity Severity
+	want     []string
+}
+
+// freemapDamages are wrong freemaps and headers.
+func freemapDamages() []damage {
+	return []damage{
 		{"used but free", func(m *maker) {
 			ref := m.find(2007, ondisk.TypeData)
 			m.editLeaf(func(leaf *[ondisk.FreemapRefs]ondisk.FreemapEntry) {
@@ -325,7 +330,11 @@ func TestFreemapAndHeader(t *testing.T) {
 				m.Fatal(err)
 			}
 		}, Warning, []string{"header slot 0", "empty"}},
-	} {
+	}
+}
+
+func TestFreemapAndHeader(t *testing.T) {
+	for _, c := range freemapDamages() {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMaker(t, 1<<30)
 			m.tree()
@@ -335,6 +344,73 @@ func TestFreemapAndHeader(t *testing.T) {
 			if !has(rep, c.severity, c.want...) {
 				t.Errorf("no %v with %q in %v", c.severity, c.want, rep.Findings)
 			}
+		})
+	}
+}
+
+// flipFreemap damages the first freemap block of a level.
+func (m *maker) flipFreemap(level int) {
+	m.Helper()
+	set, err := media.Open([]ondisk.Device{m.dev})
+	if err != nil {
+		m.Fatal(err)
+	}
+	ref := set.Header().Freemap[0]
+	for (int(ref.KeyBits)-ondisk.ZoneRadix)/8+1 > level {
+		block, err := set.Read(&ref)
+		if err != nil {
+			m.Fatal(err)
+		}
+		refs, err := ondisk.DecodeBlockrefs(block)
+		if err != nil {
+			m.Fatal(err)
+		}
+		ref = refs[0]
+	}
+	if _, err := m.dev.WriteAt([]byte{0xA5}, int64(ref.Off())+4711); err != nil {
+		m.Fatal(err)
+	}
+}
+
+// A freemap that is wrong, or gone in part, is made up from the tree.
+func TestFreemapRepair(t *testing.T) {
+	cases := append(freemapDamages(),
+		damage{name: "leaf unreadable", breakIt: func(m *maker) { m.flipFreemap(1) }},
+		damage{name: "leaf of nine unreadable", breakIt: func(m *maker) { m.flipFreemap(1) }},
+		damage{name: "node of nine unreadable", breakIt: func(m *maker) { m.flipFreemap(2) }})
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			size := int64(1 << 30)
+			if strings.Contains(c.name, "nine") {
+				size = 9 << 30
+			}
+			m := newMaker(t, size)
+			m.tree()
+			for zone := range m.dev.Size() / ondisk.ZoneSize { // leaves for all zones
+				m.commit(ondisk.MakeTid(1, uint32(zone+1)), nil)
+			}
+			c.breakIt(m)
+			ctx := context.Background()
+			v, err := chain.Open(ctx, []ondisk.Device{m.dev}, chain.Options{DoubtFreemap: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := v.Bulkfree(ctx, chain.BulkfreeOptions{}); err != nil {
+				t.Error(err)
+			}
+			if err := v.Close(); err != nil {
+				t.Error(err)
+			}
+			m.dev.Reopen()
+			rep := check(t, Options{}, m.dev)
+			for _, f := range rep.Findings {
+				if strings.Contains(f.What, "header slot") {
+					continue // of headers, not of the freemap
+				}
+				t.Errorf("left: %v", f)
+			}
+			m.data(2003, 1<<20, []byte("it can be written"))
+			m.commit(ondisk.MakeTid(2, 1), nil)
 		})
 	}
 }

@@ -23,6 +23,9 @@
 // Two entries of one name in a directory are noticed where they lie in one
 // table, which they do unless more than a table's worth of names share a hash.
 //
-// Not here: repair. The tree is repaired from another node (cluster), the
-// freemap by mounting (chain) and by bulkfree.
+// What is certain to be put right is listed in the report: a freemap is made up
+// from the tree (chain.Options.DoubtFreemap), names and inodes are changed by
+// package fs/repair on all members at once, as Fixes say.
+//
+// Not here: writing. Damaged blocks are repaired from another node (cluster).
 package fsck

@@ -9,7 +9,7 @@ import (
 const (
 	remedyTree = "in a cluster, resync this node from another; else restore from a backup"
 	remedyFile = "in a cluster, it is healed by reading the file; else delete or restore it"
-	remedyMark = "mount read-write once: the freemap is brought up to date"
+	remedyMark = "anvilfs fsck --repair makes the freemap up from the tree"
 )
 
 // element judges one blockref where it stands, and reports whether it makes

@@ -86,7 +86,7 @@ func (f *freemapCheck) node(ctx context.Context, r *ondisk.Blockref, above int, 
 	block, err := f.c.set.Read(r)
 	if err != nil {
 		f.lost++
-		f.found(Error, r.Off(), fmt.Sprintf("%v: %v", r, err), "the space it describes is left alone; make the volume anew, or resync onto a new one")
+		f.found(Error, r.Off(), fmt.Sprintf("%v: %v", r, err), remedyMark)
 		return nil
 	}
 	if r.Type == ondisk.TypeFreemapLeaf {

@@ -9,6 +9,8 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
+const remedyNames = "anvilfs fsck --repair with a majority of the members puts it right"
+
 // A census compares the inodes of a PFS with the entries that name them.
 type census struct {
 	c      *checker
@@ -32,8 +34,8 @@ func (c *checker) names(p *pfsState) {
 		s.found(Warning, 0, fmt.Sprintf("%d tables or inodes cannot be read: names were not compared with inodes", p.lost), "")
 		return
 	}
-	s.merge()
 	s.highest()
+	s.merge()
 	s.attached()
 }
 
@@ -73,8 +75,18 @@ func (s *census) dangling(names []nameNote) []nameNote {
 	if inum == ondisk.InumRoot || unnamed(inum) {
 		what = fmt.Sprintf("an entry of directory %d names an inode that must have no name", names[0].dir)
 	}
-	s.found(Error, inum, what, "mount read-write and remove the name")
+	s.found(Error, inum, what, remedyNames)
+	s.unname(inum, names[:n])
 	return names[n:]
+}
+
+// unname has the names of an inode removed that must have none.
+func (s *census) unname(inum uint64, names []nameNote) {
+	for i := range names {
+		if i == 0 || names[i].dir != names[i-1].dir {
+			s.fix(Fix{Kind: FixName, Inum: inum, Dir: names[i].dir})
+		}
+	}
 }
 
 // unnamed reports whether anvilfs keeps an inode that no entry names under
@@ -91,20 +103,24 @@ func (s *census) inode(in *inodeNote, names []nameNote) {
 		return
 	case unnamed(in.inum):
 		if len(names) > 0 {
-			s.found(Error, in.inum, "an inode of the filesystem's own has a name", "mount read-write and remove the name")
+			s.found(Error, in.inum, "an inode of the filesystem's own has a name", remedyNames)
+			s.unname(in.inum, names)
 		}
 		return
 	case len(names) == 0 && in.links == 0:
 		s.p.orphans++
 		s.found(Info, in.inum, "an orphan: open when it was deleted and the system stopped", "the next read-write mount removes it")
+		s.fix(Fix{Kind: FixDelete, Inum: in.inum})
 		return
 	case len(names) == 0:
-		s.found(Error, in.inum, fmt.Sprintf("a %v with link count %d that no entry names", in.typ, in.links), "its content can be read by number only (anvilfs show inode)")
+		s.found(Error, in.inum, fmt.Sprintf("a %v with link count %d that no entry names", in.typ, in.links), remedyNames)
+		s.fix(Fix{Kind: FixAttach, Inum: in.inum, Type: in.typ})
 		return
 	}
 	for i := range names {
 		if names[i].typ != in.typ {
-			s.found(Error, in.inum, fmt.Sprintf("the entry in directory %d says %v, the inode %v", names[i].dir, names[i].typ, in.typ), "rename it, which makes the entry anew")
+			s.found(Error, in.inum, fmt.Sprintf("the entry in directory %d says %v, the inode %v", names[i].dir, names[i].typ, in.typ), remedyNames)
+			s.fix(Fix{Kind: FixType, Inum: in.inum, Dir: names[i].dir, Type: in.typ})
 		}
 	}
 	if in.typ == ondisk.ObjDir {
@@ -112,12 +128,16 @@ func (s *census) inode(in *inodeNote, names []nameNote) {
 			s.found(Error, in.inum, fmt.Sprintf("%d entries name this directory", len(names)), "remove all but one of the names")
 		}
 		if in.parent != names[0].dir {
-			s.found(Warning, in.inum, fmt.Sprintf("says its parent is directory %d, but is in %d", in.parent, names[0].dir), "rename it, which sets the parent")
+			s.found(Warning, in.inum, fmt.Sprintf("says its parent is directory %d, but is in %d", in.parent, names[0].dir), remedyNames)
+			if len(names) == 1 {
+				s.fix(Fix{Kind: FixParent, Inum: in.inum, Dir: names[0].dir})
+			}
 		}
 		return
 	}
 	if uint64(in.links) != uint64(len(names)) && in.links != 1<<32-1 {
-		s.found(Error, in.inum, fmt.Sprintf("link count %d, but %d entries name it", in.links, len(names)), "a name removed too many would remove the content")
+		s.found(Error, in.inum, fmt.Sprintf("link count %d, but %d entries name it", in.links, len(names)), remedyNames)
+		s.fix(Fix{Kind: FixLinks, Inum: in.inum, Links: uint64(len(names))})
 	}
 }
 
@@ -128,11 +148,14 @@ func (s *census) attribute(in *inodeNote, names []nameNote) {
 	_, exists := slices.BinarySearchFunc(s.inodes, of, func(n inodeNote, k uint64) int { return cmp.Compare(n.inum, k) })
 	switch {
 	case len(names) > 0:
-		s.found(Error, in.inum, "holds attributes, but has a name", "mount read-write and remove the name")
+		s.found(Error, in.inum, "holds attributes, but has a name", remedyNames)
+		s.unname(in.inum, names)
 	case !exists && of != ondisk.InumRoot, in.parent != of:
 		s.found(Warning, in.inum, fmt.Sprintf("holds the attributes of inode %d, which is gone", of), "the next read-write mount removes it")
+		s.fix(Fix{Kind: FixDelete, Inum: in.inum})
 	case in.links != 1:
-		s.found(Warning, in.inum, fmt.Sprintf("holds attributes, and has link count %d", in.links), "")
+		s.found(Warning, in.inum, fmt.Sprintf("holds attributes, and has link count %d", in.links), remedyNames)
+		s.fix(Fix{Kind: FixLinks, Inum: in.inum, Links: 1})
 	}
 }
 
@@ -143,7 +166,8 @@ func (s *census) highest() {
 		return
 	}
 	if top := s.inodes[i-1].inum; top > s.p.meta.PFSInum && top >= ondisk.InumFirst {
-		s.found(Error, top, fmt.Sprintf("the PFS says that %d is the highest number in use: this one can be given out again", s.p.meta.PFSInum), "create no files there; resync the node, or copy the files elsewhere")
+		s.found(Error, top, fmt.Sprintf("the PFS says that %d is the highest number in use: this one can be given out again", s.p.meta.PFSInum), remedyNames)
+		s.fix(Fix{Kind: FixHighest, Inum: top})
 	}
 }
 
@@ -161,7 +185,8 @@ func (s *census) attached() {
 			at, ok = s.parentOf(at)
 		}
 		if ok && state[at] == onPath {
-			s.found(Error, s.inodes[at].inum, "a directory that is inside of itself: the root does not lead to it", "in a cluster, resync this node from another")
+			s.found(Error, s.inodes[at].inum, "a directory that is inside of itself: the root does not lead to it", remedyNames)
+			s.fix(Fix{Kind: FixAttach, Inum: s.inodes[at].inum, Type: ondisk.ObjDir, Dir: s.dirOf(s.inodes[at].inum)})
 		}
 		for _, k := range path {
 			state[k] = fine
@@ -169,12 +194,21 @@ func (s *census) attached() {
 	}
 }
 
+// dirOf is the directory that an entry of directory inum is in, 0 if none.
+func (s *census) dirOf(inum uint64) uint64 {
+	n, ok := slices.BinarySearchFunc(s.names, inum, func(n nameNote, k uint64) int { return cmp.Compare(n.inum, k) })
+	if !ok {
+		return 0
+	}
+	return s.names[n].dir
+}
+
 // parentOf is the index of the directory that has the entry of directory i;
 // ok is false at the root, or if there is none.
 func (s *census) parentOf(i int) (int, bool) {
-	n, ok := slices.BinarySearchFunc(s.names, s.inodes[i].inum, func(n nameNote, k uint64) int { return cmp.Compare(n.inum, k) })
-	if !ok {
+	dir := s.dirOf(s.inodes[i].inum)
+	if dir == 0 {
 		return 0, false
 	}
-	return slices.BinarySearchFunc(s.inodes, s.names[n].dir, func(n inodeNote, k uint64) int { return cmp.Compare(n.inum, k) })
+	return slices.BinarySearchFunc(s.inodes, dir, func(n inodeNote, k uint64) int { return cmp.Compare(n.inum, k) })
 }

@@ -107,6 +107,15 @@ type Report struct {
 	Warnings int            `json:"warnings"`
 	Infos    int            `json:"infos"`
 	Took     time.Duration  `json:"took_ns"`
+
+	// Fixes are what is certain to put names and inodes right, in the order to
+	// make them; at most Options.MaxFindings. A PFS of which something cannot
+	// be read has none.
+	Fixes []Fix `json:"-"`
+	// Freemap and Slots say that a freemap made up from the tree, or writing all
+	// header slots anew, puts something right.
+	Freemap bool `json:"-"`
+	Slots   bool `json:"-"`
 }
 
 // Clean reports whether nothing needs attention: infos do not count.
@@ -140,6 +149,10 @@ func (c *collector) add(f Finding) {
 		c.rep.Warnings++
 	default:
 		c.rep.Infos++
+	}
+	if f.Severity > Info {
+		c.rep.Freemap = c.rep.Freemap || f.Remedy == remedyMark
+		c.rep.Slots = c.rep.Slots || f.Remedy == remedyHeader
 	}
 	if len(c.rep.Findings) < c.max {
 		c.rep.Findings = append(c.rep.Findings, f)

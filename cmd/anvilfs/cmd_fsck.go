@@ -13,50 +13,88 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
+// fsckFlags are the words of fsck.
+type fsckFlags struct {
+	fsck.Options
+	json, quiet, repair, dryRun bool
+}
+
 func fsckCommand() *cobra.Command {
-	var asJSON, quiet bool
-	var o fsck.Options
+	var o fsckFlags
 	c := &cobra.Command{
 		Use:   "fsck DEVICE...",
-		Short: "Check volumes that are not mounted; writes nothing",
+		Short: "Check volumes that are not mounted, and repair what is certain if asked to",
 		Long: `Fsck reads everything that the newest volume header reaches, checks it, and
-compares it with the freemap, both ways. It never writes: damaged blocks of a
-member are repaired by mounting it together with good ones.
+compares it with the freemap, both ways. Without --repair it never writes.
 
-Exit codes, added up over all devices: 0 clean, 4 errors found, 8 could not be
-checked, 16 wrong words.`,
+With --repair it puts right what is certain, and checks again. The freemap of a
+volume is made up from its tree, and header slots are written anew. Names and
+inodes that do not fit each other are changed on all members at once, so give a
+majority of them: names without an inode go, link counts become what is there,
+and what no name leads to gets one in /lost+found. Nothing that a name leads to
+is removed, and snapshots are never changed. Blocks that are damaged are
+repaired by mounting the member together with good ones.
+
+Exit codes, added up over all devices: 0 clean, 1 errors repaired, 4 errors
+left, 8 could not be checked or repaired, 16 wrong words.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return exitWith(fsckUsage, "fsck takes the devices to check: see anvilfs fsck --help")
 			}
-			code := fsckClean
-			for _, a := range args {
-				rep, err := fsckOne(c.Context(), a, o)
-				switch {
-				case err != nil:
-					fmt.Fprintf(c.ErrOrStderr(), "anvilfs: %v\n", err)
-					code |= fsckOperational
-					continue
-				case !rep.Clean():
-					code |= fsckUncorrected
-				}
-				if err := printFsck(c.OutOrStdout(), a, rep, asJSON, quiet); err != nil {
-					return err
-				}
-			}
-			if code != fsckClean {
+			if code, err := o.run(c, args); err != nil {
+				return err
+			} else if code != fsckClean {
 				return &exitError{code: code}
 			}
 			return nil
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&asJSON, "json", false, "print the report as JSON")
-	f.BoolVarP(&quiet, "quiet", "q", false, "print only what is wrong")
+	f.BoolVar(&o.json, "json", false, "print the report as JSON")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only what is wrong")
 	f.BoolVar(&o.AllSlots, "all-slots", false, "check also what the older volume headers reach")
 	f.BoolVar(&o.SkipData, "skip-data", false, "leave file data out: quick, finds no rotten file")
+	f.BoolVarP(&o.repair, "repair", "y", false, "put right what is certain")
+	f.BoolVar(&o.dryRun, "dry-run", false, "with --repair: say what would be done, write nothing")
 	return c
+}
+
+// run checks the devices, repairs if asked to, and returns the exit code.
+func (o *fsckFlags) run(c *cobra.Command, words []string) (code int, err error) {
+	reports := make(map[string]*fsck.Report)
+	check := func() error {
+		code = fsckClean
+		for _, w := range words {
+			rep, err := fsckOne(c.Context(), w, o.Options)
+			if err != nil {
+				fmt.Fprintf(c.ErrOrStderr(), "anvilfs: %v\n", err)
+				code |= fsckOperational
+				continue
+			}
+			reports[w] = rep
+			if !rep.Clean() {
+				code |= fsckUncorrected
+			}
+			if err := printFsck(c.OutOrStdout(), w, rep, o.json, o.quiet); err != nil {
+				return err
+			}
+		}
+		return c.Context().Err()
+	}
+	if err := check(); err != nil || !o.repair {
+		return code, err
+	}
+	r := &fsckRepair{out: c.OutOrStdout(), errs: c.ErrOrStderr(), dryRun: o.dryRun}
+	if o.json {
+		r.out = c.ErrOrStderr() // what is printed stays JSON
+	}
+	r.run(c.Context(), words, reports)
+	if !r.changed {
+		return code | r.code, nil
+	}
+	err = check()
+	return code | r.code | fsckCorrected, err
 }
 
 func fsckOne(ctx context.Context, word string, o fsck.Options) (*fsck.Report, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -60,18 +59,12 @@ func rollback(ctx context.Context, s source, name string, keep bool) (kept strin
 	if err := s.findLabel(ctx); err != nil {
 		return "", err
 	}
-	log := slog.New(slog.DiscardHandler)
-	p, err := openPool(ctx, s, &mountOptions{}, nil, log)
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		err = errors.Join(err, p.Close(cctx))
-	}()
-	gather(ctx, p, log)
-	return p.SnapshotRollback(ctx, name, keep)
+	err = withPool(ctx, s, func(p *cluster.Pool) (err error) {
+		gather(ctx, p, slog.New(slog.DiscardHandler))
+		kept, err = p.SnapshotRollback(ctx, name, keep)
+		return err
+	})
+	return kept, err
 }
 
 // gather gives members that are behind, or lack snapshots, some time.

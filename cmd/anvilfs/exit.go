@@ -14,9 +14,9 @@ const (
 	// mount(8) and umount(8).
 	exitMount = 32
 
-	// fsck(8); the bits are added up over several devices. Nothing is ever
-	// corrected here, so 1 and 2 do not occur.
+	// fsck(8); the bits are added up over several devices.
 	fsckClean       = 0
+	fsckCorrected   = 1
 	fsckUncorrected = 4
 	fsckOperational = 8
 	fsckUsage       = 16

@@ -27,7 +27,7 @@ func personality(argv []string) []string {
 		case "mkfs":
 			return append([]string{"newfs"}, dropSwitches(args, "vV", "fqn", "")...)
 		case "fsck":
-			return append([]string{"fsck"}, dropSwitches(args, "aAfnprvVyTMC0123456789", "q", "")...)
+			return append([]string{"fsck"}, dropSwitches(args, "aAfnprvVTMC0123456789", "qy", "")...)
 		}
 	}
 	if bareMount(args) {
