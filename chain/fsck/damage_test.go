@@ -465,3 +465,57 @@ func TestCancelled(t *testing.T) {
 		t.Error("an empty device gives a report")
 	}
 }
+
+// What a tree that cannot be read reaches is not called free when the freemap
+// is made up from what can be read.
+func TestFreemapRepairSparesUnreadable(t *testing.T) {
+	m := newMaker(t, 9<<30)
+	m.tree()
+	m.commit(ondisk.MakeTid(1, 1), nil)
+	data, table := m.find(2007, ondisk.TypeData), m.find(ondisk.InumRoot, ondisk.TypeIndirect)
+	if _, err := m.dev.WriteAt([]byte{0xA5}, int64(table.Off())+int64(table.Size())-1); err != nil {
+		t.Fatal(err)
+	}
+	m.flipFreemap(2)
+	v, err := chain.Open(bg, []ondisk.Device{m.dev}, chain.Options{DoubtFreemap: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Bulkfree(bg, chain.BulkfreeOptions{}); err == nil {
+		t.Error("space is looked for in a tree that cannot be read")
+	}
+	if err := v.RewriteHeaders(bg); err != nil {
+		t.Error(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	m.dev.Reopen()
+	set, err := media.Open([]ondisk.Device{m.dev})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := set.Header().Freemap[0]
+	for ref.Type == ondisk.TypeFreemapNode {
+		block, err := set.Read(&ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs, err := ondisk.DecodeBlockrefs(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref = refs[0]
+	}
+	block, err := set.Read(&ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := ondisk.DecodeFreemapLeaf(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := leaf[data.Off()/ondisk.SegmentSize].State(int(data.Off() % ondisk.SegmentSize / ondisk.ChunkSize)); s != ondisk.ChunkAllocated {
+		t.Errorf("a block of a file that nothing leads to any more is in state %v", s)
+	}
+}
