@@ -348,6 +348,28 @@ func TestFreemapAndHeader(t *testing.T) {
 	}
 }
 
+// deepen puts a node between the header and the leaves of the freemap, as a
+// volume has it of which more than four GiB were used.
+func (m *maker) deepen() {
+	m.edit(func(h *ondisk.VolumeHeader) {
+		node := ondisk.Blockref{
+			Type: ondisk.TypeFreemapNode, KeyBits: ondisk.ZoneRadix + 8, DataOff: ondisk.MakeDataOff(2*ondisk.MaxBlock, ondisk.FreemapBlockRadix),
+			MirrorTid: h.FreemapTid, ModifyTid: h.FreemapTid,
+		}
+		node.SetMethods(ondisk.CheckFreemap, ondisk.CompNone)
+		b := make([]byte, ondisk.FreemapBlockSize)
+		ondisk.EncodeBlockrefs(b, h.Freemap[:1])
+		if _, err := m.dev.WriteAt(b, int64(node.Off())); err != nil {
+			m.Fatal(err)
+		}
+		node.SetCheck(b)
+		h.Freemap[0] = node
+	})
+	if rep := check(m.T, Options{}, m.dev); !rep.Clean() {
+		m.Fatalf("deepened: %v", rep.Findings)
+	}
+}
+
 // flipFreemap damages the first freemap block of a level.
 func (m *maker) flipFreemap(level int) {
 	m.Helper()
@@ -376,19 +398,13 @@ func (m *maker) flipFreemap(level int) {
 func TestFreemapRepair(t *testing.T) {
 	cases := append(freemapDamages(),
 		damage{name: "leaf unreadable", breakIt: func(m *maker) { m.flipFreemap(1) }},
-		damage{name: "leaf of nine unreadable", breakIt: func(m *maker) { m.flipFreemap(1) }},
-		damage{name: "node of nine unreadable", breakIt: func(m *maker) { m.flipFreemap(2) }})
+		damage{name: "leaf below a node unreadable", breakIt: func(m *maker) { m.deepen(); m.flipFreemap(1) }},
+		damage{name: "node unreadable", breakIt: func(m *maker) { m.deepen(); m.flipFreemap(2) }})
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			size := int64(1 << 30)
-			if strings.Contains(c.name, "nine") {
-				size = 9 << 30
-			}
-			m := newMaker(t, size)
+			m := newMaker(t, 9<<30)
 			m.tree()
-			for zone := range m.dev.Size() / ondisk.ZoneSize { // leaves for all zones
-				m.commit(ondisk.MakeTid(1, uint32(zone+1)), nil)
-			}
+			m.commit(ondisk.MakeTid(1, 1), nil)
 			c.breakIt(m)
 			ctx := context.Background()
 			v, err := chain.Open(ctx, []ondisk.Device{m.dev}, chain.Options{DoubtFreemap: true})
@@ -472,6 +488,7 @@ func TestFreemapRepairSparesUnreadable(t *testing.T) {
 	m := newMaker(t, 9<<30)
 	m.tree()
 	m.commit(ondisk.MakeTid(1, 1), nil)
+	m.deepen()
 	data, table := m.find(2007, ondisk.TypeData), m.find(ondisk.InumRoot, ondisk.TypeIndirect)
 	if _, err := m.dev.WriteAt([]byte{0xA5}, int64(table.Off())+int64(table.Size())-1); err != nil {
 		t.Fatal(err)
