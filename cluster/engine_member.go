@@ -18,6 +18,7 @@ type member struct {
 	conn  *conn       // nil while it is not open
 	first core.Durable
 	last  Position // the last that was known
+	at    time.Time
 	flags core.Flags
 
 	state  NodeState
@@ -190,11 +191,11 @@ func (e *engine) report(m *member, cfg *Config) NodeReport {
 		Bad: m.bad.Load(), Repaired: m.repaired.Load(), Latency: time.Duration(m.latency.Load()),
 	}
 	if m.conn != nil {
-		m.last = m.conn.position()
+		m.last, m.at = m.conn.position(), m.conn.since()
 		r.Applied = m.conn.numbers()
 		r.Role = m.conn.info.Type
 	}
-	r.Position = m.last
+	r.Position, r.At = m.last, m.at
 	if cfg != nil {
 		if c, ok := cfg.Member(m.fsid); ok {
 			r.Role, r.Replaces = c.Role, c.Replaces

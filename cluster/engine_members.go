@@ -20,8 +20,10 @@ func (e *engine) add(ctx context.Context, with MemberSpec, role ondisk.PFSType, 
 	if e.solo || e.o.ReadOnly {
 		return errNotClustered
 	}
-	if role != ondisk.PFSMaster && role != ondisk.PFSSlave {
-		return fmt.Errorf("a member can be added as master or slave, not as %v", role)
+	switch role {
+	case ondisk.PFSMaster, ondisk.PFSSlave, ondisk.PFSSoftSlave:
+	default:
+		return fmt.Errorf("a member can be added as master, slave or soft slave, not as %v", role)
 	}
 	law, err := e.law(func() error {
 		if m := e.byName(with.Name); m != nil && (m.conn != nil || m.closing || !m.fsid.IsZero()) {
@@ -33,8 +35,11 @@ func (e *engine) add(ctx context.Context, with MemberSpec, role ondisk.PFSType, 
 		return err
 	}
 	fresh := Member{Fsid: ondisk.NewUUID(), Role: ondisk.PFSSlave, Incarnation: ondisk.NewUUID()}
-	if role == ondisk.PFSMaster {
+	switch {
+	case role == ondisk.PFSMaster:
 		fresh.Replaces = fresh.Fsid
+	case role.Soft():
+		fresh.Role = role
 	}
 	if err := e.prepare(ctx, with, fresh, force); err != nil {
 		return err

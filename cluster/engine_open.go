@@ -136,6 +136,8 @@ func (e *engine) admit(opened []opening) error {
 		return nil
 	case errors.As(err, &few) && e.o.ReadOnly && len(answersOf(opened)) > 0:
 		return nil
+	case errors.As(err, &few) && onlySoft(opened):
+		return &refusal{"no master of " + e.o.Label + " was given, and a soft slave can only be read: mount it with ro", ErrSoftAlone}
 	case errors.As(err, &few):
 		return e.explain(few, opened)
 	}
@@ -145,6 +147,19 @@ func (e *engine) admit(opened []opening) error {
 			e.nameOf(clash.A), e.nameOf(clash.B), clash.PosA, clash.PosB)
 	}
 	return err
+}
+
+// onlySoft reports whether all that was given are soft slaves, and can be read.
+func onlySoft(opened []opening) bool {
+	for _, r := range opened {
+		if r.err != nil || r.d.Flags != 0 || r.d.Charter == nil {
+			return false
+		}
+		if in, ok := r.d.Charter.Config.Member(r.c.info.Fsid); !ok || in.Role != ondisk.PFSSoftSlave {
+			return false
+		}
+	}
+	return true
 }
 
 // showsSnapshot reports whether what was opened is a snapshot: its members

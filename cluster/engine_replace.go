@@ -83,7 +83,7 @@ func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, for
 			return errors.Join(fmt.Errorf("%s: %w", with.Name, err), closeAll())
 		}
 	}
-	spec := chain.PFSSpec{Label: e.label(), Type: ondisk.PFSSlave, Clid: e.clusterID(), Fsid: fresh.Fsid}
+	spec := chain.PFSSpec{Label: e.label(), Type: fresh.Role, Clid: e.clusterID(), Fsid: fresh.Fsid}
 	if _, err := chain.Format(ctx, devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}}); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", with.Name, err), closeAll())
 	}

@@ -86,12 +86,18 @@ func (v *memberView) position() Position {
 	return v.conn.position()
 }
 
-// rank orders reading by role, as Resolve does: masters before slaves.
+// rank orders reading by role, as Resolve does: soft nodes are there to be
+// read, if they have what is committed; then masters before slaves.
 func (v *memberView) rank() int {
-	if v.report.Role == ondisk.PFSMaster {
+	switch v.report.Role {
+	case ondisk.PFSSoftMaster:
 		return 0
+	case ondisk.PFSSoftSlave:
+		return 1
+	case ondisk.PFSMaster:
+		return 2
 	}
-	return 1
+	return 3
 }
 
 // views returns the nodes that contain the last committed txg, best first.
@@ -240,7 +246,7 @@ func (e *engine) nodes() []NodeReport {
 		if v.conn != nil {
 			s := v.conn.vol.Space()
 			r.Space = NodeSpace{s.Total, s.Free, s.Pending, s.Reserved}
-			r.Position = v.conn.position()
+			r.Position, r.At = v.conn.position(), v.conn.since()
 			r.Applied = v.conn.numbers()
 		}
 		r.Bad, r.Repaired = v.m.bad.Load(), v.m.repaired.Load()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
@@ -21,6 +22,7 @@ type Media struct {
 	solo  bool          // not clustered: no state is kept
 	snap  bool          // a snapshot: it is only shown
 	entry ondisk.StateEntry
+	now   func() time.Time // of positions; nil: the time is not noted
 
 	mended bool // a resync made it whole since it was opened
 }
@@ -187,6 +189,9 @@ func (m *Media) nextEntry(d core.Durable) ondisk.StateEntry {
 	e := m.entry
 	e.Fsid = m.info.Fsid
 	e.PromisedEpoch, e.Candidate = d.Promised.Epoch, d.Promised.Cand
+	if e.T != d.Pos.T && m.now != nil {
+		e.Time = m.now().UnixNano()
+	}
 	e.T, e.H, e.Acked = d.Pos.T, d.Pos.H, d.Pos.T
 	e.Incarnation = d.Incarnation
 	if d.Charter != nil {

@@ -32,7 +32,8 @@ type conn struct {
 	vmu  sync.Mutex
 	pos  Position // of view
 	view *chain.View
-	law  *Charter // of view
+	law  *Charter  // of view
+	when time.Time // it came to pos; zero = not known
 }
 
 // start makes the conn answer the messages of a primary.
@@ -95,7 +96,7 @@ func (c *conn) show(ctx context.Context, d core.Durable) error {
 	}
 	c.vmu.Lock()
 	old := c.view
-	c.view, c.pos, c.law = v, d.Pos, d.Charter
+	c.view, c.pos, c.law, c.when = v, d.Pos, d.Charter, fromNano(uint64(c.entry.Time))
 	c.vmu.Unlock()
 	if old != nil {
 		old.Release()
@@ -112,6 +113,13 @@ func (c *conn) shown() (v *chain.View, pos Position, law *Charter, ok bool) {
 	}
 	c.view.Retain()
 	return c.view, c.pos, c.law, true
+}
+
+// since is when the node came to where its view is.
+func (c *conn) since() time.Time {
+	c.vmu.Lock()
+	defer c.vmu.Unlock()
+	return c.when
 }
 
 // position is where the view is.

@@ -62,6 +62,7 @@ func openMember(ctx context.Context, spec MemberSpec, o *Options, log *slog.Logg
 	if err != nil {
 		return nil, d, nameError(spec.Name, err)
 	}
+	m.now = o.Now
 	c := &conn{Media: m, log: log}
 	if d, err = c.load(ctx); err != nil {
 		m.vol.Close()

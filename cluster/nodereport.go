@@ -36,6 +36,7 @@ type NodeReport struct {
 	Remedy   string         // what the operator can do; "" if nothing is needed
 	Focus    bool           // reads go here first
 	Position Position       // last known
+	At       time.Time      // when it came there; zero = not known
 	Applied  uint64         // txgs written since the mount
 	Bad      uint64         // damaged chains found by reads
 	Repaired uint64         // of those, rewritten from a verified copy

@@ -9,9 +9,42 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// NodeOffline detaches a node until NodeOnline.
+// NodeOffline detaches a node until NodeOnline. A soft node is to be taken
+// away: it gets first what has been written up to now.
 func (p *Pool) NodeOffline(ctx context.Context, name string) error {
+	if err := p.complete(ctx, name); err != nil {
+		return err
+	}
 	return p.engine.offline(ctx, name)
+}
+
+// complete waits until a soft node that follows has all there is.
+func (p *Pool) complete(ctx context.Context, name string) error {
+	follows := func() (n NodeStatus, ok bool) {
+		for _, n = range p.nodeStatus() {
+			if n.Name == name || n.Fsid == name {
+				return n, n.Soft() && (n.State == NodeInSync || n.State == NodeBehind)
+			}
+		}
+		return n, false
+	}
+	if _, ok := follows(); !ok || p.opts.ReadOnly {
+		return nil
+	}
+	if err := p.Sync(ctx); err != nil {
+		return err
+	}
+	for end := time.Now().Add(p.opts.Deadline); time.Now().Before(end); {
+		if n, ok := follows(); !ok || n.Lag == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(waitLook / 10):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil // it is too slow, and as up to date as it is
 }
 
 // NodeOnline attaches a node again. What it missed is copied in the background.

@@ -21,6 +21,9 @@ var (
 	// ErrNoQuorum: too few masters answer, and the mount was told not to wait.
 	ErrNoQuorum = errors.New("no quorum of masters")
 
+	// ErrSoftAlone: no master was given, only what follows one. It can be read.
+	ErrSoftAlone = errors.New("a soft slave alone can only be read")
+
 	// ErrStale: others mounted the members meanwhile and changed them. Nothing
 	// that is in memory may be shown or stored any more: mount anew.
 	ErrStale = errors.New("the members were mounted and changed elsewhere: unmount, and mount anew")

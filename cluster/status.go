@@ -35,12 +35,21 @@ type Status struct {
 	Next          string       `json:"next_action,omitempty"` // what the operator should do
 	Quorum        QuorumStatus `json:"quorum"`
 	Committed     string       `json:"committed"` // tid
+	Shown         *ShownStatus `json:"shown,omitempty"`
 	Space         SpaceStatus  `json:"space"`
 	Dirty         DirtyStatus  `json:"dirty"`
 	Txg           TxgStatus    `json:"txg"`
 	Nodes         []NodeStatus `json:"nodes"` // worst first
 	CommitError   string       `json:"commit_error,omitempty"`
 	ShutDown      bool         `json:"shut_down,omitempty"` // nothing is written any more
+}
+
+// ShownStatus is what a read-only mount shows, where no majority of masters
+// says that it is the newest: one copy, as of a time.
+type ShownStatus struct {
+	Node string    `json:"node"`
+	T    string    `json:"tid"`
+	Time time.Time `json:"time,omitzero"` // when that copy came to T; zero = not noted
 }
 
 // QuorumStatus counts masters.
@@ -86,6 +95,7 @@ type NodeStatus struct {
 	Repaired  uint64    `json:"repaired_chains"`
 	LatencyUs int64     `json:"read_latency_us"`
 	Since     time.Time `json:"since"`
+	At        time.Time `json:"tid_time,omitzero"` // when it came to its tid
 	Total     uint64    `json:"total_bytes"`
 	Free      uint64    `json:"free_bytes"`
 	Replaces  string    `json:"replaces,omitempty"`
@@ -141,7 +151,7 @@ func (p *Pool) nodeStatus() []NodeStatus {
 			Error: r.Err, Next: r.Remedy, Focus: r.Focus,
 			T: r.Position.T.String(), History: fmt.Sprintf("%x", r.Position.H[:]),
 			Applied: r.Applied, Bad: r.Bad, Repaired: r.Repaired,
-			LatencyUs: r.Latency.Microseconds(), Since: r.Since,
+			LatencyUs: r.Latency.Microseconds(), Since: r.Since, At: r.At,
 			Total: r.Space.Total, Free: r.Space.Free, Resync: runs[r.Name],
 			Lag: lag(committed, r.Position.T), IO: ioStatus(&r.IO),
 		}
@@ -169,7 +179,7 @@ func (s *Status) judge(quorum, readOnly bool) {
 				s.Quorum.InSync++
 			}
 		}
-		worst = max(worst, badness[n.State])
+		worst = max(worst, n.badness())
 		if s.Next == "" && n.Next != "" {
 			s.Next = n.Name + ": " + n.Next
 		}
@@ -179,6 +189,7 @@ func (s *Status) judge(quorum, readOnly bool) {
 	switch {
 	case readOnly:
 		s.Health = PoolReadOnly
+		s.Shown = s.shown()
 	case !quorum:
 		s.Health = PoolStalled
 		if s.Next == "" {
@@ -189,6 +200,34 @@ func (s *Status) judge(quorum, readOnly bool) {
 	default:
 		s.Health = PoolHealthy
 	}
+}
+
+// badness is how much the state of a node is a trouble of the pool. A soft node
+// may be away, or late, whenever it likes.
+func (n *NodeStatus) badness() int {
+	if n.Soft() && n.State != NodeForeign && n.State != NodeTainted {
+		return 0
+	}
+	return badness[n.State]
+}
+
+// Soft reports whether the node may be away for long: see ondisk.PFSType.
+func (n *NodeStatus) Soft() bool {
+	return n.Role == ondisk.PFSSoftSlave.String() || n.Role == ondisk.PFSSoftMaster.String()
+}
+
+// shown is nil if a majority of the masters is at hand: they know what is the
+// newest.
+func (s *Status) shown() *ShownStatus {
+	if s.Quorum.InSync >= s.Quorum.Need {
+		return nil
+	}
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.Focus {
+			return &ShownStatus{Node: n.Name, T: n.T, Time: n.At}
+		}
+	}
+	return nil
 }
 
 // An Event tells subscribers that a node or the quorum changed.

@@ -96,6 +96,10 @@ const (
 	PFSDummy      PFSType = 9
 )
 
+// Soft reports whether copies of that role may be away for long: they follow
+// what is committed, and nobody waits for them.
+func (t PFSType) Soft() bool { return t == PFSSoftSlave || t == PFSSoftMaster }
+
 // PFS subtypes.
 const (
 	PFSSubNone         = 0

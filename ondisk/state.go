@@ -34,7 +34,8 @@ const (
 	stShadow      = 0x48
 	stIncarnation = 0x50
 	stAcked       = 0x60
-	stRest        = 0x68
+	stTime        = 0x68
+	stRest        = 0x70
 )
 
 // A Mark says that anvilfs wrote the header: another writer keeps it but
@@ -62,6 +63,7 @@ type StateEntry struct {
 	ShadowKey     uint64
 	Incarnation   UUID
 	Acked         Tid
+	Time          int64                   // when the node came to T, ns since 1970; 0 = not noted
 	Rest          [lenState - stRest]byte // unused, kept
 }
 
@@ -80,6 +82,7 @@ func (e *StateEntry) get(b []byte) {
 	e.ShadowKey = le.Uint64(b[stShadow:])
 	e.Incarnation = UUID(b[stIncarnation:])
 	e.Acked = Tid(le.Uint64(b[stAcked:]))
+	e.Time = int64(le.Uint64(b[stTime:]))
 	copy(e.Rest[:], b[stRest:lenState])
 }
 
@@ -97,6 +100,7 @@ func (e *StateEntry) put(b []byte) {
 	le.PutUint64(b[stShadow:], e.ShadowKey)
 	copy(b[stIncarnation:], e.Incarnation[:])
 	le.PutUint64(b[stAcked:], uint64(e.Acked))
+	le.PutUint64(b[stTime:], uint64(e.Time))
 	copy(b[stRest:lenState], e.Rest[:])
 }
 

@@ -171,7 +171,7 @@ func (r *Run) inTxn(ctx context.Context, fn func(txn *chain.Txn) error) error {
 // arrive puts the position into the state entry: the PFS itself is there now.
 func (r *Run) arrive(txn *chain.Txn, pos cluster.Position) error {
 	e := r.entry
-	e.T, e.H, e.Acked = pos.T, pos.H, pos.T
+	e.T, e.H, e.Acked, e.Time = pos.T, pos.H, pos.T, r.now().UnixNano()
 	e.ResyncGoal, e.ShadowKey = 0, 0
 	if err := txn.SetState(e); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain/media"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -119,6 +120,9 @@ func (p *printer) ours(h *ondisk.VolumeHeader) {
 		p.line(2, "position %v history %x", e.T, e.H)
 		p.line(2, "promised epoch %d candidate %016x config %d flags %#x", e.PromisedEpoch, e.Candidate, e.ConfigVersion, e.Flags)
 		p.line(2, "incarnation %v acknowledged %v", e.Incarnation, e.Acked)
+		if e.Time != 0 {
+			p.line(2, "since %s", time.Unix(0, e.Time).UTC().Format(time.RFC3339Nano))
+		}
 		if e.ResyncGoal != 0 {
 			p.line(2, "resync towards %v, shadow at key %016x", e.ResyncGoal, e.ShadowKey)
 		}

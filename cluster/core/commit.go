@@ -78,6 +78,12 @@ func (p *Primary) countsAsMaster(id ondisk.UUID) bool {
 	return p.inForce != nil && p.inForce.Config.IsMaster(id)
 }
 
+// soft reports whether a node is one that nobody waits for.
+func (p *Primary) soft(id ondisk.UUID) bool {
+	m, ok := p.charter.Config.Member(id)
+	return ok && m.Role.Soft()
+}
+
 // urgent reports whether the barrier waits for copies of the adopted state.
 func (p *Primary) urgent() bool {
 	return p.phase == Barrier && p.flight != nil && p.flight.Pos.T.Seq() == 0
@@ -176,8 +182,12 @@ func (p *Primary) commit(now time.Duration, x *Txg) []Effect {
 	if p.phase == Barrier {
 		out = append(out, p.open()...)
 	}
-	for i := range p.peers {
-		out = append(out, p.feed(now, &p.peers[i])...)
+	for _, soft := range []bool{false, true} { // soft nodes come last
+		for i := range p.peers {
+			if n := &p.peers[i]; p.soft(n.id) == soft {
+				out = append(out, p.feed(now, n)...)
+			}
+		}
 	}
 	if x.Charter != nil && x.Pos.T.Seq() != 0 && p.charter.Config.Joint == nil {
 		out = append(out, Reconfigured{&p.charter.Config})

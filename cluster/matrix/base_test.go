@@ -16,7 +16,8 @@ import (
 const (
 	masters = 3
 	slaves  = 1
-	nodes   = masters + slaves
+	soft    = 1 // soft slaves: read first, missed never
+	nodes   = masters + slaves + soft
 	oneSlot = 256 << 20 // a volume with a single header slot
 	slots   = 5 << 30   // one with several
 	kept    = 6         // files that no call touches, for damage
@@ -40,7 +41,7 @@ var (
 // makeBase fills a new cluster by way of a mount.
 func makeBase(size int64) (*base, error) {
 	ctx := context.Background()
-	w, err := rig.New(ctx, masters, slaves, size)
+	w, err := rig.NewRoles(ctx, []ondisk.PFSType{ondisk.PFSMaster, ondisk.PFSMaster, ondisk.PFSMaster, ondisk.PFSSlave, ondisk.PFSSoftSlave}, size)
 	if err != nil {
 		return nil, err
 	}

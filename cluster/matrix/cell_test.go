@@ -42,7 +42,10 @@ type cell struct {
 
 func (c cell) String() string {
 	kind := "master"
-	if c.member >= masters {
+	switch {
+	case c.member >= masters+slaves:
+		kind = "soft slave"
+	case c.member >= masters:
 		kind = "slave"
 	}
 	s := fmt.Sprintf("%s, %s %s, %s", c.row.name, kind, rig.Name(c.member), c.at)

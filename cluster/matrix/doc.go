@@ -3,7 +3,7 @@
 // devices in memory (package rig).
 //
 //	row      what goes wrong, what must be seen, what brings it back
-//	member   each of three masters, and the slave
+//	member   each of three masters, the slave and the soft slave
 //	moment   idle, writing blocks, between the two flushes, promising, being
 //	         resynced, at the header that ends a resync
 //	bare     again with another master away, where the fault takes the quorum

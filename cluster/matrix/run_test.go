@@ -16,6 +16,7 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cluster/rig"
 	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 	resync "github.com/anvilfs/anvilfs/sync"
 )
@@ -203,9 +204,11 @@ func (r *run) reset() {
 }
 
 // status is how the mount reports m.
-func (r *run) status() cluster.NodeStatus {
+func (r *run) status() cluster.NodeStatus { return r.statusOf(r.m.Name) }
+
+func (r *run) statusOf(name string) cluster.NodeStatus {
 	for _, n := range r.life.pool.Status().Nodes {
-		if n.Name == r.m.Name {
+		if n.Name == name {
 			return n
 		}
 	}
@@ -352,6 +355,12 @@ func (r *run) healthy() {
 	defer cancel()
 	if err := r.life.pool.Wait(ctx, cluster.WaitHealthy); err != nil {
 		r.fail("not healthy again: %v\n%+v", err, r.life.pool.Status())
+	}
+	// A soft node that is away makes nobody ill: it is waited for here.
+	for _, n := range r.life.pool.Status().Nodes {
+		if n.Role == ondisk.PFSSoftSlave.String() {
+			r.until(n.Name+" in sync", func() bool { return r.statusOf(n.Name).State == cluster.NodeInSync })
+		}
 	}
 }
 

@@ -43,10 +43,22 @@ type fate struct {
 
 // New makes a cluster of empty members on devices of size bytes.
 func New(ctx context.Context, masters, slaves int, size int64) (*World, error) {
-	w := &World{}
-	var vols []*chain.Volume
 	var roles []ondisk.PFSType
 	for i := range masters + slaves {
+		role := ondisk.PFSMaster
+		if i >= masters {
+			role = ondisk.PFSSlave
+		}
+		roles = append(roles, role)
+	}
+	return NewRoles(ctx, roles, size)
+}
+
+// NewRoles is New with a member of each role.
+func NewRoles(ctx context.Context, roles []ondisk.PFSType, size int64) (*World, error) {
+	w := &World{}
+	var vols []*chain.Volume
+	for i, role := range roles {
 		dev := memdev.New(size)
 		_, err := chain.Format(ctx, []ondisk.Device{dev}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: Label, Type: ondisk.PFSMaster}}})
 		if err != nil {
@@ -57,12 +69,7 @@ func New(ctx context.Context, masters, slaves int, size int64) (*World, error) {
 			return nil, err
 		}
 		vols = append(vols, v)
-		role := ondisk.PFSMaster
-		if i >= masters {
-			role = ondisk.PFSSlave
-		}
-		roles = append(roles, role)
-		w.Members = append(w.Members, &Member{Name: Name(i), Master: i < masters, w: w, mem: dev})
+		w.Members = append(w.Members, &Member{Name: Name(i), Master: role == ondisk.PFSMaster, w: w, mem: dev})
 	}
 	err := cluster.Found(ctx, vols, Label, roles)
 	for _, v := range vols {

@@ -103,6 +103,9 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 		why = ": " + n.Error
 	}
 	replaced := n.Role == ondisk.PFSNone.String()
+	if n.Soft() && a.soft(n, why, command) {
+		return
+	}
 	switch n.State {
 	case cluster.NodeInSync, cluster.NodeReadOnly:
 	case cluster.NodeBehind, cluster.NodeResync:
@@ -134,6 +137,24 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 	default:
 		a.add(Warning, n.Name+" is "+string(n.State)+why+".", a.oneLess(n), "", "")
 	}
+}
+
+// soft is advice on a soft node, which may be away; false: it is in a state of
+// which there is the same to say as of others.
+func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, rest string) string) bool {
+	switch n.State {
+	case cluster.NodeOffline:
+		a.add(Note, n.Name+" was taken offline: it is a copy that may be away.", "", "It is brought up to date when it is back.", command("online", ""))
+	case cluster.NodeMissing:
+		a.add(Note, n.Name+" is away: it is a copy that may be.", "", "It is brought up to date when a mount is given it.", "")
+	case cluster.NodeFailed:
+		a.add(Note, n.Name+" is away"+why+".", "", "It is looked for from time to time.", "")
+	case cluster.NodeBehind, cluster.NodeResync:
+		a.add(Note, n.Name+" is being brought up to date"+why+".", "", "", "anvilfs wait resync "+a.dir)
+	default:
+		return false
+	}
+	return true
 }
 
 // oneLess is what can happen while a master is away.

@@ -23,6 +23,7 @@ type newfs struct {
 	check  string
 	size   string
 	slaves []string
+	soft   []string
 	force  bool
 	quiet  bool
 	dryRun bool
@@ -31,7 +32,7 @@ type newfs struct {
 func newfsCommand() *cobra.Command {
 	var n newfs
 	c := &cobra.Command{
-		Use:   "newfs [-L LABEL] [-s SIZE] MEMBER... [--slave MEMBER]",
+		Use:   "newfs [-L LABEL] [-s SIZE] MEMBER... [--slave MEMBER] [--soft-slave MEMBER]",
 		Short: "Make a filesystem: one volume on each member, one cluster of them all",
 		Long: `Makes one HAMMER2 volume on each member and a filesystem LABEL that has a full
 copy on every one of them. A member is a block device or an image file; with
@@ -39,7 +40,9 @@ copy on every one of them. A member is a block device or an image file; with
 devices.
 
 Members given as arguments are masters: they vote, and writing goes on while
-more than half of them are there. A --slave follows and has no vote.
+more than half of them are there. A --slave follows and has no vote. So does a
+--soft-slave, which may be away for long; alone, it can be mounted read-only, as
+of the time when it left.
 
 What already carries a filesystem, a partition table or the like is refused
 unless -f is given.`,
@@ -54,6 +57,7 @@ unless -f is given.`,
 	f.StringVar(&n.check, "check", "xxhash64", "check codes: iscsi32, xxhash64 or sha192")
 	f.StringVarP(&n.size, "size", "s", "", "create image files of this size, like 10g")
 	f.StringArrayVar(&n.slaves, "slave", nil, "a member that follows without a vote")
+	f.StringArrayVar(&n.soft, "soft-slave", nil, "a member that may be away, and can be read alone")
 	f.BoolVarP(&n.force, "force", "f", false, "overwrite what is there")
 	f.BoolVarP(&n.quiet, "quiet", "q", false, "print nothing unless it fails")
 	f.BoolVarP(&n.dryRun, "dry-run", "n", false, "check everything, write nothing")
@@ -106,7 +110,8 @@ func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err e
 
 // plan checks everything that can be checked without writing.
 func (n *newfs) plan(masters []string) ([]*newMember, error) {
-	s, err := parseSource(strings.Join(append(append([]string{}, masters...), n.slaves...), ","))
+	all := append(append(append([]string{}, masters...), n.slaves...), n.soft...)
+	s, err := parseSource(strings.Join(all, ","))
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +121,10 @@ func (n *newfs) plan(masters []string) ([]*newMember, error) {
 	var list []*newMember
 	for i, m := range s.members {
 		nm := &newMember{member: m, role: ondisk.PFSMaster}
-		if i >= len(masters) {
+		switch follows := i - len(masters); {
+		case follows >= len(n.slaves):
+			nm.role = ondisk.PFSSoftSlave
+		case follows >= 0:
 			nm.role = ondisk.PFSSlave
 		}
 		for _, p := range m.paths {

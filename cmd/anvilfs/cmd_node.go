@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 func nodeCommand() *cobra.Command {
@@ -61,12 +63,18 @@ func nodeReplaceCommand() *cobra.Command {
 
 func nodeAddCommand() *cobra.Command {
 	var force, slave bool
+	var role string
 	c := &cobra.Command{
 		Use:   "add MNT DEVICE",
 		Short: "Make one more copy on an empty device",
 		Long: `The device becomes a slave and is brought in sync while the filesystem is in
-use; then it becomes a master by itself, unless it is to stay a slave. Devices
-of one member are joined with colons.`,
+use; then it becomes a master by itself, unless another role is asked for:
+
+  slave       it follows and does not vote
+  soft-slave  likewise, and it may be away for long without being missed; alone
+              it can be mounted read-only, as of the time when it left
+
+Devices of one member are joined with colons.`,
 		Args: exactly(2, "a mount point and a device"),
 		RunE: func(c *cobra.Command, args []string) error {
 			device, err := newDevice(args[1], force)
@@ -75,17 +83,37 @@ of one member are joined with colons.`,
 			}
 			words := []string{"node", "add", device}
 			if slave {
-				words = append(words, "--slave")
+				role = "slave"
 			}
+			if _, err := parseRole(role); err != nil {
+				return err
+			}
+			words = append(words, "--role", role)
 			if force {
 				words = append(words, "-f")
 			}
 			return relay(c, args[0], words...)
 		},
 	}
-	c.Flags().BoolVar(&slave, "slave", false, "it follows and does not vote")
+	c.Flags().StringVar(&role, "role", "master", "master, slave or soft-slave")
+	c.Flags().BoolVar(&slave, "slave", false, "short for --role slave")
 	c.Flags().BoolVarP(&force, "force", "f", false, "use the device even if it carries a filesystem")
 	return c
+}
+
+// parseRole reads the role of a member to be added.
+func parseRole(word string) (ondisk.PFSType, error) {
+	switch word {
+	case "master":
+		return ondisk.PFSMaster, nil
+	case "slave":
+		return ondisk.PFSSlave, nil
+	case "soft-slave":
+		return ondisk.PFSSoftSlave, nil
+	case "cache":
+		return 0, usageError("there are no cache members in this version: roles are master, slave and soft-slave")
+	}
+	return 0, usageError("%q is no role of a member: master, slave or soft-slave", word)
 }
 
 // newDevice names the devices of a new member by their full paths, and refuses

@@ -88,7 +88,7 @@ sync                              make everything durable
 wait resync|quorum|healthy|snapshots TIME   return when it is so
 node offline|online|discard NODE  take away, bring back, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
-node add DEVICE [--slave] [-f]    one more copy
+node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
 snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
                                   release NAME, clone NAME LABEL, policy, with the
@@ -193,8 +193,11 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 		return c.pool.NodeSetRole(ctx, name, ondisk.PFSSlave)
 	case "add":
 		role := ondisk.PFSMaster
-		if has("--slave") {
-			role = ondisk.PFSSlave
+		if i := slices.Index(rest, "--role"); i >= 0 && i+1 < len(rest) {
+			var err error
+			if role, err = parseRole(rest[i+1]); err != nil {
+				return err
+			}
 		}
 		m, err := parseMember(name)
 		if err != nil {

@@ -48,14 +48,15 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		o.readOnly = true
 		p, err = openPool(ctx, s, o, look.damaged, log)
 	}
+	if errors.Is(err, cluster.ErrSoftAlone) {
+		ready.note("no master of " + s.label + " was given: it is mounted read-only")
+		o.readOnly = true
+		p, err = openPool(ctx, s, o, look.damaged, log)
+	}
 	if err != nil {
 		return err
 	}
-	for _, n := range p.Status().Nodes {
-		if troubled(n.State) {
-			ready.note(describeNode(&n))
-		}
-	}
+	noteNodes(p, ready)
 	if err := os.Chdir("/"); err != nil { // do not keep a directory busy
 		return err
 	}
@@ -96,6 +97,22 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	}
 	log.Info("unmounted, media complete", "directory", dir)
 	return nil
+}
+
+// noteNodes says what is not as it should be when a mount begins. A soft node
+// that is away is as it should be; and so are masters, if it is the soft node
+// that was mounted.
+func noteNodes(p *cluster.Pool, ready *readiness) {
+	st := p.Status()
+	if st.Shown != nil {
+		ready.note(shownWords(st.Shown))
+	}
+	for _, n := range st.Nodes {
+		away := n.State == cluster.NodeMissing && (n.Soft() || st.Shown != nil)
+		if troubled(n.State) && !away {
+			ready.note(describeNode(&n))
+		}
+	}
 }
 
 func newController(p *cluster.Pool, look *care, s source, dir string, log *slog.Logger) *controller {

@@ -25,6 +25,9 @@ func printStatus(w io.Writer, st *cluster.Status, dir string, exact bool) {
 	size := sizes(exact)
 	fmt.Fprintf(w, "  state   %s%s\n", st.Health, quorumWords(st))
 	printAdvice(w, advice.For(st, dir, size), advice.Note)
+	if st.Shown != nil {
+		fmt.Fprintf(w, "  shown   %s\n", shownWords(st.Shown))
+	}
 	fmt.Fprintf(w, "  space   %s free of %s", size(st.Space.Avail), size(st.Space.Total))
 	if st.Space.Pending > 0 {
 		fmt.Fprintf(w, ", %s more in a moment", size(st.Space.Pending))
@@ -72,6 +75,15 @@ func printNodes(w io.Writer, st *cluster.Status, size func(uint64) string) {
 			fmt.Fprintf(w, "  %s: %s\n", st.Nodes[i].Name, line)
 		}
 	}
+}
+
+// shownWords say of which time a copy is that no majority stands behind.
+func shownWords(s *cluster.ShownStatus) string {
+	at := "at a time that was not noted"
+	if !s.Time.IsZero() {
+		at = s.Time.Local().Format(time.DateTime)
+	}
+	return fmt.Sprintf("%s, as of tid %s, %s; masters may have newer changes", s.Node, s.T, at)
 }
 
 func quorumWords(st *cluster.Status) string {

@@ -200,6 +200,9 @@ func found(s shape) (*image, error) {
 		role := ondisk.PFSMaster
 		if i >= s.masters {
 			role = ondisk.PFSSlave
+			if (i-s.masters)%2 == 1 {
+				role = ondisk.PFSSoftSlave
+			}
 		}
 		roles = append(roles, role)
 	}

@@ -245,6 +245,9 @@ func (w *world) imagine(masters, spares int) {
 		role := ondisk.PFSMaster
 		if i >= masters {
 			role = ondisk.PFSSlave
+			if (i-masters)%2 == 1 {
+				role = ondisk.PFSSoftSlave
+			}
 		}
 		first.Config.Members = append(first.Config.Members, core.Member{Fsid: fsid(i), Role: role})
 	}
