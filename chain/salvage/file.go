@@ -141,17 +141,11 @@ func (c *copier) attrs(ctx context.Context, n *found) error {
 	if n.meta.Type != ondisk.ObjFile && n.meta.Type != ondisk.ObjDir {
 		return nil
 	}
-	ref, err := c.ref(ctx, ondisk.AttrBit|n.meta.Inum)
-	if errors.Is(err, media.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	a, err := c.attrsOf(ctx, n.meta.Inum)
+	if a == nil {
 		return err
 	}
-	a := &found{name: n.name}
-	if a.meta, a.block, a.set, err = c.set.Inode(&ref); err != nil {
-		return err
-	}
+	a.name = n.name
 	text := make([]byte, min(a.meta.Size, ondisk.XattrTotalMax))
 	err = c.content(ctx, a, func(p []byte, off int64) error {
 		copy(text[min(off, int64(len(text))):], p)
@@ -178,4 +172,20 @@ func (c *copier) attrs(ctx context.Context, n *found) error {
 		}
 	}
 	return err
+}
+
+// treeAttrs finds attributes in the index of the PFS.
+func (c *copier) treeAttrs(ctx context.Context, inum uint64) (*found, error) {
+	ref, err := c.ref(ctx, ondisk.AttrBit|inum)
+	if errors.Is(err, media.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := new(found)
+	if a.meta, a.block, a.set, err = c.set.Inode(&ref); err != nil {
+		return nil, err
+	}
+	return a, nil
 }

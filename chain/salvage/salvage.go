@@ -47,19 +47,8 @@ var (
 // Copy copies files from the volume on devs to dir, which exists. It fails only
 // if nothing can be copied at all, dir cannot be written, or ctx ends.
 func Copy(ctx context.Context, devs []ondisk.Device, dir string, o Options) (rep Report, err error) {
-	set, err := media.Open(devs)
+	c, err := open(ctx, devs, dir, o, &rep)
 	if err != nil {
-		return rep, err
-	}
-	hdr, err := header(set, o.Slot)
-	if err != nil {
-		return rep, err
-	}
-	c := &copier{set: set, o: o, rep: &rep, done: make(map[uint64]string)}
-	if c.pfs, err = c.choose(ctx, hdr); err != nil {
-		return rep, err
-	}
-	if c.root, err = os.OpenRoot(dir); err != nil {
 		return rep, err
 	}
 	defer c.root.Close()
@@ -78,6 +67,25 @@ func Copy(ctx context.Context, devs []ondisk.Device, dir string, o Options) (rep
 		err = c.orphans(ctx)
 	}
 	return rep, err
+}
+
+// open finds the PFS on devs and enters dir.
+func open(ctx context.Context, devs []ondisk.Device, dir string, o Options, rep *Report) (*copier, error) {
+	set, err := media.Open(devs)
+	if err != nil {
+		return nil, err
+	}
+	hdr, err := header(set, o.Slot)
+	if err != nil {
+		return nil, err
+	}
+	c := &copier{set: set, o: o, rep: rep, done: make(map[uint64]string)}
+	c.attrsOf = c.treeAttrs
+	if c.pfs, err = c.choose(ctx, hdr); err != nil {
+		return nil, err
+	}
+	c.root, err = os.OpenRoot(dir)
+	return c, err
 }
 
 // header is that of the slot.
@@ -104,6 +112,9 @@ type copier struct {
 	pfs  *media.PFS
 	root *os.Root
 	done map[uint64]string // inodes copied, by number: their first path
+
+	// attrsOf finds the attribute inode of an inode; nil: it has none.
+	attrsOf func(ctx context.Context, inum uint64) (*found, error)
 }
 
 func (c *copier) lost(at string, err error) {
@@ -329,7 +340,7 @@ func special(mode uint32) (out fs.FileMode) {
 
 // orphans copies the inodes that no entry led to.
 func (c *copier) orphans(ctx context.Context) error {
-	const dir = "lost+found"
+	const dir = lostFound
 	made := false
 	var inner error
 	err := c.set.Scan(ctx, c.pfs.Set, ondisk.InumFirst, ondisk.AttrBit-1, func(r *ondisk.Blockref, err error) bool {

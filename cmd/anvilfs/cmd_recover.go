@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/chain/salvage"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // exitIncomplete: something could not be recovered; as fsck(8)'s code for errors
@@ -16,7 +18,7 @@ const exitIncomplete = 4
 
 func recoverCommand() *cobra.Command {
 	o := salvage.Options{Slot: -1}
-	var quiet bool
+	var quiet, deleted bool
 	c := &cobra.Command{
 		Use:   "recover DEVICE[@LABEL] [PATH] DIRECTORY",
 		Short: "Copy files out of a volume, however damaged it is",
@@ -25,6 +27,11 @@ listed with its path, and bytes that are missing become holes. Nothing is writte
 to the device. LABEL may be a snapshot. An older header (--header; anvilfs show
 volume lists them) has the files as they were a few commits ago, which brings back
 what was just removed: do not mount the volume before.
+
+What was removed longer ago is looked for with --deleted: the whole device is read
+for inodes that nothing leads to any more, and files whose blocks were not used again
+come out under their last known path, or in lost+found. Stop using the filesystem at
+once when something was removed by mistake; a snapshot is the better way.
 
 The exit code is 0 if everything was copied, 4 if something is missing.`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -45,16 +52,39 @@ The exit code is 0 if everything was copied, 4 if something is missing.`,
 			if len(args) == 3 {
 				o.Path = args[1]
 			}
-			return salvageTo(c, s.members[0], args[len(args)-1], o, quiet)
+			copyOut := salvage.Copy
+			if deleted && (o.Slot >= 0 || o.Orphans) {
+				return usageError("--deleted looks through the whole device: leave --header and --orphans out")
+			}
+			if deleted {
+				copyOut = salvageDeleted(c)
+			}
+			return salvageTo(c, s.members[0], args[len(args)-1], o, quiet, copyOut)
 		},
 	}
 	c.Flags().IntVar(&o.Slot, "header", -1, "start from the header in this slot instead of the newest")
 	c.Flags().BoolVar(&o.Orphans, "orphans", false, "also files that no directory names any more, to lost+found")
+	c.Flags().BoolVar(&deleted, "deleted", false, "look through the whole device for deleted files")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not list what is missing")
 	return c
 }
 
-func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet bool) error {
+// A copyOut copies files of a volume to a directory.
+type copyOut = func(context.Context, []ondisk.Device, string, salvage.Options) (salvage.Report, error)
+
+// salvageDeleted is salvage.Deleted, which says on a terminal how far it is.
+func salvageDeleted(c *cobra.Command) copyOut {
+	return func(ctx context.Context, devs []ondisk.Device, dir string, o salvage.Options) (salvage.Report, error) {
+		var progress func(done, total uint64)
+		if f, ok := c.ErrOrStderr().(*os.File); ok && onTerminal(f) {
+			progress = func(done, total uint64) { fmt.Fprintf(f, "\r%s of %s read ", human(done), human(total)) }
+			defer fmt.Fprint(f, "\r\033[K")
+		}
+		return salvage.Deleted(ctx, devs, dir, o, progress)
+	}
+}
+
+func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet bool, copyOut copyOut) error {
 	devs, err := m.open(true)
 	if err != nil {
 		return explain(err)
@@ -76,7 +106,7 @@ func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet 
 	if old, err := os.ReadDir(dir); err != nil || len(old) > 0 {
 		return errors.Join(fmt.Errorf("%s is not empty: give a new directory", dir), err)
 	}
-	rep, err := salvage.Copy(c.Context(), devs, dir, o)
+	rep, err := copyOut(c.Context(), devs, dir, o)
 	if err != nil && rep.Files+rep.Dirs == 0 {
 		return err
 	}
