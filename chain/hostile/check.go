@@ -48,7 +48,7 @@ func (im *Image) Check(ctx context.Context, sound Contents) (r Result, err error
 	steps := []struct {
 		name string
 		do   func(context.Context, Contents, *Result) error
-	}{{"read", im.checkRead}, {"fsck", im.checkFsck}, {"show", im.checkShow}, {"write", im.checkWrite}}
+	}{{"read", im.checkRead}, {"fsck", im.checkFsck}, {"show", im.checkShow}, {"salvage", im.checkSalvage}, {"write", im.checkWrite}}
 	for _, s := range steps {
 		if err := s.do(ctx, sound, &r); err != nil {
 			return r, fmt.Errorf("%s: %w", s.name, err)
