@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/sync/ledger"
+	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the results of the table in testdata; look at the difference")
@@ -103,4 +105,32 @@ func show(list []Advice) string {
 		return "nothing"
 	}
 	return strings.TrimSpace(b.String())
+}
+
+func TestIntegrity(t *testing.T) {
+	sound, damaged := &cluster.Status{}, &cluster.Status{Nodes: []cluster.NodeStatus{{Name: "a", Bad: 1}}}
+	for _, c := range []struct {
+		name string
+		i    Integrity
+		st   *cluster.Status
+		want string
+	}{
+		{"nobody looks", Integrity{}, sound, "nothing"},
+		{"all is well", Integrity{Scrub: &scrub.Report{Phase: scrub.Done}, Errors: &ledger.Report{}}, sound, "nothing"},
+		{"bad", Integrity{Errors: &ledger.Report{Bad: 2}}, sound,
+			"warning 2 places in files are bad and were not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
+				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt"},
+		{"told already", Integrity{Errors: &ledger.Report{Bad: 2}}, damaged, "nothing"},
+		{"no ledger", Integrity{Errors: &ledger.Report{Err: "no room"}}, sound, "note What is found bad is not remembered: no room."},
+		{"failed", Integrity{Scrub: &scrub.Report{Phase: scrub.Failed, Err: "gone"}}, sound,
+			"warning The scrub failed: gone.\n  risk Damage that nobody reads is not found.\n  type anvilfs scrub start /mnt"},
+	} {
+		if got := show(c.i.Advice(c.st, "/mnt")); got != c.want {
+			t.Errorf("%s:\n%s", c.name, got)
+		}
+	}
+	list := Join([]Advice{{Level: Note}}, []Advice{{Level: Critical}, {Level: Warning}})
+	if len(list) != 3 || list[0].Level != Critical || list[2].Level != Note {
+		t.Errorf("joined: %+v", list)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk"
 	resync "github.com/anvilfs/anvilfs/sync"
 	"github.com/anvilfs/anvilfs/sync/ledger"
@@ -28,6 +29,7 @@ type care struct {
 	retrier *ledger.Retrier
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
+	once    sync.Once // closes the ledger
 }
 
 // A finding is something bad, and what came of the try to repair it.
@@ -116,17 +118,37 @@ func (c *care) write(f finding) {
 	}
 }
 
+// report says how the copies are looked after, without I/O.
+func (c *care) report() (i advice.Integrity) {
+	if c.scrub != nil {
+		rep := c.scrub.Report()
+		i.Scrub = &rep
+	}
+	book := ledger.Report{}
+	switch {
+	case c.ledger != nil:
+		book = c.ledger.Report()
+	case c.scrub == nil:
+		return i // nothing is looked after
+	case c.noBook != nil:
+		book.Err = c.noBook.Error()
+	}
+	i.Errors = &book
+	return i
+}
+
 // stop ends it all; it may be called before start and twice.
 func (c *care) stop() {
 	c.cancel()
 	c.workers.Wait()
-	if c.ledger == nil {
-		return
-	}
-	if err := c.ledger.Close(); err != nil {
-		c.log.Warn("closing the ledger", "err", err)
-	}
-	c.ledger = nil
+	c.once.Do(func() {
+		if c.ledger == nil {
+			return
+		}
+		if err := c.ledger.Close(); err != nil {
+			c.log.Warn("closing the ledger", "err", err)
+		}
+	})
 }
 
 // openLedger opens the file that remembers a cluster's errors on this host:

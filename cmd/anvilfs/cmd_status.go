@@ -122,7 +122,7 @@ func look(ctx context.Context, dirs []string, size func(uint64) string) []looked
 		wg.Go(func() {
 			l := looked{dir: dir}
 			if l.st, l.err = statusOf(ctx, dir); l.err == nil {
-				l.advice = advice.For(&l.st.Status, dir, size)
+				l.advice = l.st.advice(dir, size)
 			}
 			list[i] = l
 		})
@@ -158,7 +158,7 @@ func textStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) (fa
 			return l.err
 		}
 		fmt.Fprintf(w, "%s on %s\n", l.st.Label, l.dir)
-		printStatus(w, &l.st.Status, l.dir, exact)
+		printStatus(w, l.st, l.dir, exact)
 	}
 	return failed
 }

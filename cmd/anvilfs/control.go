@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -31,6 +32,7 @@ type controller struct {
 // A mountStatus is what status.json holds: the pool, and who serves it.
 type mountStatus struct {
 	cluster.Status
+	advice.Integrity
 	Now    time.Time       `json:"now"`
 	Calls  []fs.CallReport `json:"calls"`     // the kernel's requests since the mount
 	Out    int64           `json:"calls_out"` // of them, not answered yet
@@ -110,7 +112,7 @@ func (c *controller) Status(w io.Writer) error {
 
 // report is the whole status at this instant.
 func (c *controller) report() *mountStatus {
-	m := &mountStatus{Status: c.pool.Status(), Now: time.Now(), Server: c.server}
+	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}
 	m.Calls, m.Out = c.calls.Report()
 	m.Server.Metrics, _ = c.metrics.Load().(string)
 	return m
@@ -120,8 +122,7 @@ func (c *controller) status(words []string, w io.Writer) error {
 	if len(words) > 0 && words[0] == "--json" {
 		return c.Status(w)
 	}
-	st := c.pool.Status()
-	printStatus(w, &st, c.server.Dir, false)
+	printStatus(w, c.report(), c.server.Dir, false)
 	return nil
 }
 
@@ -140,9 +141,8 @@ func (c *controller) wait(ctx context.Context, words []string) error {
 	}
 	err := c.pool.Wait(ctx, words[0])
 	if errors.Is(err, context.DeadlineExceeded) {
-		st := c.pool.Status()
 		var b strings.Builder
-		printStatus(&b, &st, c.server.Dir, false)
+		printStatus(&b, c.report(), c.server.Dir, false)
 		return fmt.Errorf("still not %s after %s:\n%s", words[0], words[1], b.String())
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/cmd/events"
 	"github.com/anvilfs/anvilfs/cmd/metrics"
 	"github.com/anvilfs/anvilfs/fs"
@@ -81,7 +82,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	log.Info("mounted", "source", s.display(), "directory", dir, "pid", os.Getpid())
 	defer unmountOn(ctx, dir, log)()
 	defer serveMetrics(ctl, o, ready, log)()
-	watcher := watchEvents(p, s, dir, o, log)
+	watcher := watchEvents(p, look, s, dir, o, log)
 	ready.ok()
 	err = server.Wait()
 	watcher.Close(err)
@@ -129,7 +130,7 @@ func serveMetrics(ctl *controller, o *mountOptions, ready *readiness, log *slog.
 	}
 	look := func() metrics.Look {
 		r := ctl.report()
-		return metrics.Look{Status: r.Status, Calls: r.Calls, Out: r.Out}
+		return metrics.Look{Status: r.Status, Copies: r.Integrity, Calls: r.Calls, Out: r.Out}
 	}
 	s, err := metrics.Listen(o.metrics, metrics.Source{Look: look, Label: ctl.label, Dir: ctl.server.Dir, Version: version()}, log)
 	if err != nil {
@@ -146,13 +147,22 @@ func serveMetrics(ctl *controller, o *mountOptions, ready *readiness, log *slog.
 	}
 }
 
+// watched is what events come from.
+type watched struct {
+	*cluster.Pool
+	look *care
+}
+
+// Integrity is how the copies are looked after.
+func (w watched) Integrity() advice.Integrity { return w.look.report() }
+
 // watchEvents logs what happens to the mount, and runs the hook.
-func watchEvents(p *cluster.Pool, s source, dir string, o *mountOptions, log *slog.Logger) *events.Watcher {
+func watchEvents(p *cluster.Pool, look *care, s source, dir string, o *mountOptions, log *slog.Logger) *events.Watcher {
 	m := events.Mount{Label: s.label, Dir: dir, Source: s.display()}
 	if o.hook == "" {
-		return events.Watch(p, m, nil, log)
+		return events.Watch(watched{p, look}, m, nil, log)
 	}
-	return events.Watch(p, m, events.NewHook(o.hook, m, log), log)
+	return events.Watch(watched{p, look}, m, events.NewHook(o.hook, m, log), log)
 }
 
 // troubled reports whether a node's state is worth a word when mounting: one

@@ -10,6 +10,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
 // sizes prints bytes for people, or exactly.
@@ -21,10 +22,13 @@ func sizes(exact bool) func(uint64) string {
 }
 
 // printStatus is the status for people, of a mount at dir.
-func printStatus(w io.Writer, st *cluster.Status, dir string, exact bool) {
-	size := sizes(exact)
+func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
+	size, st := sizes(exact), &m.Status
 	fmt.Fprintf(w, "  state   %s%s\n", st.Health, quorumWords(st))
-	printAdvice(w, advice.For(st, dir, size), advice.Note)
+	printAdvice(w, m.advice(dir, size), advice.Note)
+	if line := scrubWords(m.Scrub); line != "" {
+		fmt.Fprintf(w, "  scrub   %s\n", line)
+	}
 	if st.Shown != nil {
 		fmt.Fprintf(w, "  shown   %s\n", shownWords(st.Shown))
 	}
@@ -38,6 +42,26 @@ func printStatus(w io.Writer, st *cluster.Status, dir string, exact bool) {
 	}
 	fmt.Fprintln(w)
 	printNodes(w, st, size)
+}
+
+// advice is what to say of the mount, worst first.
+func (m *mountStatus) advice(dir string, size func(uint64) string) []advice.Advice {
+	return advice.Join(advice.For(&m.Status, dir, size), m.Integrity.Advice(&m.Status, dir))
+}
+
+// scrubWords are a scrub that is under way, in one line.
+func scrubWords(r *scrub.Report) string {
+	if r == nil || r.Phase != scrub.Verifying && r.Phase != scrub.Comparing && r.Phase != scrub.Paused {
+		return ""
+	}
+	line := string(r.Phase)
+	if r.BytesTotal > 0 {
+		line += fmt.Sprintf(", %d%%", min(100, 100*r.Bytes/r.BytesTotal))
+	}
+	if r.ETA >= 0 && r.Phase == scrub.Verifying {
+		line += fmt.Sprintf(", %s to go", (time.Duration(r.ETA) * time.Second).Round(time.Second))
+	}
+	return line + fmt.Sprintf("; %d bad, %d differing, %d not repaired", r.Bad, r.Differing, r.Unrepaired)
 }
 
 // printAdvice prints what is at least that bad, the worst first.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
 // What happened, besides the states of nodes, which are their own words.
@@ -20,6 +22,10 @@ const (
 	SpaceOK      = "space ok"      // more again
 	CommitFailed = "commit failed" // it is tried again
 	CommitOK     = "commit ok"
+	ScrubDone    = "scrub done"   // Count says how much could not be repaired
+	ScrubFailed  = "scrub failed" // Error says why
+	Unrepaired   = "unrepaired"   // Count places in files are bad; more than before
+	AllRepaired  = "all repaired" // none any more
 )
 
 // An Event is one thing that happened.
@@ -127,4 +133,42 @@ func compare(old, now *cluster.Status, at time.Time) []Event {
 
 func low(st *cluster.Status) bool {
 	return st.Space.Total > 0 && st.Space.Avail < st.Space.Total/lowSpace
+}
+
+// compareIntegrity finds what two looks at the care for the copies tell.
+func compareIntegrity(old, now *advice.Integrity, at time.Time) []Event {
+	var list []Event
+	add := func(e Event) {
+		e.Time = at
+		list = append(list, e)
+	}
+	var before, is scrub.Report
+	if old.Scrub != nil {
+		before = *old.Scrub
+	}
+	if now.Scrub != nil {
+		is = *now.Scrub
+	}
+	if ended := is.Ended; !ended.IsZero() && !ended.Equal(before.Ended) {
+		switch is.Phase {
+		case scrub.Done:
+			add(Event{What: ScrubDone, Count: uint64(is.Unrepaired), Bad: is.Unrepaired > 0})
+		case scrub.Failed:
+			add(Event{What: ScrubFailed, Error: is.Err, Bad: true})
+		}
+	}
+	var had, has int64
+	if old.Errors != nil {
+		had = old.Errors.Bad
+	}
+	if now.Errors != nil {
+		has = now.Errors.Bad
+	}
+	switch {
+	case has > had:
+		add(Event{What: Unrepaired, Count: uint64(has), Bad: true})
+	case has == 0 && had > 0:
+		add(Event{What: AllRepaired})
+	}
+	return list
 }

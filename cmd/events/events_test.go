@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/sync/ledger"
+	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
 // A buffer takes a log that several goroutines write.
@@ -158,6 +161,41 @@ type fakePool struct {
 
 func (p *fakePool) Subscribe() <-chan cluster.Event { return p.ch }
 func (p *fakePool) Status() cluster.Status          { return p.st }
+func (p *fakePool) Integrity() advice.Integrity     { return advice.Integrity{} }
+
+func TestCompareIntegrity(t *testing.T) {
+	ended := time.Unix(9, 0)
+	scrubbed := func(phase scrub.Phase, unrepaired int64) advice.Integrity {
+		return advice.Integrity{Scrub: &scrub.Report{Phase: phase, Ended: ended, Unrepaired: unrepaired, Err: "why"}}
+	}
+	running := advice.Integrity{Scrub: &scrub.Report{Phase: scrub.Verifying}}
+	bad := func(n int64) advice.Integrity { return advice.Integrity{Errors: &ledger.Report{Bad: n}} }
+	for _, c := range []struct {
+		name     string
+		old, now advice.Integrity
+		want     string
+	}{
+		{"nothing", advice.Integrity{}, advice.Integrity{}, ""},
+		{"began", advice.Integrity{}, running, ""},
+		{"done", running, scrubbed(scrub.Done, 0), "scrub done 0 false;"},
+		{"done, not repaired", running, scrubbed(scrub.Done, 3), "scrub done 3 true;"},
+		{"done long ago", scrubbed(scrub.Done, 3), scrubbed(scrub.Done, 3), ""},
+		{"stopped", running, scrubbed(scrub.Stopped, 0), ""},
+		{"failed", running, scrubbed(scrub.Failed, 0), "scrub failed 0 true;"},
+		{"bad", bad(0), bad(2), "unrepaired 2 true;"},
+		{"still bad", bad(2), bad(2), ""},
+		{"less bad", bad(2), bad(1), ""},
+		{"repaired", bad(1), bad(0), "all repaired 0 false;"},
+	} {
+		var got strings.Builder
+		for _, e := range compareIntegrity(&c.old, &c.now, time.Unix(1, 0)) {
+			fmt.Fprintf(&got, "%s %d %v;", e.What, e.Count, e.Bad)
+		}
+		if got.String() != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got.String(), c.want)
+		}
+	}
+}
 
 func TestWatcher(t *testing.T) {
 	path, out := program(t, `echo "$ANVILFS_EVENT $ANVILFS_NODE $ANVILFS_ERROR" >>$OUT`)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // lookEvery is how often the status is compared with what it was.
@@ -14,6 +15,7 @@ const lookEvery = 5 * time.Second
 type Pool interface {
 	Subscribe() <-chan cluster.Event
 	Status() cluster.Status
+	Integrity() advice.Integrity
 }
 
 // A Watcher turns what a pool tells into lines of the log and runs of a hook.
@@ -23,6 +25,7 @@ type Watcher struct {
 	log   *slog.Logger
 	hook  *Hook // nil: none
 	last  cluster.Status
+	lastI advice.Integrity
 	quit  chan struct{}
 	done  chan struct{}
 }
@@ -31,7 +34,7 @@ type Watcher struct {
 func Watch(p Pool, m Mount, hook *Hook, log *slog.Logger) *Watcher {
 	w := &Watcher{pool: p, mount: m, log: log, hook: hook, quit: make(chan struct{}), done: make(chan struct{})}
 	subscription := p.Subscribe()
-	w.last = p.Status()
+	w.last, w.lastI = p.Status(), p.Integrity()
 	go w.loop(subscription)
 	return w
 }
@@ -79,11 +82,12 @@ func (w *Watcher) loop(subscription <-chan cluster.Event) {
 
 // look compares the status with the last one.
 func (w *Watcher) look() {
-	now := w.pool.Status()
-	for _, e := range compare(&w.last, &now, time.Now()) {
+	now, integrity := w.pool.Status(), w.pool.Integrity()
+	at := time.Now()
+	for _, e := range append(compare(&w.last, &now, at), compareIntegrity(&w.lastI, &integrity, at)...) {
 		w.tell(e)
 	}
-	w.last = now
+	w.last, w.lastI = now, integrity
 }
 
 // fromPool adds the reason to what the pool said of a node.

@@ -4,13 +4,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk/histogram"
+	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
 // A Look is a mount at one instant.
 type Look struct {
 	Status cluster.Status
+	Copies advice.Integrity
 	Calls  []fs.CallReport
 	Out    int64 // calls not answered yet
 }
@@ -60,6 +63,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := shot{c, ch}
 	s.gauge("info", 1, c.src.Version)
 	s.mount(&look.Status)
+	s.integrity(&look.Copies)
 	for i := range look.Status.Nodes {
 		s.node(&look.Status.Nodes[i])
 	}
@@ -103,6 +107,31 @@ func (s *shot) mount(st *cluster.Status) {
 	s.histogram("txg_duration_seconds", &st.Txg.Took)
 	s.counter("txg_bytes_total", st.Txg.Bytes)
 	s.counter("txg_failed_total", st.Txg.Failed)
+}
+
+// phases are those that a series of 0 and 1 is made for.
+var phases = []scrub.Phase{scrub.Idle, scrub.Verifying, scrub.Comparing, scrub.Paused, scrub.Done, scrub.Stopped, scrub.Failed}
+
+// integrity is how the copies are looked after; nothing if nobody does.
+func (s *shot) integrity(i *advice.Integrity) {
+	if e := i.Errors; e != nil {
+		s.gauge("errors_unrepaired", float64(e.Bad))
+	}
+	r := i.Scrub
+	if r == nil {
+		return
+	}
+	for _, p := range phases {
+		s.gauge("scrub_phase", truth(p == r.Phase), string(p))
+	}
+	s.gauge("scrub_verified_bytes", float64(r.Bytes))
+	s.gauge("scrub_expected_bytes", float64(r.BytesTotal))
+	s.gauge("scrub_bad_blocks", float64(r.Bad))
+	s.gauge("scrub_differing_leaves", float64(r.Differing))
+	s.gauge("scrub_unrepaired", float64(r.Unrepaired))
+	if !r.Ended.IsZero() {
+		s.gauge("scrub_ended_timestamp_seconds", float64(r.Ended.UnixMilli())/1000)
+	}
 }
 
 func (s *shot) node(n *cluster.NodeStatus) {

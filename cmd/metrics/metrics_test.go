@@ -12,8 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk/histogram"
+	"github.com/anvilfs/anvilfs/sync/ledger"
+	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
 func source() Source {
@@ -23,6 +26,7 @@ func source() Source {
 	took := h.Snapshot()
 	return Source{Label: "HOME", Dir: "/mnt", Version: "v1", Look: func() Look {
 		return Look{
+			Copies: advice.Integrity{Errors: &ledger.Report{Bad: 6}, Scrub: &scrub.Report{Phase: scrub.Done, Bytes: 500, Unrepaired: 2, Ended: time.Unix(2000, 0)}},
 			Status: cluster.Status{
 				Health: cluster.PoolDegraded, Quorum: cluster.QuorumStatus{Held: true, Masters: 3, InSync: 2, Need: 2},
 				Space: cluster.SpaceStatus{Total: 1000, Avail: 500}, Dirty: cluster.DirtyStatus{Bytes: 77, Limit: 100},
@@ -73,6 +77,11 @@ func TestSeries(t *testing.T) {
 		`anvilfs_call_failed_total{call="write",` + common + `} 1`,
 		`anvilfs_call_duration_seconds_count{call="write",` + common + `} 2`,
 		`anvilfs_calls_out{` + common + `} 4`,
+		`anvilfs_errors_unrepaired{` + common + `} 6`,
+		`anvilfs_scrub_phase{` + common + `,phase="done"} 1`,
+		`anvilfs_scrub_phase{` + common + `,phase="verifying"} 0`,
+		`anvilfs_scrub_unrepaired{` + common + `} 2`,
+		`anvilfs_scrub_ended_timestamp_seconds{` + common + `} 2000`,
 		`go_goroutines `,
 	} {
 		if !strings.Contains(text, want) {

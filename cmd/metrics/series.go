@@ -34,5 +34,13 @@ var series = []struct {
 	{"call_duration_seconds", "The kernel's requests.", []string{"call"}},
 	{"call_failed_total", "Requests answered with EIO or ENOSPC.", []string{"call"}},
 	{"call_bytes_total", "Bytes read and written.", []string{"call"}},
+	{"errors_unrepaired", "Places in files that are bad and not repaired.", nil},
+	{"scrub_phase", "1 for what the scrub does, or how the last one ended.", []string{"phase"}},
+	{"scrub_verified_bytes", "Verified by the scrub that runs, or by the last one.", nil},
+	{"scrub_expected_bytes", "In use on the members when it began, about.", nil},
+	{"scrub_bad_blocks", "Blocks that it found bad.", nil},
+	{"scrub_differing_leaves", "Leaves that it found intact and not the same everywhere.", nil},
+	{"scrub_unrepaired", "What it could not repair.", nil},
+	{"scrub_ended_timestamp_seconds", "When the last scrub ended.", nil},
 	{"calls_out", "The kernel's requests that are not answered yet.", nil},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -47,8 +48,18 @@ type Entry struct {
 type Ledger struct {
 	db    *bbolt.DB
 	now   func() time.Time
-	count int // of entries; changed within transactions that write, so one at a time
+	count int          // of entries; changed within transactions that write, so one at a time
+	bad   atomic.Int64 // of these, not repaired; changed in the same way
 }
+
+// A Report counts what is in a ledger: plain values.
+type Report struct {
+	Bad int64  `json:"bad"`             // places that are bad now
+	Err string `json:"error,omitempty"` // why there is no ledger
+}
+
+// Report does no I/O.
+func (l *Ledger) Report() Report { return Report{Bad: l.bad.Load()} }
 
 // Open opens the file, making it and its directory. A file that another
 // process has, or that cannot be read, is an error that names it.
@@ -70,6 +81,9 @@ func Open(path string) (*Ledger, error) {
 		l.count = tx.Bucket(bucketErrors).Stats().KeyN
 		return nil
 	})
+	if err == nil {
+		err = l.each(func(e *Entry) { l.bad.Add(e.badness()) })
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger %s: %w", path, err), db.Close())
 	}
@@ -105,6 +119,14 @@ func (l *Ledger) Found(d cluster.Damage, path string, err error) error {
 	})
 }
 
+// badness is 1 for what is bad now.
+func (e *Entry) badness() int64 {
+	if e.Count > 0 && e.Repaired.IsZero() {
+		return 1
+	}
+	return 0
+}
+
 // tried notes the result of a try to repair e.
 func (e *Entry) tried(now time.Time, err error) {
 	if err == nil {
@@ -118,6 +140,7 @@ func (e *Entry) tried(now time.Time, err error) {
 
 // update edits the entry of d, a new one only if create.
 func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error {
+	change := int64(0)
 	err := l.db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketErrors)
 		var e Entry
@@ -132,7 +155,9 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 		} else {
 			l.count++
 		}
+		change -= e.badness()
 		edit(&e)
+		change += e.badness()
 		text, err := json.Marshal(&e)
 		if err != nil {
 			return err
@@ -142,6 +167,7 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
+	l.bad.Add(change)
 	return nil
 }
 
@@ -191,6 +217,7 @@ func (l *Ledger) Retry() (n int, err error) {
 // Clear forgets what was repaired, with all everything; it returns how much
 // that was.
 func (l *Ledger) Clear(all bool) (n int, err error) {
+	gone := int64(0)
 	err = l.db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketErrors)
 		c := b.Cursor()
@@ -206,6 +233,7 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 				return err
 			}
 			n++
+			gone += e.badness()
 			l.count--
 		}
 		return nil
@@ -213,6 +241,7 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("ledger: %w", err)
 	}
+	l.bad.Add(-gone)
 	return n, nil
 }
 

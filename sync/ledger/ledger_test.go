@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,8 +47,14 @@ func TestLedgerRemembers(t *testing.T) {
 		t.Errorf("a second opening: %v", err)
 	}
 	must(t, l.SaveJob("scrub", map[string]int{"at": 7}))
+	if r := l.Report(); r.Bad != 1 {
+		t.Errorf("%+v", r)
+	}
 	must(t, l.Close())
 	l = open(t, path)
+	if r := l.Report(); r.Bad != 1 {
+		t.Errorf("opened again: %+v", r)
+	}
 	l.now = func() time.Time { return clock }
 	list, err := l.List(false)
 	must(t, err)
@@ -141,4 +148,32 @@ func TestRetrierTriesUntilItWorks(t *testing.T) {
 	cancel()
 	<-done
 	must(t, l.Close())
+}
+
+// The report counts what the list shows, whatever happens.
+func TestReportCounts(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "x.db"))
+	defer l.Close()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for step := range 400 {
+		d := damage("a", 2000+rnd.Uint64N(6))
+		d.Differs = rnd.IntN(2) == 0
+		var err error
+		switch rnd.IntN(5) {
+		case 0, 1:
+			err = l.Found(d, "", errors.New("bad"))
+		case 2:
+			err = l.Found(d, "", nil)
+		case 3:
+			_, err = l.Clear(rnd.IntN(10) == 0)
+		case 4:
+			err = l.Compared(time.Now())
+		}
+		must(t, err)
+		list, err := l.List(false)
+		must(t, err)
+		if got := l.Report().Bad; got != int64(len(list)) {
+			t.Fatalf("step %d: %d, the list has %d", step, got, len(list))
+		}
+	}
 }
