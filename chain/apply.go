@@ -3,6 +3,9 @@ package chain
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -14,19 +17,23 @@ type inodeGroup struct {
 	dirents []Change
 	data    []Change
 	touch   []span
+	mark    bool // others refer to its blocks now
 }
 
-// groupBatch splits a valid batch by inode.
-func groupBatch(b *Batch) []inodeGroup {
+// groupBatch splits a valid batch by inode. marks are more inodes, sorted.
+func groupBatch(b *Batch, marks []uint64) []inodeGroup {
 	var groups []inodeGroup
 	changes, touch := b.Changes, b.Touch
-	for len(changes) > 0 || len(touch) > 0 {
-		var g inodeGroup
-		switch {
-		case len(touch) == 0 || len(changes) > 0 && changes[0].Inum < touch[0].Inum:
+	for len(changes) > 0 || len(touch) > 0 || len(marks) > 0 {
+		g := inodeGroup{inum: math.MaxUint64}
+		if len(changes) > 0 {
 			g.inum = changes[0].Inum
-		default:
-			g.inum = touch[0].Inum
+		}
+		if len(touch) > 0 {
+			g.inum = min(g.inum, touch[0].Inum)
+		}
+		if len(marks) > 0 && marks[0] <= g.inum {
+			g.inum, g.mark, marks = marks[0], true, marks[1:]
 		}
 		n := 0
 		var kinds [KindData + 2]int // kinds[k] is where kind k begins
@@ -104,6 +111,7 @@ type applier struct {
 	reader treeReader
 	store  treeStore
 	batch  *Batch
+	sharing
 	groups []inodeGroup
 	root   *InodeRec
 	rootG  *inodeGroup // the group of inode 1, may be nil
@@ -119,10 +127,14 @@ func applyTree(ctx context.Context, src blockSource, cache *tableCache, store tr
 	if b.T < root.MirrorTid {
 		return ref, fmt.Errorf("%w: tid %v is older than the PFS at %v", ErrBadBatch, b.T, root.MirrorTid)
 	}
-	a := &applier{reader: treeReader{src, cache}, store: store, batch: b, groups: groupBatch(b)}
+	a := &applier{reader: treeReader{src, cache}, store: store, batch: b}
 	if a.root, err = a.reader.inode(ctx, superOwner, root); err != nil {
 		return ref, err
 	}
+	if err := a.findShared(ctx); err != nil {
+		return ref, err
+	}
+	a.groups = groupBatch(b, slices.Sorted(maps.Keys(a.marks)))
 	return a.applyRoot(ctx)
 }
 
@@ -166,6 +178,7 @@ func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, err error
 	if a.rootG != nil && a.rootG.inode != nil {
 		meta = mergeRootMeta(a.rootG.inode.Inode, &meta)
 	}
+	meta.SharedTid = max(meta.SharedTid, a.marks[ondisk.InumRoot])
 	a.store.dropBlock(&a.root.Ref)
 	ref.ModifyTid = max(ref.ModifyTid, a.batch.T)
 	err = m.writeInode(treeSuper, &ref, &ondisk.Inode{Meta: meta, Blockset: set})
@@ -173,7 +186,7 @@ func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, err error
 }
 
 func (a *applier) merger(o owner) *merger {
-	return &merger{reader: &a.reader, store: a.store, tid: a.batch.T, own: o, discard: a.batch.Discard}
+	return &merger{reader: &a.reader, store: a.store, tid: a.batch.T, own: o, discard: a.batch.Discard, sharing: &a.sharing}
 }
 
 // mergeRootMeta is the new root inode: what batches carry is the same on all
@@ -184,15 +197,17 @@ func mergeRootMeta(given, own *ondisk.InodeMeta) ondisk.InodeMeta {
 	m.PFSType, m.PFSSubtype, m.PFSNMasters = own.PFSType, own.PFSSubtype, own.PFSNMasters
 	m.PFSClid, m.PFSFsid, m.PFSLsnapTid = own.PFSClid, own.PFSFsid, own.PFSLsnapTid
 	m.PFSInum = max(given.PFSInum, own.PFSInum)
+	m.SharedTid = own.SharedTid
 	m.OpFlags |= ondisk.OpPFSRoot
 	return m
 }
 
-// SharedMeta is what an inode record has on every node: of a PFS root, all
-// but what names the node's own copy.
+// SharedMeta is what an inode record has on every node: all but what its
+// blocks' owners are there, and, of a PFS root, what names the node's own copy.
 func (rec *InodeRec) SharedMeta() ondisk.InodeMeta {
-	if rec.Meta.OpFlags&ondisk.OpPFSRoot == 0 {
-		return rec.Meta
+	if m := rec.Meta; m.OpFlags&ondisk.OpPFSRoot == 0 {
+		m.SharedTid = 0
+		return m
 	}
 	return mergeRootMeta(&rec.Meta, &ondisk.InodeMeta{})
 }
@@ -233,7 +248,7 @@ func applySuper(ctx context.Context, src blockSource, cache *tableCache, store t
 	if err != nil {
 		return ondisk.Blockref{}, err
 	}
-	m := &merger{reader: &reader, store: store, tid: tid, own: superOwner}
+	m := &merger{reader: &reader, store: store, tid: tid, own: superOwner, sharing: new(sharing)}
 	m.leaf = func(i int, _ *ondisk.Blockref, _ uint8) (ondisk.Blockref, bool, error) {
 		if changes[i].ref == nil {
 			return ondisk.Blockref{}, false, nil

@@ -37,6 +37,7 @@ func (a *applier) applyInode(ctx context.Context, g *inodeGroup, old *ondisk.Blo
 	}
 	ino, ref := startInode(g, rec)
 	m := a.merger(owner{g.inum, kindOf(ino.Meta.Type)})
+	m.shared = ino.Meta.SharedTid
 	if err := g.checkShape(&ino.Meta); err != nil {
 		return ref, false, err
 	}
@@ -56,7 +57,8 @@ func (a *applier) applyInode(ctx context.Context, g *inodeGroup, old *ondisk.Blo
 	} else if ino.Blockset, changed, err = m.run(ctx, ino.Blockset, j, ref.Methods); err != nil {
 		return ref, false, err
 	}
-	if c == nil && !changed && len(j.touch) == 0 {
+	a.markInode(g.inum, ino)
+	if c == nil && !changed && len(j.touch) == 0 && ino.Meta.SharedTid == m.shared {
 		return *old, true, nil
 	}
 	switch {
@@ -84,6 +86,10 @@ func startInode(g *inodeGroup, rec *InodeRec) (*ondisk.Inode, ondisk.Blockref) {
 	}
 	if c := g.inode; c != nil {
 		ino.Meta = *c.Inode
+		ino.Meta.SharedTid = 0
+		if rec != nil {
+			ino.Meta.SharedTid = rec.Meta.SharedTid // what is said by others of their blocks
+		}
 		clear(ino.Inline[copy(ino.Inline[:], c.Inline):])
 	}
 	comp := ondisk.CompMethod(ino.Meta.CompAlgo & 15)
@@ -119,15 +125,22 @@ func (a *applier) keepSet(ctx context.Context, rec *InodeRec, meta *ondisk.Inode
 	if !meta.DirectData() && kindOf(meta.Type) == kindOf(rec.Meta.Type) {
 		return rec.set, nil
 	}
-	return nil, a.merger(rec.owner(rootOwner)).dropSet(ctx, rec.set, 0)
+	return nil, a.dropAll(ctx, rec)
 }
 
 func (a *applier) deleteInode(ctx context.Context, rec *InodeRec) error {
-	if err := a.merger(rec.owner(rootOwner)).dropSet(ctx, rec.set, 0); err != nil {
+	if err := a.dropAll(ctx, rec); err != nil {
 		return err
 	}
 	a.store.dropBlock(&rec.Ref)
 	return nil
+}
+
+// dropAll drops all that an inode refers to.
+func (a *applier) dropAll(ctx context.Context, rec *InodeRec) error {
+	m := a.merger(rec.owner(rootOwner))
+	m.shared = rec.Meta.SharedTid
+	return m.dropSet(ctx, rec.set, 0)
 }
 
 // applyDirent makes the leaf of an entry.
@@ -149,11 +162,14 @@ func (m *merger) applyDirent(c *Change, old *ondisk.Blockref, methods uint8) (re
 
 // applyData makes the leaf of a data block.
 func (m *merger) applyData(c *Change, old *ondisk.Blockref) (ondisk.Blockref, bool, error) {
+	if c.Share != nil {
+		return m.applyShare(c, old)
+	}
 	if old != nil {
 		m.dropLeaf(old)
 	}
 	ref := ondisk.Blockref{Key: c.Key, MirrorTid: m.tid, ModifyTid: c.modifyTid(m.tid)}
 	c.Block.SetRef(&ref)
-	err := m.store.writeEncoded(&ref, c.Block)
+	err := m.writeData(&ref, c)
 	return ref, true, err
 }

@@ -17,6 +17,10 @@ type treeStore interface {
 	writeEncoded(ref *ondisk.Blockref, b *ondisk.EncodedBlock) error
 	// dropBlock says that the tree no longer refers to ref's block.
 	dropBlock(ref *ondisk.Blockref)
+	// leaveBlock says that it no longer does here, but may elsewhere.
+	leaveBlock(ref *ondisk.Blockref)
+	// shareBlock says that it refers to ref's block in one more place.
+	shareBlock(ref *ondisk.Blockref)
 }
 
 // A leafOp is a change of the leaf at key; i is the caller's name for it.
@@ -51,6 +55,8 @@ type merger struct {
 	own     owner
 	discard bool               // as in Batch
 	check   ondisk.CheckMethod // of tables
+	shared  ondisk.Tid         // data blocks up to there may have other owners
+	sharing *sharing           // what the batch shares; nil = nothing
 	leaf    leafFunc
 }
 
@@ -244,7 +250,11 @@ func newest(tid ondisk.Tid, refs []ondisk.Blockref) ondisk.Tid {
 
 // dropLeaf drops the block of a data block or entry.
 func (m *merger) dropLeaf(ref *ondisk.Blockref) {
-	if ref.DataOff != 0 {
+	switch {
+	case ref.DataOff == 0:
+	case ref.Type == ondisk.TypeData && (ref.MirrorTid <= m.shared || m.sharing.blocks[ref.Off()]):
+		m.store.leaveBlock(ref)
+	default:
 		m.store.dropBlock(ref)
 	}
 }

@@ -54,6 +54,8 @@ type Change struct {
 	Inline []byte               // KindInode with DIRECTDATA: at most 512 bytes, the rest is zero
 	Dirent ondisk.Dirent        // KindDirent
 	Block  *ondisk.EncodedBlock // KindData
+	Share  *Share               // KindData, instead of Block
+	Twin   bool                 // changes of the batch with the same Block, by address, write it once
 }
 
 // A Touch stamps tables: every table of inode Inum that holds keys of [Lo, Hi]
@@ -214,6 +216,10 @@ func (c *Change) validateData() error {
 		return errors.New("impossible offset")
 	case c.Delete:
 		return nil
+	case c.Share != nil && c.Block != nil:
+		return errors.New("a block, and one to share")
+	case c.Share != nil:
+		return c.Share.validate()
 	case c.Block == nil:
 		return errors.New("no block given")
 	case c.Block.Radix < ondisk.MinRadix || c.Block.Radix > ondisk.MaxRadix || len(c.Block.Bytes) != 1<<c.Block.Radix:

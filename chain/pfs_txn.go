@@ -246,6 +246,7 @@ func (t *Txn) SwapRoot(ctx context.Context, label, shadow string) error {
 	}
 	meta := mergeRootMeta(&s.meta, &p.meta)
 	meta.PFSLsnapTid = max(p.meta.PFSLsnapTid, s.meta.PFSLsnapTid)
+	meta.SharedTid = max(p.meta.SharedTid, s.meta.SharedTid)
 	ref := p.ref
 	ref.MirrorTid, ref.ModifyTid = s.ref.MirrorTid, s.ref.ModifyTid
 	t.leave(&p.ref)

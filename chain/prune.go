@@ -174,7 +174,7 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 	}
 	same := trec != nil && t.ModifyTid == s.ModifyTid && kindOf(trec.Meta.Type) == kindOf(srec.Meta.Type) &&
 		trec.Meta.DirectData() == srec.Meta.DirectData() &&
-		(!d.limits.Strict || trec.Meta == srec.Meta && bytes.Equal(trec.Inline, srec.Inline))
+		(!d.limits.Strict || trec.SharedMeta() == srec.SharedMeta() && bytes.Equal(trec.Inline, srec.Inline))
 	if !same {
 		// Again after a stop in the middle of it: changes below an inode
 		// raise its tid, so each batch that has some must say the right one.
@@ -182,7 +182,8 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 		if start.Kind == KindInode {
 			d.stats.Changes++
 		}
-		err := d.emit(Change{Inum: inum, Kind: KindInode, ModifyTid: s.ModifyTid, Inode: &srec.Meta, Inline: srec.Inline})
+		meta := srec.SharedMeta()
+		err := d.emit(Change{Inum: inum, Kind: KindInode, ModifyTid: s.ModifyTid, Inode: &meta, Inline: srec.Inline})
 		if err != nil {
 			return false, err
 		}

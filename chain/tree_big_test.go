@@ -65,7 +65,7 @@ func TestTreeHugeDirectory(t *testing.T) {
 	if got := p.ref.InodeCount(); got != total+1 {
 		t.Fatalf("%d inodes, want %d", got, total+1)
 	}
-	c := &checker{p: p, found: make(model), seen: make(map[uint64]bool)}
+	c := &checker{p: p, found: make(model), seen: make(map[uint64]ondisk.Blockref)}
 	if err := c.inode(&p.ref, &p.ref, true); err != nil {
 		t.Fatal(err)
 	}

@@ -15,14 +15,14 @@ import (
 type checker struct {
 	p     *memPFS
 	found model
-	seen  map[uint64]bool // addresses reached
-	depth int             // deepest array below an inode
+	seen  map[uint64]ondisk.Blockref // by address: what was reached
+	depth int                        // deepest array below an inode
 }
 
 // check compares p with its model and its blocks with the rules of the format.
 func (p *memPFS) check(t testing.TB) *checker {
 	t.Helper()
-	c := &checker{p: p, found: make(model), seen: make(map[uint64]bool)}
+	c := &checker{p: p, found: make(model), seen: make(map[uint64]ondisk.Blockref)}
 	if err := c.inode(&p.ref, &p.ref, true); err != nil {
 		t.Fatalf("check: %v", err)
 	}
@@ -30,8 +30,10 @@ func (p *memPFS) check(t testing.TB) *checker {
 		t.Fatal(err)
 	}
 	c.compare(t, p.model)
-	if !p.keep && len(c.seen) != len(p.live) {
-		t.Fatalf("%d blocks reachable, %d in use", len(c.seen), len(p.live))
+	for off := range p.live {
+		if _, ok := c.seen[off]; !ok && !p.keep && !p.left[off] {
+			t.Fatalf("%d blocks reachable, %d in use: %#x is lost", len(c.seen), len(p.live), off)
+		}
 	}
 	return c
 }
@@ -55,14 +57,19 @@ func (c *checker) compare(t testing.TB, want model) {
 }
 
 func (c *checker) block(ref *ondisk.Blockref) ([]byte, error) {
-	if c.seen[ref.Off()] {
+	if other, ok := c.seen[ref.Off()]; ok && (ref.Type != ondisk.TypeData || !sameBlock(ref, &other)) {
 		return nil, fmt.Errorf("%v reached twice", ref)
 	}
-	c.seen[ref.Off()] = true
+	c.seen[ref.Off()] = *ref
 	if _, ok := c.p.live[ref.Off()]; !ok && !c.p.keep {
 		return nil, fmt.Errorf("%v was dropped", ref)
 	}
 	return c.p.blocks[ref.Off()], ref.VerifyCheck(c.p.blocks[ref.Off()])
+}
+
+// sameBlock reports whether two references are to one data block.
+func sameBlock(a, b *ondisk.Blockref) bool {
+	return a.Type == b.Type && a.DataOff == b.DataOff && a.Methods == b.Methods && a.Check == b.Check
 }
 
 func (c *checker) inode(ref, parent *ondisk.Blockref, root bool) error {

@@ -17,7 +17,8 @@ import (
 // address, and knows which blocks should still be reachable.
 type memBlocks struct {
 	blocks map[uint64][]byte
-	live   map[uint64]int // by address: size
+	live   map[uint64]int  // by address: size
+	left   map[uint64]bool // left to a bulkfree: maybe not reachable
 	next   uint64
 	reads  atomic.Int64
 	keep   bool // dropping is fine for blocks still in use elsewhere
@@ -25,7 +26,7 @@ type memBlocks struct {
 }
 
 func newMemBlocks() *memBlocks {
-	return &memBlocks{blocks: make(map[uint64][]byte), live: make(map[uint64]int), next: 64 << 20}
+	return &memBlocks{blocks: make(map[uint64][]byte), live: make(map[uint64]int), left: make(map[uint64]bool), next: 64 << 20}
 }
 
 func (m *memBlocks) place(block []byte) uint64 {
@@ -61,6 +62,10 @@ func (m *memBlocks) dropBlock(ref *ondisk.Blockref) {
 	}
 	delete(m.live, ref.Off())
 }
+
+func (m *memBlocks) leaveBlock(ref *ondisk.Blockref) { m.left[ref.Off()] = true }
+
+func (m *memBlocks) shareBlock(*ondisk.Blockref) {}
 
 func (m *memBlocks) readRaw(_ context.Context, ref *ondisk.Blockref) ([]byte, error) {
 	m.reads.Add(1)
@@ -169,6 +174,14 @@ func (p *memPFS) view(t testing.TB) *View {
 
 // apply is the obvious way to do what applyTree does.
 func (m model) apply(b *Batch) {
+	shared := make(map[*Change]string)
+	for i := range b.Changes {
+		if c := &b.Changes[i]; c.Share != nil {
+			if shared[c] = m[leafKey{c.Share.Inum, KindData, c.Share.Key}].text; shared[c] != c.Share.text() {
+				panic(fmt.Sprintf("inode %d has no such block at %#x", c.Share.Inum, c.Share.Key))
+			}
+		}
+	}
 	for i := range b.Changes {
 		c := &b.Changes[i]
 		if c.Kind == KindData && c.Delete {
@@ -198,6 +211,9 @@ func (m model) apply(b *Batch) {
 			}
 		case c.Kind == KindDirent:
 			m[k] = leafVal{fmt.Sprintf("%d %v %s", c.Dirent.Inum, c.Dirent.Type, c.Dirent.Name), c.modifyTid(b.T)}
+			m.below(c.Inum, c.modifyTid(b.T))
+		case c.Share != nil:
+			m[k] = leafVal{shared[c], c.modifyTid(b.T)}
 			m.below(c.Inum, c.modifyTid(b.T))
 		default:
 			m[k] = leafVal{fmt.Sprintf("%v %x", c.Block.Comp, c.Block.Code[:8]), c.modifyTid(b.T)}

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -11,22 +12,33 @@ import (
 // one volume: about what becomes free when v's PFS is deleted. It reads the
 // tables of v that are not shared, and of the others those with the same keys.
 //
-// Blocks shared under different keys, which only other writers make, count as
-// unique.
+// Blocks that have several places are looked for in all inodes that say they
+// have some. Those that other writers shared under different keys count as unique.
 func UniqueBytes(ctx context.Context, v *View, others []*View) (uint64, error) {
 	u := &uniqueCount{reader: &v.reader}
+	shared := v.root.Meta.SharedTid != 0
 	var sets [][]ondisk.Blockref
 	for _, o := range others {
 		sets = append(sets, o.root.set)
+		shared = shared || o.root.Meta.SharedTid != 0
+	}
+	if shared {
+		u.data = make(map[uint64]uint64)
 	}
 	u.bytes = uint64(v.root.Ref.Size())
 	err := u.array(ctx, rootOwner, v.root.set, sets, 0)
+	for _, o := range others {
+		if err == nil && len(u.data) > 0 && o.root.Meta.SharedTid != 0 {
+			err = u.elsewhere(ctx, o)
+		}
+	}
 	return u.bytes, err
 }
 
 type uniqueCount struct {
 	reader *treeReader
 	bytes  uint64
+	data   map[uint64]uint64 // size of each data block in bytes, by address; nil = each has one place
 }
 
 // array counts an array of v; others are the arrays of the same tree that may
@@ -44,9 +56,7 @@ func (u *uniqueCount) array(ctx context.Context, o owner, refs []ondisk.Blockref
 		if shared {
 			continue
 		}
-		if ref.DataOff != 0 {
-			u.bytes += uint64(ref.Size())
-		}
+		u.add(ref)
 		switch ref.Type {
 		case ondisk.TypeIndirect:
 			kids, err := u.reader.table(ctx, o, ref)
@@ -63,6 +73,39 @@ func (u *uniqueCount) array(ctx context.Context, o owner, refs []ondisk.Blockref
 		}
 	}
 	return nil
+}
+
+// add counts a block, once.
+func (u *uniqueCount) add(ref *ondisk.Blockref) {
+	if ref.DataOff == 0 {
+		return
+	}
+	if u.data != nil && ref.Type == ondisk.TypeData {
+		if u.data[ref.Off()] != 0 {
+			return
+		}
+		u.data[ref.Off()] = uint64(ref.Size())
+	}
+	u.bytes += uint64(ref.Size())
+}
+
+// elsewhere takes off what o has under other keys.
+func (u *uniqueCount) elsewhere(ctx context.Context, o *View) error {
+	var failed error
+	err := o.Inodes(ctx, 0, ondisk.DirBit, func(rec *InodeRec) bool {
+		if rec.Meta.SharedTid == 0 {
+			return true
+		}
+		failed = o.dataRefs(ctx, rec, 0, ondisk.DirBit, func(ref *ondisk.Blockref) (bool, error) {
+			if ref.MirrorTid <= rec.Meta.SharedTid {
+				u.bytes -= u.data[ref.Off()]
+				delete(u.data, ref.Off())
+			}
+			return true, nil
+		})
+		return failed == nil
+	})
+	return errors.Join(err, failed)
 }
 
 // inode counts what hangs below an inode that is not shared itself.

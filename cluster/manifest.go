@@ -9,7 +9,8 @@ import (
 )
 
 // Manifest is a hash over what a batch changes: keys, tids, records, operations, and of
-// data blocks the size, methods and check code. Blocks without a check code
+// data blocks the size, methods and check code, and, if they are shared, where
+// they come from. Blocks without a check code
 // go in as a whole. The batch must be sorted.
 func Manifest(b *chain.Batch) [32]byte {
 	h := sha256.New()
@@ -36,6 +37,8 @@ func Manifest(b *chain.Batch) [32]byte {
 			buf = le.AppendUint64(buf, c.Dirent.Inum)
 			buf = append(buf, byte(c.Dirent.Type))
 			buf = append(buf, c.Dirent.Name...)
+		case c.Share != nil:
+			buf = shareManifest(buf, c.Share)
 		default:
 			buf = append(buf, c.Block.Radix, byte(c.Block.Comp), byte(c.Block.Check))
 			buf = append(buf, c.Block.Code[:]...)
@@ -58,6 +61,16 @@ func Manifest(b *chain.Batch) [32]byte {
 		h.Write(opManifest(buf[:0], &b.Ops[i]))
 	}
 	return [32]byte(h.Sum(nil))
+}
+
+// shareManifest appends what a change shares, behind a mark that no radix is.
+func shareManifest(buf []byte, s *chain.Share) []byte {
+	buf = append(buf, 0xff, s.Radix, byte(s.Comp), byte(s.Check))
+	buf = append(buf, s.Code[:]...)
+	for _, n := range []uint64{s.Inum, s.Key, uint64(s.ModifyTid)} {
+		buf = binary.LittleEndian.AppendUint64(buf, n)
+	}
+	return buf
 }
 
 // opManifest appends an operation, behind a mark that no change begins with:
@@ -92,6 +105,9 @@ func batchSize(b *chain.Batch) int64 {
 		size += 128 + int64(len(c.Inline)+len(c.Dirent.Name))
 		if c.Inode != nil {
 			size += ondisk.InodeMetaSize
+		}
+		if c.Share != nil {
+			size += 128
 		}
 		if c.Block != nil {
 			size += int64(len(c.Block.Bytes))

@@ -166,6 +166,7 @@ func (p *Pool) inodeUnder(ctx context.Context, s *state, layers [2]*overlay, inu
 		rec, found, err := v.Inode(ctx, inum)
 		if found {
 			in, ok = &Inode{Meta: rec.Meta, Inline: rec.Inline}, true
+			in.Meta.SharedTid = 0 // the node's own
 		}
 		return err
 	})

@@ -47,7 +47,8 @@ const (
 	inoResD8      = 0xD8
 	inoDecrypt    = 0xE0
 	inoNanos      = 0xE8
-	inoResF0      = 0xF0
+	inoSharedTid  = 0xF0
+	inoResF8      = 0xF8
 	inoFilename   = 0x100
 	inoUnion      = 0x200
 	lenFilename   = 256
@@ -105,6 +106,9 @@ type InodeMeta struct {
 	InodeQuota  uint64
 	PFSLsnapTid Tid
 	Nanos       uint64 // see inodetime.go
+	// SharedTid is each node's own: blocks that this node gave the inode up to
+	// there may be somebody else's too. 0 = none is.
+	SharedTid Tid
 	Filename    string // the 256-byte area without trailing zeros
 
 	Reserved InodeReserved
@@ -118,7 +122,7 @@ type InodeReserved struct {
 	B84              uint8
 	WB8, WC8, WD8    uint64
 	DecryptCheck     uint64
-	BF0              [16]byte
+	WF8              uint64
 }
 
 // An Inode is the whole kilobyte. With DIRECTDATA the content is Inline and
@@ -216,7 +220,8 @@ func (m *InodeMeta) Encode(b []byte) {
 	le.PutUint64(b[inoResD8:], m.Reserved.WD8)
 	le.PutUint64(b[inoDecrypt:], m.Reserved.DecryptCheck)
 	le.PutUint64(b[inoNanos:], m.Nanos)
-	copy(b[inoResF0:], m.Reserved.BF0[:])
+	le.PutUint64(b[inoSharedTid:], uint64(m.SharedTid))
+	le.PutUint64(b[inoResF8:], m.Reserved.WF8)
 	clear(b[inoFilename+copy(b[inoFilename:inoUnion], m.Filename) : inoUnion])
 }
 
@@ -268,7 +273,8 @@ func (m *InodeMeta) get(b []byte) {
 	m.Reserved.WD8 = le.Uint64(b[inoResD8:])
 	m.Reserved.DecryptCheck = le.Uint64(b[inoDecrypt:])
 	m.Nanos = le.Uint64(b[inoNanos:])
-	m.Reserved.BF0 = [16]byte(b[inoResF0:])
+	m.SharedTid = Tid(le.Uint64(b[inoSharedTid:]))
+	m.Reserved.WF8 = le.Uint64(b[inoResF8:])
 	name := b[inoFilename:inoUnion]
 	end := len(name)
 	for end > 0 && name[end-1] == 0 {

@@ -158,6 +158,9 @@ func (p *printer) fields(m *ondisk.InodeMeta) {
 		field(0xA0, "pfs_fsid", "%v", m.PFSFsid)
 		field(0xD0, "pfs_lsnap", "%s", tid(m.PFSLsnapTid))
 	}
+	if m.SharedTid != 0 {
+		field(0xF0, "shared", "blocks up to %s may be in other places too", tid(m.SharedTid))
+	}
 	field(0x100, "filename", "%q", m.Name())
 }
 
