@@ -272,17 +272,21 @@ func (n *onode) dataChanges(to []chain.Change, isNew bool) []chain.Change {
 	if !isNew {
 		gone = n.holes
 		for _, b := range n.blocks {
-			if b.enc == nil {
+			if b.enc == nil && b.from == nil {
 				gone = joinSpan(slices.Clone(gone), span{b.key, b.key + ondisk.LogicalBlock})
 			}
 		}
 	}
 	for _, b := range n.blocks {
-		if b.enc == nil {
+		if b.enc == nil && b.from == nil {
 			continue
 		}
 		to, gone = goneUpTo(to, n.inum, gone, b.key)
-		to = append(to, chain.Change{Inum: n.inum, Kind: chain.KindData, Key: b.key, Block: b.enc})
+		c := chain.Change{Inum: n.inum, Kind: chain.KindData, Key: b.key, Block: b.enc, Twin: b.twin}
+		if b.from != nil {
+			c.Share = &b.from.Share
+		}
+		to = append(to, c)
 	}
 	to, _ = goneUpTo(to, n.inum, gone, math.MaxUint64)
 	return to

@@ -21,6 +21,8 @@ type oblock struct {
 	ready  bool // enc and hole are those of buf
 	hole   bool // all zero, and the settings let that be a hole
 	enc    *ondisk.EncodedBlock
+	twin   bool    // another block of the overlay may have the same enc
+	from   *source // the content is another block's, and there is no buf; nil = it is in buf
 }
 
 // blockAt is the key of the block that holds off.
@@ -121,9 +123,10 @@ func joinSpan(spans []span, s span) []span {
 type layerData uint8
 
 const (
-	dataBelow layerData = iota // nothing: look below
-	dataHole                   // zeros
-	dataHere                   // it has the bytes
+	dataBelow  layerData = iota // nothing: look below
+	dataHole                    // zeros
+	dataHere                    // it has the bytes
+	dataShared                  // it knows which block of the layers below has them
 )
 
 // look tells where the content of the block at key is; bytes is valid while
@@ -132,7 +135,9 @@ func (n *onode) look(key uint64) (bytes []byte, where layerData) {
 	if n == nil {
 		return nil, dataBelow
 	}
-	if b := n.block(key); b != nil {
+	if b := n.block(key); b != nil && b.from != nil {
+		return nil, dataShared
+	} else if b != nil {
 		return b.buf, dataHere
 	}
 	if n.rec != nil && n.rec.Meta.DirectData() {
@@ -147,7 +152,7 @@ func (n *onode) look(key uint64) (bytes []byte, where layerData) {
 	return nil, dataBelow
 }
 
-// copyOut fills dst from byte at of the block on, if the layer knows it.
+// copyOut fills dst from byte at of the block on, if the layer has it.
 func (n *onode) copyOut(key uint64, at int, dst []byte) layerData {
 	if n == nil {
 		return dataBelow
@@ -164,7 +169,7 @@ func (n *onode) copyOut(key uint64, at int, dst []byte) layerData {
 	return where
 }
 
-// validLen is how many bytes of the block the layer has.
+// validLen is how many bytes of the block the layer has, itself or elsewhere.
 func (n *onode) validLen(key uint64) (int, layerData) {
 	if n == nil {
 		return 0, dataBelow
@@ -172,6 +177,9 @@ func (n *onode) validLen(key uint64) (int, layerData) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	bytes, where := n.look(key)
+	if where == dataShared {
+		return n.block(key).from.valid, dataHere
+	}
 	return len(bytes), where
 }
 
@@ -192,7 +200,8 @@ func (o *overlay) store(n *onode, key uint64, at int, p []byte) *oblock {
 // resize makes the valid length n and buf changeable. What it adds is zero.
 func (o *overlay) resize(b *oblock, n int) {
 	old := len(b.buf)
-	b.ready, b.hole, b.enc = false, false, nil
+	o.load.memory.Add(-b.shareMemory())
+	b.ready, b.hole, b.enc, b.twin, b.from = false, false, nil, false, nil
 	if n > cap(b.buf) || b.frozen || b.shared {
 		buf := getBuffer(n)
 		copy(buf, b.buf)
@@ -223,7 +232,7 @@ func (o *overlay) dropBlocks(n *onode, lo, hi uint64) {
 	i, _ := n.search(lo)
 	j, _ := n.search(hi)
 	for _, b := range n.blocks[i:j] {
-		o.load.memory.Add(-int64(cap(b.buf)))
+		o.load.memory.Add(-int64(cap(b.buf)) - b.shareMemory())
 		o.load.data.Add(-mediaSize(len(b.buf)))
 		o.load.leaves.Add(-1)
 		if !b.frozen && !b.shared {

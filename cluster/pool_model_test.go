@@ -44,12 +44,13 @@ func modelNames() (names []string) {
 
 // A modelRun changes a pool and its model alike.
 type modelRun struct {
-	t     *testing.T
-	p     *Pool
-	m     *model
-	rng   *rand.Rand
-	names []string
-	mu    sync.RWMutex // stands for the inode locks of a filesystem
+	t      *testing.T
+	p      *Pool
+	m      *model
+	rng    *rand.Rand
+	names  []string
+	shared int
+	mu     sync.RWMutex // stands for the inode locks of a filesystem
 }
 
 func (r *modelRun) name(present bool) (string, bool) {
@@ -66,7 +67,7 @@ func (r *modelRun) name(present bool) (string, bool) {
 func (r *modelRun) step() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch op := r.rng.IntN(10); {
+	switch op := r.rng.IntN(13); {
 	case op < 2:
 		if n, ok := r.name(false); ok {
 			r.m.names[n] = makeFile(r.t, r.p, 1, n, ondisk.ObjFile)
@@ -88,6 +89,8 @@ func (r *modelRun) step() {
 		if n, ok := r.name(true); ok {
 			r.punch(r.m.names[n])
 		}
+	case op < 12:
+		r.share()
 	default:
 		if n, ok := r.name(true); ok {
 			r.inline(r.m.names[n])
@@ -182,6 +185,55 @@ func (r *modelRun) punch(inum uint64) {
 		return tx.ZeroData(bg, inum, uint64(from), uint64(to))
 	})
 	clear(old[from:to])
+}
+
+// share gives a file whole blocks of another, or of itself, the last one of the
+// source included if the target ends there, as a filesystem does.
+func (r *modelRun) share() {
+	a, ok1 := r.name(true)
+	b, ok2 := r.name(true)
+	if !ok1 || !ok2 {
+		return
+	}
+	src, dst := r.m.names[a], r.m.names[b]
+	from, old := r.m.files[src], r.m.files[dst]
+	in, _, err := r.p.Inode(bg, src)
+	if err != nil || in.Meta.DirectData() || len(from) == 0 {
+		return
+	}
+	at := r.rng.IntN(1+(len(from)-1)/ondisk.LogicalBlock) * ondisk.LogicalBlock
+	to := r.rng.IntN(2) * ondisk.LogicalBlock
+	n := min(len(from)-at, (1+r.rng.IntN(2))*ondisk.LogicalBlock)
+	if n%ondisk.LogicalBlock != 0 && to+n < len(old) {
+		n -= n % ondisk.LogicalBlock
+	}
+	if n == 0 || src == dst && at < to+n && to < at+n {
+		return
+	}
+	if r.rng.IntN(3) == 0 {
+		if err := r.p.SettleData(bg, src, uint64(at), uint64(at+n)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	call(r.t, r.p, func(tx *Txn) error {
+		if err := r.plain(tx, dst, uint64(max(len(old), to+n))); err != nil {
+			return err
+		}
+		if to > len(old) {
+			if err := tx.TruncateData(bg, dst, uint64(len(old)), uint64(to)); err != nil {
+				return err
+			}
+		}
+		done, err := tx.ShareData(bg, src, uint64(at), dst, uint64(to), uint64(n))
+		if err == nil && int(done) != n {
+			err = fmt.Errorf("%d of %d bytes shared", done, n)
+		}
+		return err
+	})
+	old = append(old, make([]byte, max(0, to+n-len(old)))...)
+	copy(old[to:], from[at:at+n])
+	r.m.files[dst] = old
+	r.shared++
 }
 
 // plain sets a record without inline content, which becomes data.
@@ -297,7 +349,7 @@ func (r *modelRun) read(stop chan struct{}) {
 // Random calls with random syncs and concurrent readers; then a crash, after
 // which the pool is as some call left it, and no call before the last sync.
 func TestPoolModel(t *testing.T) {
-	rounds, steps := 4, 200
+	rounds, steps := 6, 200
 	if testing.Short() {
 		rounds = 1
 	}
@@ -341,6 +393,9 @@ func testModel(t *testing.T, seed uint64, steps int) {
 		}
 		close(stop)
 		wg.Wait()
+		if r.shared == 0 {
+			t.Errorf("life %d: nothing was shared", life)
+		}
 		if t.Failed() {
 			return
 		}

@@ -29,9 +29,15 @@ func (p *Pool) ReadData(ctx context.Context, inum, off uint64, dst []byte) error
 		at := int(off + uint64(pos) - key)
 		part := dst[pos:min(len(dst), pos+ondisk.LogicalBlock-at)]
 		pos += len(part)
-		if l.copyOut(key, at, part) == dataBelow {
+		where := l.copyOut(key, at, part)
+		if where == dataBelow {
 			run += len(part)
 			continue
+		}
+		if where == dataShared {
+			if err := l.readShared(ctx, p, s, inum, key, at, part); err != nil {
+				return err
+			}
 		}
 		if run > 0 {
 			if err := p.readTree(ctx, s, inum, off, dst[:run]); err != nil {

@@ -202,7 +202,11 @@ func (t *Txn) content(ctx context.Context, inum, key uint64, buf []byte) error {
 	s := t.p.acquire()
 	defer s.release()
 	if o := s.below(t.g); o != nil {
-		if o.find(inum).copyOut(key, 0, buf) != dataBelow {
+		switch n := o.find(inum); n.copyOut(key, 0, buf) {
+		case dataBelow:
+		case dataShared:
+			return t.p.readSource(ctx, s, nil, n.source(key), inum, key, 0, buf)
+		default:
 			return nil
 		}
 	}

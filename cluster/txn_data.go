@@ -39,6 +39,13 @@ func (t *Txn) WriteData(ctx context.Context, inum, off uint64, p []byte) error {
 func (t *Txn) writeBlock(ctx context.Context, n *onode, key uint64, at int, part []byte) (*oblock, error) {
 	n.mu.Lock()
 	n.uninline(t.g.overlay)
+	if b := n.block(key); b != nil && b.from != nil && (at > 0 || len(part) < b.from.valid) {
+		n.mu.Unlock()
+		if err := t.settle(ctx, n, key, 0); err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+	}
 	if _, where := n.look(key); where != dataBelow || t.g.isNew(n.inum) {
 		b := t.g.store(n, key, at, part)
 		n.mu.Unlock()
@@ -167,19 +174,30 @@ func (t *Txn) sealEnd(ctx context.Context, n *onode, size uint64) error {
 // wholeBlock reads a block as it is stored, wherever the file ends. A hole
 // leaves dst as it is.
 func wholeBlock(ctx context.Context, v *chain.View, inum, key uint64, dst []byte) error {
-	ref, found, err := dataRef(ctx, v, inum, key)
-	if errors.Is(err, chain.ErrNoInode) {
-		return nil
-	}
+	ref, found, err := refAt(ctx, v, inum, key)
 	if err != nil || !found {
 		return err
 	}
-	blk, err := v.ReadBlock(ctx, &ref)
+	return readWhole(ctx, v, inum, &ref, dst)
+}
+
+// refAt is dataRef, of an inode that need not be there.
+func refAt(ctx context.Context, v *chain.View, inum, key uint64) (ref ondisk.Blockref, found bool, err error) {
+	ref, found, err = dataRef(ctx, v, inum, key)
+	if errors.Is(err, chain.ErrNoInode) {
+		err = nil
+	}
+	return ref, found, err
+}
+
+// readWhole decodes the block of an inode at ref.
+func readWhole(ctx context.Context, v *chain.View, inum uint64, ref *ondisk.Blockref, dst []byte) error {
+	blk, err := v.ReadBlock(ctx, ref)
 	if err != nil {
 		return err
 	}
-	if _, err := ondisk.DecodeData(&ref, blk.Bytes, dst); err != nil {
-		return &chain.NodeError{Path: fmt.Sprintf("inode %d", inum), Inum: inum, Key: key, Ref: ref, Err: err}
+	if _, err := ondisk.DecodeData(ref, blk.Bytes, dst); err != nil {
+		return &chain.NodeError{Path: fmt.Sprintf("inode %d", inum), Inum: inum, Key: ref.Key, Ref: *ref, Err: err}
 	}
 	return nil
 }
@@ -235,6 +253,9 @@ func (t *Txn) zeroPart(ctx context.Context, inum, key uint64, from, to int) erro
 // beyond valid bytes.
 func (t *Txn) edit(ctx context.Context, inum, key uint64, beyond int, fn func(*oblock)) error {
 	n := t.g.node(inum)
+	if err := t.settle(ctx, n, key, beyond); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	n.uninline(t.g.overlay)
 	b := n.block(key)

@@ -254,6 +254,18 @@ func (t *memTxn) TruncateData(_ context.Context, inum, oldSize, newSize uint64) 
 	return nil
 }
 
+func (s *memStore) SettleData(context.Context, uint64, uint64, uint64) error { return nil }
+
+func (t *memTxn) ShareData(ctx context.Context, src, srcOff, dst, dstOff, length uint64) (uint64, error) {
+	p := make([]byte, length)
+	t.s.mu.Lock()
+	if d := t.s.data[src]; srcOff < uint64(len(d)) {
+		copy(p, d[srcOff:])
+	}
+	t.s.mu.Unlock()
+	return length, t.WriteData(ctx, dst, dstOff, p)
+}
+
 func (t *memTxn) End() {
 	if t.ended {
 		panic("transaction ended twice")

@@ -33,6 +33,9 @@ type Store interface {
 	// there is room. BeginFree is for calls that give space back.
 	Begin(ctx context.Context, cost Cost) (Txn, error)
 	BeginFree(ctx context.Context) (Txn, error)
+	// SettleData brings an inode's bytes [lo, hi) to media if much of them is
+	// in memory only, so that ShareData need not copy them.
+	SettleData(ctx context.Context, inum, lo, hi uint64) error
 	// Sync returns when everything that Ended before is durable.
 	Sync(ctx context.Context) error
 	StatFS() StatFS
@@ -50,5 +53,9 @@ type Txn interface {
 	WriteData(ctx context.Context, inum, off uint64, p []byte) error
 	ZeroData(ctx context.Context, inum, from, to uint64) error
 	TruncateData(ctx context.Context, inum, oldSize, newSize uint64) error
+	// ShareData gives whole blocks of dst the content of src, by reference
+	// where it can; length ends at a block or where both files end. It returns
+	// how far it came, which may be less.
+	ShareData(ctx context.Context, src, srcOff, dst, dstOff, length uint64) (done uint64, err error)
 	End()
 }
