@@ -247,6 +247,7 @@ func TestSharingTwiceIsOnce(t *testing.T) {
 		t.Fatal(b.Changes[0])
 	}
 	want := viewText(t, l.v)
+	l.big(5000, 4) // other content, where the batch says its source is
 	again := *b
 	l.tid++
 	again.T = l.tid

@@ -109,7 +109,7 @@ type InodeMeta struct {
 	// SharedTid is each node's own: blocks that this node gave the inode up to
 	// there may be somebody else's too. 0 = none is.
 	SharedTid Tid
-	Filename    string // the 256-byte area without trailing zeros
+	Filename  string // the 256-byte area without trailing zeros
 
 	Reserved InodeReserved
 }
