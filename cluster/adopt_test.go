@@ -18,7 +18,10 @@ import (
 // with one position per node, of epoch 5 unless given. _ is silent, * is
 // foreign, ~ tainted, ' has another hash, J knows of the change of members
 // (without a J in the case everybody does), ^ knows that node 0 acknowledged
-// sequence 8. Epoch k was built on sequence 50 of the one before.
+// sequence 8, + is at a txg that was made when nodes 0 to 2 had the one before,
+// - at one when only node 0 and itself had, ? led
+// its epoch as another candidate. Epoch k was built on sequence 50 of the one
+// before.
 func TestAdopt(t *testing.T) {
 	runTable(t, "adopt.txt", func(in string) string {
 		a, err := Adopt(adoptCase(t, in))
@@ -101,7 +104,7 @@ func adoptCase(t *testing.T, in string) []Answer {
 
 func adoptAnswer(t *testing.T, i int, s string, c Config) Answer {
 	a := Answer{Node: tableNode(i)}
-	epoch, seq := "5", strings.TrimRight(s, "*~'J^")
+	epoch, seq := "5", strings.TrimRight(s, "*~'J^+-?")
 	if e, q, ok := strings.Cut(seq, ":"); ok {
 		epoch, seq = e, q
 	}
@@ -126,6 +129,17 @@ func adoptAnswer(t *testing.T, i int, s string, c Config) Answer {
 	}
 	for k := 2; k <= e; k++ {
 		law.Lineage = *law.Lineage.WithEpoch(uint32(k), Position{T: ondisk.MakeTid(uint32(k-1), 50)})
+	}
+	if strings.Contains(s, "+") {
+		a.Acked = 7
+	}
+	if strings.Contains(s, "-") {
+		a.Acked = 1 | 1<<i
+	}
+	if marks := law.Lineage.Epochs; strings.Contains(s, "?") {
+		marks[len(marks)-1].Cand = 2
+	} else if len(marks) > 0 {
+		marks[len(marks)-1].Cand = 1
 	}
 	a.Charter = law
 	return a

@@ -65,7 +65,7 @@ func EncodeCharter(c *Charter) []byte {
 		}
 	}
 	for _, m := range c.Lineage.Epochs {
-		b = le.AppendUint64(b, uint64(m.Epoch))
+		b = le.AppendUint64(b, uint64(m.Epoch)|uint64(m.Cand)<<32)
 		b = le.AppendUint64(b, uint64(m.On.T))
 		b = append(b, m.On.H[:]...)
 	}
@@ -121,10 +121,10 @@ func DecodeCharter(b []byte) (*Charter, error) {
 	for range n[2] {
 		r := next(lenEpoch)
 		epoch := le.Uint64(r)
-		if epoch>>31 != 0 {
+		if epoch>>31&1 != 0 {
 			return nil, charterf("epoch %d", epoch)
 		}
-		c.Lineage.Epochs = append(c.Lineage.Epochs, EpochMark{Epoch: uint32(epoch),
+		c.Lineage.Epochs = append(c.Lineage.Epochs, EpochMark{Epoch: uint32(epoch), Cand: uint32(epoch >> 32),
 			On: Position{T: ondisk.Tid(le.Uint64(r[8:])), H: History(r[16:])}})
 	}
 	for range n[3] {

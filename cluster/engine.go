@@ -58,7 +58,9 @@ type engine struct {
 	notify     bool            // the next publication wakes everybody
 	led        map[uint32]bool // epochs of this primary
 	everServed bool
-	past       bool // others changed the members since: nothing is served any more
+	written    time.Duration // when the last txg was committed
+	sealed     bool          // nothing but empty txgs followed the last with content
+	past       bool          // others changed the members since: nothing is served any more
 
 	handed atomic.Uint64 // mask of the members in the last answer of views
 

@@ -12,6 +12,7 @@ import (
 // close ends the engine and closes the members. A member whose request does
 // not return is left open when ctx or the deadline ends.
 func (e *engine) close(ctx context.Context) error {
+	e.sealLast(ctx)
 	e.linger(ctx)
 	e.stop()
 	var conns []*conn

@@ -36,6 +36,11 @@ func (e *engine) commit(ctx context.Context, b *chain.Batch) error {
 		return err
 	}
 	defer e.giveGate()
+	return e.commitHeld(ctx, b)
+}
+
+// commitHeld is commit for who has the gate.
+func (e *engine) commitHeld(ctx context.Context, b *chain.Batch) error {
 	var manifest [32]byte
 	if !e.solo { // nobody compares the histories of a single copy
 		manifest = Manifest(b)

@@ -55,6 +55,7 @@ func (e *engine) loop() {
 			e.lookForHung()
 			e.tick()
 			e.noteReadable()
+			e.sealIdle()
 		case <-e.quit:
 			return
 		}
@@ -115,6 +116,7 @@ func (e *engine) effect(eff core.Effect) {
 			m.conn.deliver(e.now(), core.Recv{Msg: eff.Msg})
 		}
 	case core.Committed:
+		e.noteCommit(eff.Txg)
 		e.committedTxg(eff.Txg)
 	case core.Serve:
 		e.everServed = true
@@ -174,14 +176,18 @@ func (e *engine) attach(m *member, d core.Durable) {
 		})
 	}
 	a := answerOf(c, d)
-	if m.discarded && a.Flags == core.Foreign {
-		a.Flags = core.Tainted // the operator gave up the change: resync may drop it
+	flags := e.primary.Judge(a)
+	switch {
+	case flags == a.Flags:
+	case flags&core.Tainted != 0:
+		c.setReason(whyLost)
+	case flags&core.Disputed != 0:
+		c.setReason(whyDisputed)
 	}
-	m.flags = a.Flags
-	if e.lost(a) {
-		m.flags, a.Flags = core.Tainted, core.Tainted
-		c.setReason("it has lost writes it had acknowledged, or was restored from an image")
+	if m.discarded && (flags == core.Foreign || flags == core.Disputed) {
+		flags = core.Tainted // the operator gave up the change: resync may drop it
 	}
+	m.flags, a.Flags = flags, flags
 	m.enter(NodeBehind, "", "")
 	e.step(core.Attach{Answer: a})
 }
@@ -197,14 +203,12 @@ func (e *engine) soloPosition(pos Position) Position {
 	return pos
 }
 
-// lost compares with what the cluster knows the node to have acknowledged.
-func (e *engine) lost(a Answer) bool {
-	law := e.primary.Charter()
-	if law == nil || a.Pos.IsZero() {
-		return false
-	}
-	return core.LostWrites(a, []Answer{{Charter: law}})
-}
+// Why members do not count that say nothing against themselves.
+const (
+	whyLost     = "it has lost writes it had acknowledged, or was restored from an image"
+	whyDisowned = "its record of the cluster is not that of others at the same txg"
+	whyDisputed = "it has changes that were committed elsewhere, without the others: there are two histories"
+)
 
 // behind takes note that a member needs a copy. In an election the engine
 // makes copies itself, for nothing is served before; later package sync does.
@@ -215,10 +219,16 @@ func (e *engine) behind(b core.Behind) {
 	}
 	m.flags = b.Answer.Flags
 	switch {
-	case m.flags&core.Foreign != 0:
+	case m.flags&(core.Foreign|core.Disputed) != 0:
 		m.enter(NodeForeign, m.conn.reason(), "node discard "+m.spec.Name+" drops that change")
 		return
 	case m.flags&core.Tainted != 0:
+		if m.conn.reason() == "" { // the others say so, in an election
+			m.conn.setReason(whyLost)
+			if b.Answer.Pos.T >= e.primary.Adopted().T {
+				m.conn.setReason(whyDisowned)
+			}
+		}
 		m.enter(NodeTainted, m.conn.reason(), "")
 	default:
 		m.enter(NodeResync, "", "")

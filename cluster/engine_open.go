@@ -106,8 +106,7 @@ func answersOf(opened []opening) []Answer {
 }
 
 func answerOf(c *conn, d core.Durable) Answer {
-	return Answer{Node: c.info.Fsid, Pos: d.Pos, Charter: d.Charter,
-		Promised: d.Promised.Epoch, Incarnation: d.Incarnation, Flags: d.Flags}
+	return d.Answer(c.info.Fsid)
 }
 
 // admit refuses what must not be mounted, and takes in the rest.
@@ -178,7 +177,7 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 		case r.d.Flags != 0:
 			why = append(why, fmt.Sprintf("%s is %v: %s", r.c.name, r.d.Flags, r.c.why))
 		case core.LostWrites(answerOf(r.c, r.d), answersOf(opened)):
-			why = append(why, r.c.name+" has lost writes it had acknowledged, or was restored from an image")
+			why = append(why, r.c.name+": "+whyLost)
 		}
 	}
 	for _, m := range e.members {

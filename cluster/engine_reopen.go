@@ -82,7 +82,7 @@ func (e *engine) reopened(r opening) {
 func (e *engine) readOnlyState(m *member, d core.Durable) {
 	m.flags = d.Flags
 	switch {
-	case m.flags&core.Foreign != 0:
+	case m.flags&(core.Foreign|core.Disputed) != 0:
 		m.enter(NodeForeign, m.conn.reason(), "")
 	case m.flags != 0:
 		m.enter(NodeTainted, m.conn.reason(), "")

@@ -364,8 +364,8 @@ func TestEngineCloseWaitsForTheSlow(t *testing.T) {
 		check(t, err)
 		view, err := v.View(c.ctx, "HOME")
 		check(t, err)
-		if view.T() != want.T {
-			t.Errorf("%s is left at %v, committed is %v", diskName(i), view.T(), want.T)
+		if view.T() != want.T+1 { // an empty one was the last
+			t.Errorf("%s is left at %v, committed was %v", diskName(i), view.T(), want.T)
 		}
 		view.Release()
 		check(t, v.Close())

@@ -74,6 +74,7 @@ func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error
 		Pos:         Position{T: entry.T, H: entry.H},
 		Charter:     law,
 		Incarnation: entry.Incarnation,
+		Acked:       entry.AckedBy,
 	}
 	if err != nil && !errors.Is(err, ondisk.ErrCorrupt) && m.vol.Probe() != nil {
 		return d, "", err // not damage: the device is gone
@@ -192,7 +193,7 @@ func (m *Media) nextEntry(d core.Durable) ondisk.StateEntry {
 	if e.T != d.Pos.T && m.now != nil {
 		e.Time = m.now().UnixNano()
 	}
-	e.T, e.H, e.Acked = d.Pos.T, d.Pos.H, d.Pos.T
+	e.T, e.H, e.Acked, e.AckedBy = d.Pos.T, d.Pos.H, d.Pos.T, d.Acked
 	e.Incarnation = d.Incarnation
 	if d.Charter != nil {
 		e.ConfigVersion = d.Charter.Config.Version
@@ -212,6 +213,7 @@ func (m *Media) Target(d core.Durable, law *Charter, lead core.Ballot, trusted b
 	if !trusted {
 		t.Position, t.Lineage = Position{}, Lineage{}
 	}
+	t.Resume.AckedBy = 0 // of a txg that the copy is not made of
 	if lead.Epoch > t.Resume.PromisedEpoch {
 		t.Resume.PromisedEpoch, t.Resume.Candidate = lead.Epoch, lead.Cand
 	}

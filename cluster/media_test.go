@@ -37,12 +37,19 @@ func TestMediaKeepsPromises(t *testing.T) {
 		t.Fatalf("promised %v at %v, found %v at %v", want, before.Pos, d.Promised, d.Pos)
 	}
 	b := file(ondisk.MakeTid(7, 1), 2000, "content")
-	x := &core.Txg{Prev: d.Pos, Pos: Position{T: b.T, H: NextH(d.Pos.H, b.T, 1, Manifest(b))}, Batch: b}
+	x := &core.Txg{Prev: d.Pos, Pos: Position{T: b.T, H: NextH(d.Pos.H, b.T, 1, Manifest(b))}, Batch: b, Acked: 6}
 	check(t, m.Perform(&core.Job{Ballot: core.Ballot{Epoch: 8, Cand: 5}, Txg: x}, d))
 	check(t, m.Volume().Close())
 	m, d = c.media(0)
-	if d.Pos != x.Pos || d.Promised != (core.Ballot{Epoch: 8, Cand: 5}) {
-		t.Errorf("at %v with %v, want %v with epoch 8", d.Pos, d.Promised, x.Pos)
+	if d.Pos != x.Pos || d.Promised != (core.Ballot{Epoch: 8, Cand: 5}) || d.Acked != 6 {
+		t.Errorf("at %v with %v, acked by %b; want %v with epoch 8, by 110", d.Pos, d.Promised, d.Acked, x.Pos)
+	}
+	check(t, m.Perform(&core.Job{Ballot: core.Ballot{Epoch: 9, Cand: 5}}, d))
+	if d, _, err := m.Load(c.ctx); err != nil || d.Acked != 6 {
+		t.Errorf("after a promise acked by %b, %v", d.Acked, err)
+	}
+	if r := m.Target(d, d.Charter, core.Ballot{}, true).Resume; r.AckedBy != 0 {
+		t.Errorf("a copy that comes to another txg says it is acked by %b", r.AckedBy)
 	}
 	check(t, m.Volume().Close())
 }

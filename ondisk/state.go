@@ -35,7 +35,8 @@ const (
 	stIncarnation = 0x50
 	stAcked       = 0x60
 	stTime        = 0x68
-	stRest        = 0x70
+	stAckedBy     = 0x70
+	stRest        = 0x78
 )
 
 // A Mark says that anvilfs wrote the header: another writer keeps it but
@@ -64,6 +65,7 @@ type StateEntry struct {
 	Incarnation   UUID
 	Acked         Tid
 	Time          int64                   // when the node came to T, ns since 1970; 0 = not noted
+	AckedBy       uint64                  // masters that had acknowledged the txg before T, by place in the charter
 	Rest          [lenState - stRest]byte // unused, kept
 }
 
@@ -83,6 +85,7 @@ func (e *StateEntry) get(b []byte) {
 	e.Incarnation = UUID(b[stIncarnation:])
 	e.Acked = Tid(le.Uint64(b[stAcked:]))
 	e.Time = int64(le.Uint64(b[stTime:]))
+	e.AckedBy = le.Uint64(b[stAckedBy:])
 	copy(e.Rest[:], b[stRest:lenState])
 }
 
@@ -101,6 +104,7 @@ func (e *StateEntry) put(b []byte) {
 	copy(b[stIncarnation:], e.Incarnation[:])
 	le.PutUint64(b[stAcked:], uint64(e.Acked))
 	le.PutUint64(b[stTime:], uint64(e.Time))
+	le.PutUint64(b[stAckedBy:], e.AckedBy)
 	copy(b[stRest:lenState], e.Rest[:])
 }
 

@@ -212,7 +212,7 @@ func TestVolumeHeader(t *testing.T) {
 	h := newHeader()
 	h.Mark = Mark{MirrorTid: 17, Writer: NewUUID(), Since: 16}
 	h.States = []StateEntry{{Fsid: NewUUID(), PromisedEpoch: 3, ConfigVersion: 1, Candidate: 5, T: MakeTid(3, 9),
-		H: [16]byte{1}, Flags: 2, ResyncGoal: 4, ShadowKey: 6, Incarnation: NewUUID(), Acked: MakeTid(3, 8)}}
+		H: [16]byte{1}, Flags: 2, ResyncGoal: 4, ShadowKey: 6, Incarnation: NewUUID(), Acked: MakeTid(3, 8), AckedBy: 1<<63 | 5}}
 	b := make([]byte, HeaderSize)
 	h.Encode(b)
 	got, err := DecodeVolumeHeader(b)

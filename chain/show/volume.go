@@ -120,6 +120,9 @@ func (p *printer) ours(h *ondisk.VolumeHeader) {
 		p.line(2, "position %v history %x", e.T, e.H)
 		p.line(2, "promised epoch %d candidate %016x config %d flags %#x", e.PromisedEpoch, e.Candidate, e.ConfigVersion, e.Flags)
 		p.line(2, "incarnation %v acknowledged %v", e.Incarnation, e.Acked)
+		if e.AckedBy != 0 {
+			p.line(2, "masters that had the txg before it, by place in the charter: %b", e.AckedBy)
+		}
 		if e.Time != 0 {
 			p.line(2, "since %s", time.Unix(0, e.Time).UTC().Format(time.RFC3339Nano))
 		}

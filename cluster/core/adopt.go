@@ -35,7 +35,7 @@ type Conflict struct {
 }
 
 func (e *Conflict) Error() string {
-	return fmt.Sprintf("nodes %v at %v and %v at %v have different histories of one epoch", e.A, e.PosA, e.B, e.PosB)
+	return fmt.Sprintf("nodes %v at %v and %v at %v have different histories", e.A, e.PosA, e.B, e.PosB)
 }
 
 // Adopt decides which state to go on from when no primary is known. Of the
@@ -46,8 +46,8 @@ func (e *Conflict) Error() string {
 // barrier or contains it. During a change of members it is the highest.
 //
 // Foreign and tainted nodes are silent, as are those whose position is below
-// what the newest charter knows them to have acknowledged. Errors: *NoQuorum,
-// *Conflict.
+// what others know them to have acknowledged. What somebody proves to be
+// committed must be in the state. Errors: *NoQuorum, *Conflict.
 func Adopt(answers []Answer, omit Rule) (*Adopted, error) {
 	clean := Clean(answers)
 	if err := findConflict(clean); err != nil {
@@ -69,6 +69,14 @@ func Adopt(answers []Answer, omit Rule) (*Adopted, error) {
 	}
 	if !joint {
 		pick = highest(newest, clean, omit)
+	}
+	if omit&OmitProven == 0 {
+		pick = raise(pick, newest)
+	}
+	for i := range clean {
+		if omit&OmitProven == 0 && pick.Charter.Lineage.denies(pick.Pos, &clean[i]) {
+			return nil, &Conflict{pick.Node, clean[i].Node, pick.Pos, clean[i].Pos}
+		}
 	}
 	return verdict(pick, clean, sets), nil
 }
@@ -118,7 +126,8 @@ func LostWrites(a Answer, answers []Answer) bool {
 			continue
 		}
 		other := !m.Incarnation.IsZero() && !a.Incarnation.IsZero() && m.Incarnation != a.Incarnation
-		if other || m.Acked > a.Pos.T {
+		T, ok := b.saw(a.Node)
+		if other || m.Acked > a.Pos.T || ok && T > a.Pos.T {
 			return true
 		}
 	}
@@ -249,15 +258,15 @@ func findConflict(clean []Answer) error {
 
 // samePast reports whether both know the same about how their epoch began.
 func samePast(a, b Answer) bool {
-	find := func(l *Lineage) (Position, bool) {
+	find := func(l *Lineage) (EpochMark, bool) {
 		for _, m := range l.Epochs {
 			if m.Epoch == a.Pos.T.Epoch() {
-				return m.On, true
+				return m, true
 			}
 		}
-		return Position{}, false
+		return EpochMark{}, false
 	}
 	x, ok1 := find(&a.Charter.Lineage)
 	y, ok2 := find(&b.Charter.Lineage)
-	return !ok1 || !ok2 || x == y
+	return !ok1 || !ok2 || x.sameElection(y)
 }

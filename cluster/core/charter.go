@@ -37,6 +37,7 @@ type Txg struct {
 	Batch     any
 	Size      int64    // bytes, for the window of retained txgs
 	Charter   *Charter // the new one; nil if the txg leaves it alone
+	Acked     uint64   // masters that had acknowledged Prev, by place in the charter
 }
 
 // A Rule is one that safety rests on. The simulator leaves them out, one at a
@@ -57,6 +58,8 @@ const (
 	OmitImmutable                     // a txg does not change once sent
 	OmitJoint                         // during a change both sets are counted
 	OmitLease                         // a granted lease is waited for
+	OmitAcked                         // a node that has less than it acknowledged is silent
+	OmitProven                        // a state that lacks what was committed is not adopted
 )
 
 // A Ballot is an epoch and the candidate it was promised to.

@@ -33,7 +33,7 @@ func (p *Primary) launch(now time.Duration, ev Propose) []Effect {
 	}
 	T := p.NextT()
 	x := &Txg{Pos: Position{T, NextH(p.head.H, T, version, ev.Manifest)},
-		Prev: p.head, Batch: ev.Batch, Size: ev.Size, Charter: ev.Charter}
+		Prev: p.head, Batch: ev.Batch, Size: ev.Size, Charter: ev.Charter, Acked: p.ackedBy(T, p.head, p.charter)}
 	p.head, p.flight = x.Pos, x
 	p.window = append(p.window, x)
 	p.kept += x.Size
@@ -94,7 +94,7 @@ func (p *Primary) joined(now time.Duration, ev Joined) []Effect {
 	if n == nil || !n.attached || p.phase != Barrier && p.phase != Serving {
 		return nil
 	}
-	n.behind, n.flags, n.out, n.pos = false, 0, nil, ev.Pos
+	n.behind, n.flags, n.out, n.pos, n.acked = false, 0, nil, ev.Pos, ev.Pos.T
 	n.answer = &Answer{Node: n.id, Pos: ev.Pos, Charter: p.charter, Incarnation: n.answer.Incarnation}
 	return p.feedAndCount(now, n)
 }
@@ -162,7 +162,7 @@ func (p *Primary) ack(now time.Duration, n *peer, pos Position) []Effect {
 	if pos.T <= n.pos.T && n.pos.T.Epoch() == p.ballot.Epoch || n.behind {
 		return nil // an older fact
 	}
-	n.pos = pos
+	n.pos, n.acked = pos, pos.T
 	n.answer = &Answer{Node: n.id, Pos: pos, Charter: p.charter, Incarnation: n.answer.Incarnation}
 	return p.feedAndCount(now, n)
 }

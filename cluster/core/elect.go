@@ -9,7 +9,7 @@ import (
 
 func (p *Primary) attach(now time.Duration, a Answer) []Effect {
 	n := p.addPeer(a.Node)
-	*n = peer{id: a.Node, attached: true, answer: &a, pos: a.Pos, flags: a.Flags}
+	*n = peer{id: a.Node, attached: true, answer: &a, pos: a.Pos, flags: a.Flags, acked: n.acked}
 	p.hear(a.Flags, max(a.Promised, a.Pos.T.Epoch()))
 	switch p.phase {
 	case PreVoting:
@@ -36,7 +36,7 @@ func (p *Primary) hear(flags Flags, epoch uint32) {
 
 func (p *Primary) detach(id ondisk.UUID) []Effect {
 	if n := p.peer(id); n != nil {
-		*n = peer{id: id, answer: n.answer, pos: n.pos, flags: n.flags}
+		*n = peer{id: id, answer: n.answer, pos: n.pos, flags: n.flags, acked: n.acked}
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ func (p *Primary) ask(now time.Duration, k Kind) []Effect {
 	p.resend = now + p.opt.Retry
 	for i := range p.peers {
 		n := &p.peers[i]
-		n.vote, n.out, n.behind, n.hasBeat = false, nil, false, false
+		n.vote, n.out, n.behind, n.hasBeat, n.acked = false, nil, false, false, 0
 		if n.attached {
 			out = append(out, p.send(now, n, &Message{Kind: k}))
 		}
@@ -84,7 +84,11 @@ func (p *Primary) votes() []Answer {
 	var as []Answer
 	for i := range p.peers {
 		if n := &p.peers[i]; n.attached && n.vote {
-			as = append(as, *n.answer)
+			a := *n.answer
+			if p.opt.Omit&OmitAcked != 0 {
+				a.Acked = 0
+			}
+			as = append(as, a)
 		}
 	}
 	return as
@@ -165,9 +169,13 @@ func (p *Primary) decide(now time.Duration) []Effect {
 }
 
 // barrierCharter adds the epoch to the lineage, and what the members said is
-// durable there, so that one that later has less is found out.
+// durable there, so that one that later has less is found out. Only what was
+// committed is noted: if the barrier comes to nothing, another primary may
+// rightly take a node back behind the rest.
 func (p *Primary) barrierCharter(a *Adopted) *Charter {
 	c := &Charter{*a.Charter.Config.Clone(), *a.Charter.Lineage.WithEpoch(p.ballot.Epoch, a.Pos), a.Charter.Ops}
+	c.Lineage.Epochs[len(c.Lineage.Epochs)-1].Cand = p.ballot.mark()
+	proven := a.Charter.Lineage.proves(a.Pos)
 	for _, set := range [][]Member{c.Config.Members, c.Config.Joint} {
 		for i := range set {
 			m := &set[i]
@@ -177,7 +185,7 @@ func (p *Primary) barrierCharter(a *Adopted) *Charter {
 			}
 			m.Incarnation = n.answer.Incarnation
 			if n.answer.Charter != nil && c.Lineage.ContainsPos(Position{T: ondisk.MakeTid(p.ballot.Epoch, 0)}, n.pos) {
-				m.Acked = max(m.Acked, n.pos.T)
+				m.Acked = max(m.Acked, min(n.pos.T, proven))
 			}
 		}
 	}

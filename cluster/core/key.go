@@ -5,11 +5,11 @@ import "fmt"
 // AppendKey appends a text that is equal for nodes that will behave the same,
 // as far as clocks and leases do not matter. It is for explorers of states.
 func (n *Node) AppendKey(b []byte) []byte {
-	b = fmt.Appendf(b, "n%v@%v", n.dur.Promised, n.dur.Pos)
+	b = fmt.Appendf(b, "n%v@%v+%x", n.dur.Promised, n.dur.Pos, n.dur.Acked)
 	if j := n.job; j != nil {
 		b = fmt.Appendf(b, " job%v,%d", j.Ballot, j.from)
 		if j.Txg != nil {
-			b = fmt.Appendf(b, ",%v", j.Txg.Pos)
+			b = fmt.Appendf(b, ",%v+%x", j.Txg.Pos, j.Txg.Acked)
 		}
 	}
 	for _, r := range []*request{n.want, n.next} {
@@ -36,7 +36,7 @@ func (p *Primary) AppendKey(b []byte) []byte {
 			b = fmt.Appendf(b, " %v", n.out.Pos)
 		}
 		if n.answer != nil && p.phase < Barrier {
-			b = fmt.Appendf(b, " %v", n.answer.Pos)
+			b = fmt.Appendf(b, " %v+%x", n.answer.Pos, n.answer.Acked)
 		}
 	}
 	return b
@@ -46,10 +46,10 @@ func (p *Primary) AppendKey(b []byte) []byte {
 func (m *Message) AppendKey(b []byte) []byte {
 	b = fmt.Appendf(b, "%v %x%v %v %d %v", m.Kind, m.Node[0], m.Ballot, m.Pos, m.Heard, m.Yes)
 	if m.Txg != nil {
-		b = fmt.Appendf(b, " %v<%v %v", m.Txg.Pos, m.Txg.Prev, m.Whole)
+		b = fmt.Appendf(b, " %v<%v+%x %v", m.Txg.Pos, m.Txg.Prev, m.Txg.Acked, m.Whole)
 	}
 	if m.Answer != nil {
-		b = fmt.Appendf(b, " %v %d", m.Answer.Pos, m.Answer.Promised)
+		b = fmt.Appendf(b, " %v+%x %d", m.Answer.Pos, m.Answer.Acked, m.Answer.Promised)
 	}
 	return b
 }

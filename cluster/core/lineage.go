@@ -13,6 +13,7 @@ const MaxMarks = 1024
 type EpochMark struct {
 	Epoch uint32
 	On    Position
+	Cand  uint32 // who was elected, see Ballot.mark; 0 = not known
 }
 
 // A Rollback says that txg At put back the content of txg To.
@@ -29,7 +30,7 @@ type Lineage struct {
 // WithEpoch returns l and a further epoch, built on the state on.
 func (l *Lineage) WithEpoch(epoch uint32, on Position) *Lineage {
 	n := l.clone()
-	n.Epochs = keepLast(append(n.Epochs, EpochMark{epoch, on}))
+	n.Epochs = keepLast(append(n.Epochs, EpochMark{Epoch: epoch, On: on}))
 	return n
 }
 
@@ -118,11 +119,14 @@ func commonEpochs(a *Lineage, at Position, b *Lineage, bt Position) ondisk.Tid {
 	for i := len(ra) - 1; i >= 0; i-- {
 		for _, y := range rb {
 			x := ra[i]
-			if x.epoch != y.epoch {
+			if x.Epoch != y.Epoch {
 				continue
 			}
-			if x.on != y.on {
+			if x.On != y.On {
 				return 0 // two epochs of one number: nothing is sure
+			}
+			if !x.sameElection(y.EpochMark) {
+				return x.On.T
 			}
 			if x.end.T == y.end.T && x.end.H != y.end.H {
 				return 0
@@ -135,9 +139,8 @@ func commonEpochs(a *Lineage, at Position, b *Lineage, bt Position) ondisk.Tid {
 
 // A run is the part of a history in one epoch.
 type run struct {
-	epoch uint32
-	on    Position // what its barrier was built on; zero if not known
-	end   Position
+	EpochMark // On is zero if it is not known
+	end       Position
 }
 
 func (l *Lineage) runs(pos Position) []run {
@@ -150,13 +153,13 @@ func (l *Lineage) runs(pos Position) []run {
 				continue
 			}
 			if m.Epoch == end.T.Epoch() {
-				rs = append(rs, run{m.Epoch, m.On, end})
+				rs = append(rs, run{m, end})
 				end = m.On
 			}
 		}
 	}
 	if len(rs) == 0 {
-		rs = append(rs, run{epoch: end.T.Epoch(), end: end})
+		rs = append(rs, run{EpochMark{Epoch: end.T.Epoch()}, end})
 	}
 	slices.Reverse(rs)
 	return rs

@@ -58,6 +58,7 @@ type Answer struct {
 	Promised    uint32
 	Incarnation ondisk.UUID
 	Flags       Flags
+	Acked       uint64 // of the txg at Pos
 }
 
 // Flags say why a node does not count.
@@ -65,8 +66,9 @@ type Flags uint8
 
 // The flags.
 const (
-	Foreign Flags = 1 << iota // changed by somebody else
-	Tainted                   // lost what it had acknowledged
+	Foreign  Flags = 1 << iota // changed by somebody else
+	Tainted                    // lost what it had acknowledged
+	Disputed                   // has committed txgs of another history
 )
 
 func (f Flags) String() string {
@@ -75,6 +77,8 @@ func (f Flags) String() string {
 		return "foreign"
 	case f&Tainted != 0:
 		return "tainted"
+	case f&Disputed != 0:
+		return "of another history"
 	}
 	return ""
 }

@@ -32,6 +32,12 @@ type Durable struct {
 	Charter     *Charter
 	Incarnation ondisk.UUID
 	Flags       Flags
+	Acked       uint64 // of the txg at Pos
+}
+
+// Answer is what a node in that state says about itself.
+func (d *Durable) Answer(id ondisk.UUID) Answer {
+	return Answer{id, d.Pos, d.Charter, d.Promised.Epoch, d.Incarnation, d.Flags, d.Acked}
 }
 
 // A Job is I/O of a node: to make a promise, or a txg, durable. All or
@@ -49,7 +55,7 @@ type Job struct {
 func (j *Job) After(d Durable) Durable {
 	d.Promised = j.Ballot
 	if j.Txg != nil {
-		d.Pos = j.Txg.Pos
+		d.Pos, d.Acked = j.Txg.Pos, j.Txg.Acked
 		if j.Txg.Charter != nil {
 			d.Charter = j.Txg.Charter
 		}
@@ -164,8 +170,8 @@ func (n *Node) reply(to int, m *Message) []Effect {
 }
 
 func (n *Node) answer() *Answer {
-	d := n.dur
-	return &Answer{n.ID, d.Pos, d.Charter, d.Promised.Epoch, d.Incarnation, d.Flags}
+	a := n.dur.Answer(n.ID)
+	return &a
 }
 
 // leased is how long the lease of another than b still runs.

@@ -54,8 +54,9 @@ type peer struct {
 	vote     bool    // pre-vote or promise received in this phase
 	answer   *Answer // latest
 	pos      Position
-	behind   bool // reported: waits for Joined
-	out      *Txg // sent, not acknowledged
+	acked    ondisk.Tid // the last it said was durable, in this epoch; 0 = none
+	behind   bool       // reported: waits for Joined
+	out      *Txg       // sent, not acknowledged
 	sent     time.Duration
 	beat     time.Duration // when the beat was sent that was acknowledged last
 	hasBeat  bool

@@ -88,6 +88,36 @@ func forked(r *run) {
 	r.check(err, "one of them alone, read-only")
 	r.check(ro.Close(context.Background()), "closing it")
 	// The operator decides: m's history goes.
+	if r.cell.dice(9).IntN(2) == 0 {
+		r.anew()
+	} else {
+		r.givenUp()
+	}
+	r.finish()
+}
+
+// givenUp mounts without m, and drops what only m has when it comes.
+func (r *run) givenUp() {
+	r.t.Helper()
+	r.m.Pull()
+	r.check(r.open(), "mounting without the member")
+	r.settles()
+	r.m.Plug(nil)
+	r.check(r.life.pool.NodeOnline(r.life.ctx, r.m.Name), "node online")
+	r.until("a word about two histories", func() bool {
+		st := r.status()
+		return st.State == cluster.NodeForeign && strings.Contains(st.Error, "two histories") && st.Next != ""
+	})
+	r.work(2)
+	if st := r.status(); st.State != cluster.NodeForeign {
+		r.fail("it is %s unasked", st.State)
+	}
+	r.check(r.life.pool.NodeDiscard(r.life.ctx, r.m.Name), "node discard")
+}
+
+// anew mounts with m's device emptied, and makes it a member again.
+func (r *run) anew() {
+	r.t.Helper()
 	r.m.Plug(memdev.New(r.m.Copy().Size()))
 	r.check(r.open(), "mounting with the member emptied")
 	r.settles()
@@ -102,7 +132,6 @@ func forked(r *run) {
 		st := r.life.pool.Status()
 		return st.Health == cluster.PoolHealthy && len(st.Nodes) == nodes
 	})
-	r.finish()
 }
 
 // alone mounts two members only, changes the root and unmounts.

@@ -75,8 +75,7 @@ func (p *prim) suspend(d time.Duration) {
 
 func answerOf(n *node) core.Answer {
 	d := n.core.State()
-	return core.Answer{Node: n.id, Pos: d.Pos, Charter: d.Charter, Promised: d.Promised.Epoch,
-		Incarnation: d.Incarnation, Flags: d.Flags}
+	return d.Answer(n.id)
 }
 
 // reattach stands for the greeting of a node that was reached; it is told
@@ -92,13 +91,10 @@ func (p *prim) reattach(n *node) {
 			return
 		}
 		fresh := n.core.State().Pos == a.Pos // an old greeting proves nothing
-		if law := p.core.Charter(); fresh && law != nil && !a.Pos.IsZero() && core.LostWrites(a, []core.Answer{{Charter: law}}) {
-			// As a mount does. The charter may be of a barrier that came to
-			// nothing, and the node rightly be taken back behind it.
-			a.Flags |= core.Tainted
-			sure := []core.Answer{{Charter: p.w.check.charterAt(p.w.check.top)}}
-			if !n.spoilt && p.w.opt.sound() && core.LostWrites(answerOf(n), sure) {
-				p.w.fail("I5: %s at %v lost what it had acknowledged", nodeName(n.id), a.Pos)
+		if fresh { // as a mount does
+			own := a.Flags
+			if a.Flags = p.core.Judge(a); a.Flags != own && !n.spoilt && p.w.opt.sound() {
+				p.w.fail("I5: %s at %v is %v to p%d", nodeName(n.id), a.Pos, a.Flags, p.index)
 			}
 		}
 		p.step(core.Attach{Answer: a})

@@ -191,7 +191,7 @@ func (c *copying) AcquireTarget(string) (*cluster.ResyncTarget, func(), error) {
 		return nil, nil, errGone
 	}
 	d := c.n.core.State()
-	trusted := d.Flags&core.Tainted == 0 && !core.LostWrites(answerOf(c.n), []core.Answer{{Charter: c.p.core.Charter()}})
+	trusted := c.p.core.Judge(answerOf(c.n))&core.Tainted == 0
 	lead := c.p.core.Leads()
 	if c.w.opt.Omit&core.OmitRaise != 0 {
 		lead = core.Ballot{}

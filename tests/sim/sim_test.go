@@ -227,6 +227,11 @@ func TestRulesOverVolumes(t *testing.T) {
 				t.Parallel()
 				o := r.opt
 				o.Volumes = true
+				if r.name == "silent" {
+					// What positions prove makes up for it so often that 1000 seeds,
+					// unlike 20,000, are too few.
+					o.Omit |= core.OmitProven
+				}
 				if !noticed(t, o, 1000) {
 					t.Error("leaving the rule out went unnoticed in 1000 seeds")
 				}
