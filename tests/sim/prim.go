@@ -91,7 +91,7 @@ func (p *prim) reattach(n *node) {
 			return
 		}
 		fresh := n.core.State().Pos == a.Pos // an old greeting proves nothing
-		if fresh { // as a mount does
+		if fresh {                           // as a mount does
 			own := a.Flags
 			if a.Flags = p.core.Judge(a); a.Flags != own && !n.spoilt && p.w.opt.sound() {
 				p.w.fail("I5: %s at %v is %v to p%d", nodeName(n.id), a.Pos, a.Flags, p.index)
