@@ -75,22 +75,27 @@ func (sh *sharer) load(ctx context.Context, lo, hi uint64) error {
 	s := sh.t.p.acquire()
 	defer s.release()
 	sh.below = s.below(sh.t.g)
-	sh.tree = make(map[uint64]*ondisk.Blockref)
 	if sh.t.g.isNew(sh.src) || sh.below != nil && sh.below.isNew(sh.src) {
 		return nil
 	}
-	return sh.t.p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
-		clear(sh.tree)
-		err := v.DataRefs(ctx, sh.src, lo, hi, func(ref *ondisk.Blockref) bool {
-			r := *ref
-			sh.tree[r.Key] = &r
-			return true
-		})
-		if errors.Is(err, chain.ErrNoInode) {
-			return nil
-		}
+	return sh.t.p.onTree(ctx, s, func(ctx context.Context, v *chain.View) (err error) {
+		sh.tree, err = dataMap(ctx, v, sh.src, lo, hi)
 		return err
 	})
+}
+
+// dataMap is the leaves of an inode's bytes [lo, hi) by key.
+func dataMap(ctx context.Context, v *chain.View, inum, lo, hi uint64) (map[uint64]*ondisk.Blockref, error) {
+	refs := make(map[uint64]*ondisk.Blockref)
+	err := v.DataRefs(ctx, inum, lo, hi, func(ref *ondisk.Blockref) bool {
+		r := *ref
+		refs[r.Key] = &r
+		return true
+	})
+	if errors.Is(err, chain.ErrNoInode) {
+		err = nil
+	}
+	return refs, err
 }
 
 // block makes one block of the target what the source has at from, n bytes of it.

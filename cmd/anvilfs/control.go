@@ -24,7 +24,8 @@ type controller struct {
 	care    *care
 	calls   *fs.Meter
 	label   string
-	metrics atomic.Value // string: where they are served
+	metrics atomic.Value            // string: where they are served
+	merging atomic.Pointer[merging] // nil: nothing can be written
 	server  serverStatus
 	log     *slog.Logger
 }
@@ -77,6 +78,8 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		err = c.badness(rest, w)
 	case "snapshot":
 		err = c.snapshot(ctx, rest, w)
+	case "dedup":
+		err = c.merging.Load().command(ctx, rest, w)
 	case "bulkfree":
 		err = c.bulkfree(ctx, w)
 	default:
@@ -98,6 +101,7 @@ snapshot create [NAME]            make one; also list, delete NAME..., hold NAME
 scrub start [0..10]|pause|resume|stop|status [--json]   verify all copies
 errors list [--all] [--json]|retry|clear [--all]        what was found bad
 bulkfree                          find space that nothing refers to any more
+dedup start|add|step|stop         what anvilfs dedup does, in JSON
 pid                               of the serving process
 `
 

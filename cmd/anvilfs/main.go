@@ -75,6 +75,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		recoverCommand(),
 		showCommand(),
 		bulkfreeCommand(),
+		dedupCommand(),
 		pfsCommand(),
 		demoCommand(),
 		doctorCommand(),

@@ -76,6 +76,9 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	if err != nil {
 		return errors.Join(err, closing())
 	}
+	if !o.readOnly {
+		ctl.merging.Store(&merging{start: server.FS.NewDedup})
+	}
 	if err := addUtab(s.display(), dir); err != nil {
 		log.Warn("umount(8) will not wait for this mount", "err", err)
 	}
