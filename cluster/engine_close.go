@@ -89,7 +89,7 @@ func (e *engine) late() bool {
 		return false
 	}
 	for _, m := range e.members {
-		fed := m.conn != nil && !m.taken && m.flags == 0 && (m.state == NodeInSync || m.state == NodeBehind)
+		fed := m.conn != nil && m.hold == nil && m.flags == 0 && (m.state == NodeInSync || m.state == NodeBehind)
 		if fed && m.conn.position().T < e.primary.Committed().T {
 			return true
 		}

@@ -260,7 +260,7 @@ func (e *engine) fail(m *member, why string) {
 		return
 	}
 	e.log.Warn("member failed", "member", m.spec.Name, "err", why)
-	m.conn, m.taken = nil, false
+	m.conn, m.hold = nil, nil
 	m.enter(NodeFailed, why, "")
 	c.mute()
 	e.step(core.Detach{Node: m.fsid})
@@ -297,7 +297,7 @@ func (e *engine) lookForHung() {
 		if c == nil || e.o.ReadOnly {
 			continue
 		}
-		if err := c.vol.Failed(); err != nil && !m.taken {
+		if err := c.vol.Failed(); err != nil && m.hold == nil {
 			// Found by others than the protocol, which may be idle for long.
 			e.fail(m, err.Error())
 			continue
@@ -307,7 +307,7 @@ func (e *engine) lookForHung() {
 		}
 		why := fmt.Sprintf("a request has been out for %v", e.deadline)
 		e.log.Error("member hangs", "member", m.spec.Name)
-		m.conn, m.taken = nil, false
+		m.conn, m.hold = nil, nil
 		m.enter(NodeHung, why, "it is opened again once the request returns")
 		c.mute()
 		e.step(core.Detach{Node: m.fsid})

@@ -32,7 +32,7 @@ type member struct {
 	attempt   int  // counts reopenings
 	backoff   time.Duration
 	waiters   []chan<- error // for the end of a reopening
-	taken     bool           // a resync owns it
+	hold      *hold          // a resync owns it; nil: none does
 	urgent    bool           // needed for the barrier
 	discarded bool           // the operator gave up its foreign change
 	promoting bool           // its change of members is under way
@@ -109,7 +109,7 @@ func (e *engine) refresh() {
 
 // settle lets a member be in sync when it contains the committed txg.
 func (e *engine) settle(m *member, committed Position) {
-	if m.conn == nil || m.taken || m.flags != 0 {
+	if m.conn == nil || m.hold != nil || m.flags != 0 {
 		return
 	}
 	switch pos := m.conn.position(); {
@@ -155,7 +155,7 @@ func (e *engine) publish(p published) {
 	for _, m := range e.members {
 		v := memberView{m: m, conn: m.conn, report: e.report(m, cfg)}
 		good := m.state == NodeInSync || m.state == NodeBehind || m.state == NodeReadOnly
-		v.readable = m.conn != nil && m.flags == 0 && !m.taken && good
+		v.readable = m.conn != nil && m.flags == 0 && m.hold == nil && good
 		v.master = v.readable && cfg != nil && cfg.IsMaster(m.fsid)
 		p.members = append(p.members, v)
 	}

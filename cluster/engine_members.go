@@ -145,7 +145,7 @@ func (e *engine) setRole(ctx context.Context, name string, role ondisk.PFSType) 
 func (e *engine) synced(id ondisk.UUID) (is bool) {
 	e.ask(func() {
 		m := e.byFsid(id)
-		is = m != nil && m.conn != nil && !m.taken && m.flags == 0 && m.state == NodeInSync
+		is = m != nil && m.conn != nil && m.hold == nil && m.flags == 0 && m.state == NodeInSync
 	})
 	return is
 }

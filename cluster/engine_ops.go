@@ -24,7 +24,7 @@ func (e *engine) offline(ctx context.Context, name string) error {
 		if err = e.spare(m); err != nil {
 			return
 		}
-		c, m.conn, m.taken = m.conn, nil, false
+		c, m.conn, m.hold = m.conn, nil, nil
 		m.attempt++ // planned reopenings are void
 		m.enter(NodeOffline, "by the operator", "node online "+name)
 		if c != nil {
@@ -222,7 +222,7 @@ func (e *engine) expel() {
 			continue
 		}
 		c := m.conn
-		m.conn, m.taken = nil, false
+		m.conn, m.hold = nil, nil
 		m.attempt++
 		m.enter(NodeOffline, "not a member of the cluster any more", "node replace makes it one, with new content")
 		c.mute()

@@ -84,7 +84,7 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 	var is NodeState
 	e.ask(func() {
 		is = d.m.state
-		if !d.m.taken && d.m.state == NodeInSync {
+		if d.m.hold == nil && d.m.state == NodeInSync {
 			c = d.m.conn
 		}
 	})
@@ -149,7 +149,7 @@ func (e *engine) condemn(d damage) error {
 		m := d.m
 		err = nil
 		switch {
-		case m.conn == nil || m.taken || m.state != NodeInSync:
+		case m.conn == nil || m.hold != nil || m.state != NodeInSync:
 		case e.spare(m) != nil:
 			err = e.spare(m)
 		default:

@@ -21,6 +21,15 @@ type ResyncTarget struct {
 	Lineage  Lineage
 	Foreign  bool              // somebody else changed it since Position: txgs cannot be replayed on it
 	Resume   ondisk.StateEntry // to be written back with what changed
+
+	hold *hold
+}
+
+// A hold is one taking of a member by a resync. Who had the member before may
+// still be letting go of it, and must not end the hold of who has it now.
+type hold struct {
+	m *member
+	c *conn
 }
 
 // A Source is a node to copy from.
@@ -51,41 +60,38 @@ func (e *engine) acquireTarget(name string) (*ResyncTarget, func(), error) {
 	if e.o.ReadOnly {
 		return nil, nil, ErrReadOnly
 	}
-	var m *member
-	var c *conn
-	var flags core.Flags
-	var law *Charter
-	var lead core.Ballot
+	var h *hold
+	var t *ResyncTarget
 	err := ErrPoolClosed
-	e.ask(func() {
-		m, c, flags, law, err = e.takeMember(name)
-		lead = e.primary.Leads()
-	})
+	e.ask(func() { h, err = e.takeMember(name) })
 	if err != nil {
 		return nil, nil, err
 	}
-	c.pause()
-	d := c.state()
-	t := c.Target(d, law, lead, flags&core.Tainted == 0 || m.discarded)
-	t.Foreign = m.discarded
+	h.c.pause()
+	d := h.c.state()
+	if !e.ask(func() {
+		t = h.c.Target(d, e.primary.Charter(), e.primary.Leads(), h.m.flags&core.Tainted == 0 || h.m.discarded)
+		t.Foreign, t.hold = h.m.discarded, h
+	}) {
+		return nil, nil, ErrPoolClosed
+	}
 	var once sync.Once
-	release := func() { once.Do(func() { e.releaseTarget(m, c) }) }
-	return t, release, nil
+	return t, func() { once.Do(func() { e.releaseTarget(h) }) }, nil
 }
 
-func (e *engine) takeMember(name string) (*member, *conn, core.Flags, *Charter, error) {
+func (e *engine) takeMember(name string) (*hold, error) {
 	m := e.byName(name)
 	switch {
 	case m == nil:
-		return nil, nil, 0, nil, fmt.Errorf("%s is no member", name)
-	case m.conn == nil || m.taken:
-		return nil, nil, 0, nil, fmt.Errorf("%s cannot be resynced now: %s", name, m.state)
+		return nil, fmt.Errorf("%s is no member", name)
+	case m.conn == nil || m.hold != nil:
+		return nil, fmt.Errorf("%s cannot be resynced now: %s", name, m.state)
 	case m.state == NodeForeign:
-		return nil, nil, 0, nil, fmt.Errorf("%s was changed by another system: node discard or replace it first", name)
+		return nil, fmt.Errorf("%s was changed by another system: node discard or replace it first", name)
 	}
-	m.taken = true
+	m.hold = &hold{m, m.conn}
 	e.step(core.Detach{Node: m.fsid})
-	return m, m.conn, m.flags, e.primary.Charter(), nil
+	return m.hold, nil
 }
 
 func (e *engine) byName(name string) *member {
@@ -103,38 +109,37 @@ func (e *engine) byName(name string) *member {
 }
 
 // releaseTarget reads what the resync left, if it has not joined.
-func (e *engine) releaseTarget(m *member, c *conn) {
-	var mine bool
-	if !e.ask(func() { mine = m.conn == c && m.taken }) || !mine {
+func (e *engine) releaseTarget(h *hold) {
+	err := e.rejoin(h, Position{})
+	if err == nil || errors.Is(err, errNotHeld) {
 		return
 	}
-	if err := e.rejoin(m, c, Position{}); err != nil {
-		e.post(func() {
-			m.taken = false
-			if m.conn == c {
-				e.fail(m, err.Error())
-			}
-		})
-	}
+	e.post(func() {
+		if h.m.hold == h {
+			h.m.hold = nil
+			e.fail(h.m, err.Error())
+		}
+	})
 }
+
+// errNotHeld: the member was given back, or given up, before.
+var errNotHeld = errors.New("the node is not being resynced any more")
 
 // rejoin reads a member's state and attaches it. want is the position it must
 // have; zero = any.
 //
-// A join and a release may come together: the second finds the member given
-// back, and leaves it alone.
-func (e *engine) rejoin(m *member, c *conn, want Position) error {
+// A join and a release of one hold may come together: the second finds the
+// member given back, perhaps to the next who holds it, and leaves it alone.
+func (e *engine) rejoin(h *hold, want Position) error {
+	m, c := h.m, h.c
 	c.back.Lock()
 	defer c.back.Unlock()
 	mine := false
-	if !e.ask(func() { mine = m.conn == c && m.taken }) {
+	if !e.ask(func() { mine = m.hold == h }) {
 		return ErrPoolClosed
 	}
-	if !mine && want.IsZero() {
-		return nil
-	}
 	if !mine {
-		return fmt.Errorf("%s is not being resynced any more", m.spec.Name)
+		return fmt.Errorf("%s: %w", m.spec.Name, errNotHeld)
 	}
 	if err := c.vol.Failed(); err != nil {
 		return err // only opening it again helps
@@ -149,13 +154,14 @@ func (e *engine) rejoin(m *member, c *conn, want Position) error {
 		return err
 	}
 	ok := e.ask(func() {
-		m.taken = false
+		if m.hold != h {
+			return // given up meanwhile
+		}
+		m.hold = nil
 		if !want.IsZero() {
 			m.discarded = false
 		}
-		if m.conn == c {
-			e.attach(m, d)
-		}
+		e.attach(m, d)
 	})
 	if !ok {
 		return ErrPoolClosed
@@ -164,21 +170,7 @@ func (e *engine) rejoin(m *member, c *conn, want Position) error {
 }
 
 // join ends a resync: the target is at pos and gets the next txg.
-func (e *engine) join(name string, pos Position) error {
-	var m *member
-	var c *conn
-	if !e.ask(func() {
-		if m = e.byName(name); m != nil && m.taken {
-			c = m.conn
-		}
-	}) {
-		return ErrPoolClosed
-	}
-	if c == nil {
-		return fmt.Errorf("%s is not being resynced", name)
-	}
-	return e.rejoin(m, c, pos)
-}
+func (e *engine) join(t *ResyncTarget, pos Position) error { return e.rejoin(t.hold, pos) }
 
 // pinSource returns a node at a state that a node can join at, other than not.
 func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), error) {
@@ -218,7 +210,7 @@ func (e *engine) source(not string) (Source, bool) {
 func (e *engine) sourceAt(goal Position, not string) (Source, bool) {
 	var best *member
 	for _, m := range e.members {
-		if m.conn == nil || m.taken || m.flags != 0 || m.spec.Name == not || m.conn.position() != goal {
+		if m.conn == nil || m.hold != nil || m.flags != 0 || m.spec.Name == not || m.conn.position() != goal {
 			continue
 		}
 		if best == nil || m.latency.Load() < best.latency.Load() {
@@ -262,7 +254,7 @@ func (e *engine) retained(after Position) ([]*chain.Batch, bool) {
 // copying reports whether a copy for the barrier is under way.
 func (e *engine) copying() bool {
 	for _, m := range e.members {
-		if m.urgent && m.taken {
+		if m.urgent && m.hold != nil {
 			return true
 		}
 	}
@@ -276,7 +268,7 @@ func (e *engine) copyNext() {
 		return
 	}
 	for _, m := range e.members {
-		if !m.urgent || m.taken || m.conn == nil {
+		if !m.urgent || m.hold != nil || m.conn == nil {
 			continue
 		}
 		name := m.spec.Name
@@ -318,7 +310,7 @@ func (e *engine) catchUp(ctx context.Context, name string) error {
 		return err
 	}
 	e.log.Info("copied the adopted state", "member", name, "from", s.Name, "since", common.String())
-	return e.join(name, s.Position)
+	return e.join(t, s.Position)
 }
 
 // CatchUp makes a target equal to a source in one transaction, so that it is

@@ -176,7 +176,7 @@ func (p *Pool) Hold(ctx context.Context, limit time.Duration, fn func(Position) 
 }
 
 // Join lets a node that is at the committed position pos take part again.
-func (p *Pool) Join(name string, pos Position) error { return p.engine.join(name, pos) }
+func (p *Pool) Join(t *ResyncTarget, pos Position) error { return p.engine.join(t, pos) }
 
 // Retained returns the txgs behind after, if they are still known.
 func (p *Pool) Retained(after Position) ([]*chain.Batch, bool) { return p.engine.retained(after) }

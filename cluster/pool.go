@@ -133,7 +133,7 @@ type engineAPI interface {
 	acquireTarget(name string) (*ResyncTarget, func(), error)
 	pinSource(ctx context.Context, not string) (Source, func(), error)
 	hold(ctx context.Context, max time.Duration, fn func(Position) error) error
-	join(name string, pos Position) error
+	join(t *ResyncTarget, pos Position) error
 	retained(after Position) ([]*chain.Batch, bool)
 	close(ctx context.Context) error
 }
@@ -251,7 +251,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.workers.Wait()
 	p.encode.stop()
 	p.stateMu.Lock()
-	p.state.Load().release()
+	p.install(p.state.Load().open, nil, nil) // who looks from now on finds no views
 	p.stateMu.Unlock()
 	p.events.close()
 	return errors.Join(err, p.engine.close(ctx))

@@ -227,7 +227,7 @@ func (e *fakeEngine) pinSource(context.Context, string) (Source, func(), error) 
 func (e *fakeEngine) hold(context.Context, time.Duration, func(Position) error) error {
 	return errNotFaked
 }
-func (e *fakeEngine) join(string, Position) error              { return errNotFaked }
+func (e *fakeEngine) join(*ResyncTarget, Position) error       { return errNotFaked }
 func (e *fakeEngine) retained(Position) ([]*chain.Batch, bool) { return nil, false }
 
 // formatted returns a device with an empty PFS.

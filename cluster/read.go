@@ -118,6 +118,9 @@ func (p *Pool) waitViews(ctx context.Context) (*state, error) {
 			return s, nil
 		}
 		s.release()
+		if p.ctx.Err() != nil {
+			return nil, ErrPoolClosed
+		}
 		if p.engine.stale() {
 			return nil, ErrStale
 		}

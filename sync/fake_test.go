@@ -209,7 +209,7 @@ func (w *world) Hold(ctx context.Context, limit time.Duration, fn func(cluster.P
 	return fn(w.pos)
 }
 
-func (w *world) Join(name string, pos cluster.Position) error {
+func (w *world) Join(_ *cluster.ResyncTarget, pos cluster.Position) error {
 	e, _ := w.target.State(w.fsid(w.target))
 	v, err := w.target.View(bg, wLabel)
 	if err != nil {

@@ -18,7 +18,7 @@ func (r *Run) join(ctx context.Context) (joined bool, err error) {
 		if err := r.swap(ctx); err != nil {
 			return false, err
 		}
-		return true, r.peers.Join(r.name, r.at)
+		return true, r.peers.Join(r.target, r.at)
 	case r.Report().Round < maxRounds:
 		return false, nil
 	}
@@ -36,7 +36,7 @@ func (r *Run) joinHeld(ctx context.Context) (joined bool, err error) {
 			return err
 		}
 		joined = true
-		return r.peers.Join(r.name, r.at)
+		return r.peers.Join(r.target, r.at)
 	})
 	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		r.endRound()
@@ -44,7 +44,7 @@ func (r *Run) joinHeld(ctx context.Context) (joined bool, err error) {
 		if err := r.swap(ctx); err != nil {
 			return false, err
 		}
-		return true, r.peers.Join(r.name, r.at)
+		return true, r.peers.Join(r.target, r.at)
 	}
 	return joined, err
 }

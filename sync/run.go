@@ -20,7 +20,7 @@ type Peers interface {
 	AcquireTarget(name string) (*cluster.ResyncTarget, func(), error)
 	PinSource(ctx context.Context, not string) (cluster.Source, func(), error)
 	Hold(ctx context.Context, limit time.Duration, fn func(cluster.Position) error) error
-	Join(name string, pos cluster.Position) error
+	Join(t *cluster.ResyncTarget, pos cluster.Position) error
 	Retained(after cluster.Position) ([]*chain.Batch, bool)
 	SetResyncReport(name string, report any)
 	SnapshotTargets(ctx context.Context) []cluster.SnapshotTarget

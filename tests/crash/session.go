@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,18 @@ func (s *session) close() error {
 	if s.pool == nil {
 		return nil
 	}
-	err := errors.Join(s.f.Close(ctx), s.pool.Close(ctx))
+	stuck := make(chan string, 1)
+	watch := time.AfterFunc(patience/2, func() { stuck <- s.stuck() })
+	err := s.f.Close(ctx)
+	if err != nil {
+		err = fmt.Errorf("closing the filesystem: %w", err)
+	}
+	if perr := s.pool.Close(ctx); perr != nil {
+		err = errors.Join(err, fmt.Errorf("closing the pool: %w", perr))
+	}
+	if !watch.Stop() && err != nil {
+		err = fmt.Errorf("%w; when it should long have been closed: %s", err, <-stuck)
+	}
 	s.pool, s.open = nil, nil
 	if err == nil {
 		s.acknowledge(s.events())
@@ -232,6 +244,12 @@ func (s *session) describe() string {
 		text += fmt.Sprintf("; %s %s %s at %s: %s", n.Name, n.Role, n.State, n.T, n.Error)
 	}
 	return text
+}
+
+// stuck says what everybody waits for.
+func (s *session) stuck() string {
+	stacks := make([]byte, 1<<20)
+	return string(stacks[:runtime.Stack(stacks, true)])
 }
 
 func resynced(st *cluster.Status) bool {

@@ -102,7 +102,7 @@ func (c *copying) catchUp() {
 	}
 	defer unpin()
 	if _, c.err = cluster.CatchUp(bg, t, s); c.err == nil {
-		c.err = c.Join("", s.Position)
+		c.err = c.Join(nil, s.Position)
 	}
 }
 
@@ -249,7 +249,7 @@ func (c *copying) Hold(ctx context.Context, _ time.Duration, fn func(cluster.Pos
 }
 
 // Join implements resync.Peers.
-func (c *copying) Join(_ string, pos cluster.Position) error {
+func (c *copying) Join(_ *cluster.ResyncTarget, pos cluster.Position) error {
 	if c.n.taken != c {
 		return errGone
 	}
