@@ -162,3 +162,83 @@ func colliding(text string) []byte {
 	}
 	return p
 }
+
+// With Options.Dedup equal blocks are written once: in one group, in groups one
+// after the other, and over themselves; and only equal ones.
+func TestRecentBlocksAreShared(t *testing.T) {
+	const size = 3 * ondisk.LogicalBlock
+	p, e := openFake(t, Options{Commit: time.Hour, Dedup: true}, formatted(t, 256<<20))
+	defer crash(p)
+	content := noise(1, size)
+	want := make(map[uint64][]byte)
+	file := func(name string, content []byte) uint64 {
+		inum := makeFile(t, p, 1, name, ondisk.ObjFile)
+		write(t, p, inum, 0, content)
+		want[inum] = content
+		return inum
+	}
+	check := func() {
+		t.Helper()
+		for inum, content := range want {
+			if err := compareFile(p, inum, content); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	a, b := file("a", content), file("b", content)
+	mustSync(t, p)
+	c := file("c", content)
+	write(t, p, a, 0, content[:ondisk.LogicalBlock]) // the same again
+	changed := bytes.Clone(content)
+	changed[5] ^= 1
+	d := file("d", changed)
+	mustSync(t, p)
+	// The source goes in the very group that could share it.
+	g := file("g", content[:ondisk.LogicalBlock])
+	call(t, p, func(tx *Txn) error { tx.DeleteInode(a); return tx.RemoveDirent(1, "a") })
+	delete(want, a)
+	mustSync(t, p)
+	check()
+	first := addresses(t, p, b)
+	for inum, n := range map[uint64]int{c: 3, d: 2, g: 1} {
+		if got := same(first, addresses(t, p, inum)); got != n {
+			t.Errorf("inode %d shares %d blocks, want %d", inum, got, n)
+		}
+	}
+	// A code that was written before, with other bytes.
+	put := func(name string, content []byte) uint64 {
+		inum := makeFile(t, p, 1, name, ondisk.ObjFile)
+		in := fileMeta(inum, ondisk.LogicalBlock)
+		in.Meta.CheckAlgo = uint8(ondisk.CheckISCSI32)
+		call(t, p, func(tx *Txn) error { tx.PutInode(in); return tx.WriteData(bg, inum, 0, content) })
+		want[inum] = content
+		return inum
+	}
+	x, y := put("x", colliding("one")), put("y", colliding("two"))
+	mustSync(t, p)
+	z := put("z", colliding("six"))
+	mustSync(t, p)
+	check()
+	at := addresses(t, p, x)
+	if same(at, addresses(t, p, y))+same(at, addresses(t, p, z)) != 0 {
+		t.Error("blocks of one code and different bytes are shared")
+	}
+	if len(e.reports) > 0 {
+		t.Error(e.reports)
+	}
+}
+
+// The index is bounded.
+func TestRecentForgets(t *testing.T) {
+	r := newRecent(1)
+	for i := range 5000 {
+		r.note(BlockID{code: [24]byte{byte(i), byte(i >> 8)}}, placeOf{inum: uint64(i)})
+		r.note(BlockID{code: [24]byte{1}}, placeOf{inum: 7})
+	}
+	if len(r.places) > len(r.order) || len(r.order) != 1024 {
+		t.Errorf("%d places, room for %d", len(r.places), len(r.order))
+	}
+	if _, ok := r.places[BlockID{code: [24]byte{4999 & 255, 4999 >> 8}}]; !ok {
+		t.Error("the last one is forgotten")
+	}
+}

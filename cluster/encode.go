@@ -182,6 +182,9 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 		}
 		n.mu.Unlock()
 	}
+	if p.recent != nil {
+		p.recent.merge(ctx, p, b)
+	}
 	return b, nil
 }
 

@@ -57,6 +57,7 @@ type Options struct {
 	Memory     int64         // bytes for caches and dirty data; 0 = 256 MiB
 	OnNoQuorum OnNoQuorum
 	ReadOnly   bool
+	Dedup      bool          // look for equals of blocks among those written lately
 	Deadline   time.Duration // a request out longer makes a node hung; 0 = 30 s
 	Logger     *slog.Logger  // nil = silent
 	// Damaged is told of each try to repair what a read found; err is nil if
@@ -169,6 +170,7 @@ type Pool struct {
 	upkeep upkeep
 	events events
 	txgs   txgMeter
+	recent *recent // nil: Options.Dedup was not given
 
 	workers sync.WaitGroup
 }
@@ -205,6 +207,9 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	p.viewsCh.Store(newSignal())
 	p.room.Store(newSignal())
 	p.budget.init(&o)
+	if o.Dedup {
+		p.recent = newRecent(int(o.Memory / recentShare / recentEntry))
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.stateMu.Lock()
 	p.install(newGroup(), nil, e.views())

@@ -363,7 +363,7 @@ func testModel(t *testing.T, seed uint64, steps int) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	m := &model{map[string]uint64{}, map[uint64][]byte{}}
 	for life := range 3 {
-		p, _ := openFake(t, Options{Commit: time.Duration(1+rng.IntN(20)) * time.Millisecond}, dev)
+		p, _ := openFake(t, Options{Commit: time.Duration(1+rng.IntN(20)) * time.Millisecond, Dedup: seed%2 == 1}, dev)
 		if err := compare(p, m); err != nil {
 			t.Fatalf("life %d: %v", life, err)
 		}

@@ -20,6 +20,7 @@ type mountOptions struct {
 	readOnly   bool
 	remount    bool
 	allowOther bool
+	dedup      bool
 	debug      bool
 	flags      uintptr // MS_*, without MS_RDONLY
 	commit     time.Duration
@@ -121,6 +122,10 @@ func (o *mountOptions) set(word string) error {
 		o.remount = true
 	case "metrics_public":
 		o.public = true
+	case "dedup":
+		o.dedup = true
+	case "nodedup":
+		o.dedup = false
 	case "allow_other":
 		o.allowOther = true
 	case "debug":

@@ -14,13 +14,13 @@ import (
 func TestMountOptions(t *testing.T) {
 	o, err := parseMountOptions([]string{
 		"rw,nosuid,nodev,noatime,_netdev,nofail,x-systemd.device-timeout=30,default_permissions",
-		"commit=0.5,memory=1g,quorum=eio,deadline=1m,log=/tmp/a\\,b,ro,allow_other",
+		"commit=0.5,memory=1g,quorum=eio,deadline=1m,log=/tmp/a\\,b,ro,allow_other,dedup",
 	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := mountOptions{
-		readOnly: true, allowOther: true, flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME,
+		readOnly: true, allowOther: true, dedup: true, flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME,
 		commit: 500 * time.Millisecond, deadline: time.Minute, memory: 1 << 30, quorum: cluster.EIO, logFile: "/tmp/a,b",
 	}
 	if o != want {
