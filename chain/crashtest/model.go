@@ -30,6 +30,8 @@ type leaf struct {
 	sum   uint64
 	meta  *ondisk.InodeMeta // inodes
 	entry ondisk.Dirent     // directory entries
+	block *ondisk.EncodedBlock
+	t     ondisk.Tid // modify_tid of data
 }
 
 // A tree is the content of one PFS. It does not change once it is in a volume.
@@ -155,7 +157,7 @@ func (t *tree) apply(b *chain.Batch) *tree {
 	}
 	for i := range b.Changes {
 		if c := &b.Changes[i]; !c.Delete {
-			n.leaves[leafKey{c.Inum, c.Kind, c.Key}] = leafOf(c, b.T)
+			n.leaves[leafKey{c.Inum, c.Kind, c.Key}] = t.leafOf(c, b.T)
 		}
 	}
 	return n
@@ -165,14 +167,17 @@ func (t *tree) forget(which func(leafKey) bool) {
 	maps.DeleteFunc(t.leaves, func(k leafKey, _ leaf) bool { return which(k) })
 }
 
-func leafOf(c *chain.Change, t ondisk.Tid) leaf {
-	switch c.Kind {
-	case chain.KindInode:
+// leafOf is the leaf that c makes. What it shares is as it was in t, before.
+func (t *tree) leafOf(c *chain.Change, T ondisk.Tid) leaf {
+	switch {
+	case c.Kind == chain.KindInode:
 		return inodeLeaf(c.Inode, c.Inline)
-	case chain.KindDirent:
-		return direntLeaf(c.Dirent, t)
+	case c.Kind == chain.KindDirent:
+		return direntLeaf(c.Dirent, T)
+	case c.Share != nil:
+		return dataLeaf(t.leaves[leafKey{c.Share.Inum, chain.KindData, c.Share.Key}].block, T)
 	}
-	return dataLeaf(c.Block, t)
+	return dataLeaf(c.Block, T)
 }
 
 // inodeLeaf leaves out most of the root's inode: it is each node's own.
@@ -193,7 +198,7 @@ func direntLeaf(d ondisk.Dirent, modify ondisk.Tid) leaf {
 }
 
 func dataLeaf(b *ondisk.EncodedBlock, modify ondisk.Tid) leaf {
-	return leaf{sum: sumOf(b.Bytes, []byte{b.Radix, byte(b.Comp)}, tidBytes(modify))}
+	return leaf{sum: sumOf(b.Bytes, []byte{b.Radix, byte(b.Comp)}, tidBytes(modify)), block: b, t: modify}
 }
 
 // readVolume reads all that a user can see.
@@ -243,7 +248,7 @@ func readTree(ctx context.Context, view *chain.View) (*tree, error) {
 }
 
 func (t *tree) readInode(ctx context.Context, view *chain.View, rec *chain.InodeRec) error {
-	meta := rec.Meta
+	meta := rec.SharedMeta()
 	t.leaves[leafKey{inum: meta.Inum}] = inodeLeaf(&meta, rec.Inline)
 	if meta.Type == ondisk.ObjDir {
 		return view.Dirents(ctx, meta.Inum, 0, ^uint64(0), func(d ondisk.Dirent, r *ondisk.Blockref) bool {

@@ -38,6 +38,8 @@ func Workloads() []Workload {
 			{1, (*session).stepSnapshot}, {1, (*session).stepForgetSnapshot}, {1, (*session).stepHold}, {1, (*session).stepTrim}}},
 		{"reuse", 50, false, []weighted{{16, (*session).stepRewrite}, {4, (*session).stepFiles}, {2, (*session).stepAbort},
 			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepPromise}, {2, (*session).stepTwice}, {1, (*session).stepReopen}, {3, (*session).stepTrim}}},
+		{"sharing", 20, false, []weighted{{4, (*session).stepShare}, {4, (*session).stepRewrite}, {2, (*session).stepFiles}, {1, (*session).stepSnapshot},
+			{1, (*session).stepForgetSnapshot}, {1, (*session).stepTwice}, {1, (*session).stepAbort}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}},
 		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
 	}
 }

@@ -41,6 +41,7 @@ func calls() []call {
 		{"overwrite", callOverwrite},
 		{"big-write", callBigWrite},
 		{"copy", callCopy},
+		{"copy-shared", callCopyShared},
 		{"truncate", func(s *session, m *model) error { return callResize(s, m, func(n int) int { return n / 3 }) }},
 		{"extend", func(s *session, m *model) error { return callResize(s, m, func(n int) int { return n + 100_000 }) }},
 		{"punch-hole", callPunch},
