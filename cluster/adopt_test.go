@@ -18,8 +18,8 @@ import (
 // with one position per node, of epoch 5 unless given. _ is silent, * is
 // foreign, ~ tainted, ' has another hash, J knows of the change of members
 // (without a J in the case everybody does), ^ knows that node 0 acknowledged
-// sequence 8, + is at a txg that was made when nodes 0 to 2 had the one before,
-// - at one when only node 0 and itself had, ? led
+// sequence 8, - is at a txg that was made when only node 0 and itself had the
+// one before, where otherwise + says that node 0 had, and others did, ? led
 // its epoch as another candidate. Epoch k was built on sequence 50 of the one
 // before.
 func TestAdopt(t *testing.T) {
@@ -130,8 +130,9 @@ func adoptAnswer(t *testing.T, i int, s string, c Config) Answer {
 	for k := 2; k <= e; k++ {
 		law.Lineage = *law.Lineage.WithEpoch(uint32(k), Position{T: ondisk.MakeTid(uint32(k-1), 50)})
 	}
+	a.Acked = 1<<60 - 1<<40 // many others, of whom the case says nothing
 	if strings.Contains(s, "+") {
-		a.Acked = 7
+		a.Acked |= 1
 	}
 	if strings.Contains(s, "-") {
 		a.Acked = 1 | 1<<i

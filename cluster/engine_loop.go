@@ -220,6 +220,9 @@ func (e *engine) behind(b core.Behind) {
 	m.flags = b.Answer.Flags
 	switch {
 	case m.flags&(core.Foreign|core.Disputed) != 0:
+		if m.conn.reason() == "" {
+			m.conn.setReason(whyDisputed)
+		}
 		m.enter(NodeForeign, m.conn.reason(), "node discard "+m.spec.Name+" drops that change")
 		return
 	case m.flags&core.Tainted != 0:

@@ -127,7 +127,10 @@ func LostWrites(a Answer, answers []Answer) bool {
 		}
 		other := !m.Incarnation.IsZero() && !a.Incarnation.IsZero() && m.Incarnation != a.Incarnation
 		T, ok := b.saw(a.Node)
-		if other || m.Acked > a.Pos.T || ok && T > a.Pos.T {
+		if other || m.Acked > a.Pos.T {
+			return true
+		}
+		if ok && T > a.Pos.T {
 			return true
 		}
 	}

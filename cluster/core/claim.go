@@ -37,6 +37,16 @@ func (a *Answer) saw(id ondisk.UUID) (T ondisk.Tid, ok bool) {
 	return a.Pos.T - 1, i >= 0 && i < 64 && a.Acked>>i&1 != 0
 }
 
+// sawAll is the last txg that one of the answers proves id to have acknowledged.
+func sawAll(answers []Answer, id ondisk.UUID) (last ondisk.Tid) {
+	for i := range answers {
+		if T, ok := answers[i].saw(id); ok && answers[i].Flags == 0 {
+			last = max(last, T)
+		}
+	}
+	return last
+}
+
 // proves is the last txg that a node at pos proves to be committed, 0 if none.
 // A barrier proves nothing of what it is built on, but that was a position too.
 func (l *Lineage) proves(pos Position) ondisk.Tid {
@@ -51,10 +61,11 @@ func (l *Lineage) proves(pos Position) ondisk.Tid {
 	return pos.T - 1
 }
 
-// narrow reports whether no more masters than a quorum could take part in a's
-// last txg: if it was acknowledged, then by each of them.
+// narrow reports whether no more masters than a quorum took part in a's last
+// txg from the start: if it was acknowledged, then maybe by just so many. None
+// says that nobody was there then, or that it is not known.
 func (a *Answer) narrow() bool {
-	return a.Pos.T.Seq() > 0 && a.Acked != 0 && bits.OnesCount64(a.Acked) <= Quorum(len(Masters(a.Charter.Config.Members)))
+	return a.Pos.T.Seq() > 0 && bits.OnesCount64(a.Acked) <= Quorum(len(Masters(a.Charter.Config.Members)))
 }
 
 // raise returns the lowest of the answers of the newest epoch that is not below

@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -172,4 +173,33 @@ func TestJudge(t *testing.T) {
 	if _, err := Adopt([]Answer{now.Answer(id(1)), {Node: id(2), Pos: at(2, 9), Charter: other}}, 0); !errors.As(err, &clash) {
 		t.Errorf("adopted, %v", err)
 	}
+}
+
+// Symptom: a member that was too slow to answer in the election was copied
+// over, though it was the last that had what was acknowledged.
+func TestLateWitnessIsNotCopiedOver(t *testing.T) {
+	law := charterOf(3, 0)
+	s := newStage(t, law, PrimaryOptions{Wait: time.Second, Retry: time.Hour})
+	has := s.nodes[2].State()
+	has.Pos = at(1, 5)
+	s.nodes[2] = NewNode(0, id(2), has, NodeOptions{})
+	s.prim(0, Attach{*s.nodes[2].answer()})
+	s.prim(0, Campaign{})
+	for len(s.queue) > 0 {
+		m := s.queue[0]
+		s.queue = s.queue[1:]
+		if m.Node != id(2) {
+			s.prim(0, Recv{Msg: said(t, s.nodes[m.Node[0]-1], 0, m)})
+		}
+	}
+	s.prim(time.Minute, Tick{}) // the rest was waited for
+	for _, e := range s.out {
+		if b, ok := e.(Behind); ok && b.Node == id(2) {
+			if b.Answer.Flags != Disputed {
+				t.Errorf("it is to be copied over, flags %q", b.Answer.Flags)
+			}
+			return
+		}
+	}
+	t.Errorf("phase %v, effects %v", s.p.Phase(), s.out)
 }

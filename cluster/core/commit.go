@@ -67,6 +67,9 @@ func (p *Primary) feed(now time.Duration, n *peer) []Effect {
 	n.behind = true
 	a := *n.answer
 	a.Pos, a.Flags = n.pos, n.flags
+	if p.opt.Omit&OmitProven == 0 && p.charter.Lineage.denies(p.head, &a) {
+		n.flags, a.Flags = Disputed, Disputed // it could not be asked in the election
+	}
 	common := ondisk.Tid(0)
 	if n.flags == 0 && a.Charter != nil {
 		common = CommonTid(&a.Charter.Lineage, n.pos, &p.charter.Lineage, p.head)

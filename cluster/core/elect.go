@@ -151,6 +151,7 @@ func (p *Primary) decide(now time.Duration) []Effect {
 		if n.vote && n.flags == 0 && (LostWrites(*n.answer, votes) || Disowned(*n.answer, votes)) {
 			n.flags = Tainted
 		}
+		n.acked = max(n.acked, sawAll(votes, n.id))
 	}
 	p.base, p.head, p.done = a.Pos, a.Pos, a.Pos
 	p.charter, p.baseOf = a.Charter, a.Charter

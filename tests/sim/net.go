@@ -30,6 +30,7 @@ func (w *world) toPrimary(n *node, p *prim, m *core.Message) {
 			return
 		}
 		w.logf("p%d < %s %v", p.index, nodeName(n.id), describe(m))
+		w.hears(n, m)
 		goal, resyncing := p.goal[n.index]
 		if resyncing && m.Kind == core.Ack && m.Pos == goal {
 			delete(p.goal, n.index)

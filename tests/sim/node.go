@@ -220,6 +220,7 @@ func (n *node) reopen() {
 type imagined struct {
 	n              *node
 	durable, cache core.Durable
+	kept           core.Durable // what a liar does not forget
 	job            *core.Job
 	before         core.Durable
 	written        bool
@@ -250,6 +251,9 @@ func (d *imagined) step(f diskFault) (bool, core.Result) {
 		return false, core.OK
 	}
 	d.durable = d.cache
+	if d.n.lies() && d.n.w.chance(0.1) {
+		d.kept = d.cache
+	}
 	return true, core.OK
 }
 
@@ -257,6 +261,10 @@ func (d *imagined) drain() { d.cache = d.job.After(d.before) }
 
 func (d *imagined) close(power bool) {
 	if !power {
+		return
+	}
+	if d.n.lies() {
+		d.forget()
 		return
 	}
 	if d.n.w.chance(0.5) {

@@ -93,8 +93,8 @@ func (p *prim) reattach(n *node) {
 		fresh := n.core.State().Pos == a.Pos // an old greeting proves nothing
 		if fresh {                           // as a mount does
 			own := a.Flags
-			if a.Flags = p.core.Judge(a); a.Flags != own && !n.spoilt && p.w.opt.sound() {
-				p.w.fail("I5: %s at %v is %v to p%d", nodeName(n.id), a.Pos, a.Flags, p.index)
+			if a.Flags = p.core.Judge(a); a.Flags != own {
+				p.w.judged(n, a.Flags)
 			}
 		}
 		p.step(core.Attach{Answer: a})
@@ -119,8 +119,10 @@ func (p *prim) step(ev core.Event) {
 	}
 	switch ev := ev.(type) {
 	case core.Attach:
+		w.unvoted(p, ev.Answer.Node)
 		w.logf("p%d attaches %s at %v %v", p.index, nodeName(ev.Answer.Node), ev.Answer.Pos, ev.Answer.Flags)
 	case core.Detach:
+		w.unvoted(p, ev.Node)
 		w.logf("p%d detaches %s", p.index, nodeName(ev.Node))
 	}
 	for _, e := range p.core.Step(p.clock(), ev) {
@@ -142,6 +144,9 @@ func (p *prim) effect(e core.Effect) {
 		w.logf("p%d serves %v on %v", p.index, e.Pos, p.core.Adopted())
 		w.check.serves(w, p, e.Pos)
 	case core.Behind:
+		if w.known(p, e); e.Answer.Flags&core.Disputed != 0 {
+			break // an operator must decide
+		}
 		if w.opt.Volumes {
 			p.copyTo(e)
 		} else {
@@ -153,7 +158,7 @@ func (p *prim) effect(e core.Effect) {
 		}
 		p.retry(w.nodes[e.Node[0]-1])
 	case core.Refuse:
-		w.fail("p%d refuses: %v", p.index, e.Err)
+		w.refuses(p, e.Err)
 	case core.Lost:
 		if w.kind.calm {
 			w.fail("calm: p%d lost its epoch", p.index)

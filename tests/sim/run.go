@@ -88,7 +88,7 @@ func (w *world) heal() {
 func (w *world) settled() error {
 	p := w.prims[0].core
 	w.rotted = false
-	if p.Phase() == core.Barrier && w.onlyOnRot(p) {
+	if p.Phase() == core.Barrier && w.onlyOnRot(p) || w.undecided() {
 		w.rotted = true
 		return nil
 	}

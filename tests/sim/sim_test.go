@@ -202,6 +202,8 @@ var rules = []struct {
 	{"joint", Options{Omit: core.OmitJoint}},
 	{"lease", Options{Omit: core.OmitLease}},
 	{"open flush", Options{NoOpenFlush: true}},
+	{"acked", Options{Lies: true, Omit: core.OmitAcked}},
+	{"proven", Options{Lies: true, Omit: core.OmitProven}},
 }
 
 // TestRulesAreNeeded leaves out one rule after the other: within a bounded

@@ -23,7 +23,9 @@ type Options struct {
 	// NoOpenFlush leaves out that a node flushes what it read before it
 	// answers; with volumes the device does not hear that flush.
 	NoOpenFlush bool
-	Verbose     func(format string, args ...any)
+	// Lies makes node 0's imagined disk forget what it was told to flush.
+	Lies    bool
+	Verbose func(format string, args ...any)
 }
 
 // sound reports whether no rule is left out.
@@ -52,6 +54,7 @@ type world struct {
 	lease   time.Duration
 	lossy   float64
 	check   checker
+	lie     lie
 	stats   Stats
 	ids     uint64
 	failure error
@@ -207,6 +210,9 @@ func newWorld(o Options) *world {
 		w.lease = 600 * time.Millisecond
 	}
 	w.newKind()
+	if w.lie = newLie(); o.Lies {
+		masters, prims = w.liarWorld()
+	}
 	if w.kind.calm {
 		w.calm, prims = true, 1
 	} else if w.chance(0.8) {
@@ -261,7 +267,7 @@ func (w *world) imagine(masters, spares int) {
 			d = core.Durable{}
 		}
 		n := w.addNode(i, d)
-		n.disk = &imagined{n: n, durable: d, cache: d}
+		n.disk = &imagined{n: n, durable: d, cache: d, kept: d}
 	}
 }
 
