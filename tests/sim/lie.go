@@ -61,6 +61,9 @@ func (c *checker) has(n *node, pos core.Position) bool {
 
 // hears takes note of what a node tells the primary.
 func (w *world) hears(n *node, m *core.Message) {
+	if !w.opt.Lies {
+		return
+	}
 	switch m.Kind {
 	case core.Promised:
 		if p := w.prims[0]; p.core.Phase() != core.Promising || w.now < p.sleep {
