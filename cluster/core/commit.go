@@ -159,11 +159,14 @@ func (p *Primary) stale(now time.Duration, n *peer, m *Message) []Effect {
 }
 
 func (p *Primary) ack(now time.Duration, n *peer, pos Position) []Effect {
-	if n.out != nil && n.out.Pos == pos {
-		n.out = nil
+	if n.out != nil && (n.out.Pos == pos || n.out.Pos.T < pos.T) {
+		n.out = nil // done, or before what is done
 	}
-	if pos.T <= n.pos.T && n.pos.T.Epoch() == p.ballot.Epoch || n.behind {
-		return nil // an older fact
+	if n.behind {
+		return nil
+	}
+	if pos.T <= n.pos.T && n.pos.T.Epoch() == p.ballot.Epoch {
+		return p.feed(now, n) // an older fact, which it may have been waited for
 	}
 	n.pos, n.acked = pos, pos.T
 	n.answer = &Answer{Node: n.id, Pos: pos, Charter: p.charter, Incarnation: n.answer.Incarnation}

@@ -1,0 +1,73 @@
+package core
+
+import (
+	"testing"
+	"time"
+
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// leading is a primary of three masters that serves, and sends to nobody what
+// it made: the tests say who acknowledges what.
+func leading(t *testing.T) (p *Primary, ids []ondisk.UUID, answer func(int) Answer) {
+	t.Helper()
+	law := &Charter{Config: Config{Version: 1}}
+	law.Lineage = *law.Lineage.WithEpoch(1, Position{})
+	ids = []ondisk.UUID{{1}, {2}, {3}}
+	for _, id := range ids {
+		law.Config.Members = append(law.Config.Members, Member{Fsid: id, Role: ondisk.PFSMaster})
+	}
+	answer = func(i int) Answer {
+		return Answer{Node: ids[i], Pos: Position{T: ondisk.MakeTid(1, 0)}, Charter: law, Promised: 1}
+	}
+	p = NewPrimary(PrimaryOptions{Wait: time.Second, Retry: 10 * time.Second, Window: 1 << 20,
+		Make: func(ondisk.Tid, *Charter) (any, [32]byte, int64) { return nil, [32]byte{}, 1 }})
+	for i := range ids {
+		p.Step(0, Attach{answer(i)})
+	}
+	p.Step(0, Campaign{})
+	for _, k := range []Kind{PreVoted, Promised} {
+		for i := range ids {
+			a := answer(i)
+			p.Step(0, Recv{Msg: &Message{Kind: k, Node: ids[i], Ballot: p.Ballot(), Answer: &a, Yes: true}})
+		}
+	}
+	for i := range ids {
+		p.Step(0, Recv{Msg: &Message{Kind: Ack, Node: ids[i], Ballot: p.Ballot(), Pos: p.Head()}})
+	}
+	if p.Phase() != Serving {
+		t.Fatalf("%v", p.Phase())
+	}
+	return p, ids, answer
+}
+
+// Symptom: a node whose acknowledgements came in another order than it was
+// asked, since it had been attached anew at a state it had left meanwhile, got
+// no txg any more until the next one was made, and an unmount waited for it.
+func TestFeedGoesOnAfterOlderFact(t *testing.T) {
+	p, ids, answer := leading(t)
+	var made []Position
+	for range 4 {
+		p.Step(0, Propose{Size: 1})
+		made = append(made, p.Head())
+		for i := range 2 {
+			p.Step(0, Recv{Msg: &Message{Kind: Ack, Node: ids[i], Ballot: p.Ballot(), Pos: p.Head()}})
+		}
+	}
+	at := answer(2)
+	at.Pos, at.Promised = made[0], p.Ballot().Epoch
+	p.Step(0, Attach{at})
+	sent := made[1]
+	hear := func(pos Position) {
+		for _, e := range p.Step(0, Recv{Msg: &Message{Kind: Ack, Node: ids[2], Ballot: p.Ballot(), Pos: pos}}) {
+			if s, ok := e.(Send); ok && s.Msg.Kind == Apply {
+				sent = s.Msg.Txg.Pos
+			}
+		}
+	}
+	hear(made[2]) // it was there all the time
+	hear(made[1]) // what it was asked for
+	if sent != made[3] {
+		t.Errorf("the last txg it got is %v, the last one made is %v", sent.T, made[3].T)
+	}
+}
