@@ -58,6 +58,8 @@ type engine struct {
 	notify     bool            // the next publication wakes everybody
 	led        map[uint32]bool // epochs of this primary
 	everServed bool
+	copier     *hold         // of the copy for the barrier that is under way
+	copyFrom   int           // the member whose turn is next
 	written    time.Duration // when the last txg was committed
 	sealed     bool          // nothing but empty txgs followed the last with content
 	past       bool          // others changed the members since: nothing is served any more

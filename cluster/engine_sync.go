@@ -61,12 +61,16 @@ func (e *engine) acquireTarget(name string) (*ResyncTarget, func(), error) {
 		return nil, nil, ErrReadOnly
 	}
 	var h *hold
-	var t *ResyncTarget
 	err := ErrPoolClosed
 	e.ask(func() { h, err = e.takeMember(name) })
 	if err != nil {
 		return nil, nil, err
 	}
+	return e.targetOf(h)
+}
+
+// targetOf is the member that a resync holds, once it is at rest.
+func (e *engine) targetOf(h *hold) (t *ResyncTarget, release func(), err error) {
 	h.c.pause()
 	d := h.c.state()
 	if !e.ask(func() {
@@ -252,32 +256,36 @@ func (e *engine) retained(after Position) ([]*chain.Batch, bool) {
 }
 
 // copying reports whether a copy for the barrier is under way.
-func (e *engine) copying() bool {
-	for _, m := range e.members {
-		if m.urgent && m.hold != nil {
-			return true
-		}
-	}
-	return false
-}
+func (e *engine) copying() bool { return e.copier != nil && e.copier.m.hold == e.copier }
 
 // copyNext copies the barrier's state to a master that does not have what the
-// barrier was built on: one at a time, until there are enough.
+// barrier was built on: one at a time, in turn, until there are enough.
+//
+// The member is held from here on, not from when the copy begins: a second copy
+// for the same reason would hold it when it has long been in sync.
 func (e *engine) copyNext() {
 	if e.copying() || e.primary.Phase() != core.Barrier || e.primary.Quorum() {
 		return
 	}
-	for _, m := range e.members {
+	for i := range e.members {
+		m := e.members[(e.copyFrom+i)%len(e.members)]
 		if !m.urgent || m.hold != nil || m.conn == nil {
 			continue
 		}
-		name := m.spec.Name
+		e.copyFrom = m.index + 1
+		h, err := e.takeMember(m.spec.Name)
+		if err != nil {
+			continue
+		}
+		m.urgent, e.copier = false, h
 		e.tasks.Go(func() {
-			err := e.catchUp(e.ctx, name)
+			err := e.catchUpHeld(e.ctx, h)
 			e.post(func() {
-				m.urgent = false
 				if err != nil {
-					e.log.Warn("copying the adopted state failed", "member", name, "err", err)
+					e.log.Warn("copying the adopted state failed", "member", m.spec.Name, "err", err)
+				}
+				if e.copier == h {
+					e.copier = nil
 				}
 				e.copyNext()
 			})
@@ -294,10 +302,22 @@ const (
 
 // catchUp makes a member equal to a source and gives it back.
 func (e *engine) catchUp(ctx context.Context, name string) error {
-	t, release, err := e.acquireTarget(name)
+	var h *hold
+	err := ErrPoolClosed
+	e.ask(func() { h, err = e.takeMember(name) })
 	if err != nil {
 		return err
 	}
+	return e.catchUpHeld(ctx, h)
+}
+
+// catchUpHeld is catchUp for who holds the member.
+func (e *engine) catchUpHeld(ctx context.Context, h *hold) error {
+	t, release, err := e.targetOf(h)
+	if err != nil {
+		return err
+	}
+	name := t.Name
 	defer release()
 	s, unpin, err := e.pinSource(ctx, name)
 	if err != nil {

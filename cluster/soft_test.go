@@ -96,7 +96,9 @@ func TestSoftSlaveFails(t *testing.T) {
 			t.Parallel()
 			c := newTestCluster(t, 3, ondisk.PFSSoftSlave)
 			p := c.openPool(Options{}, 0, 1, 2, 3)
-			untilNode(t, p, "d.img", inSync)
+			for i := range 4 {
+				untilNode(t, p, diskName(i), inSync)
+			}
 			c.fault[3].Add(rule)
 			for i := range 10 {
 				inum := makeFile(t, p, ondisk.InumRoot, string(rune('a'+i)), ondisk.ObjFile)
