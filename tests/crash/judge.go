@@ -154,7 +154,7 @@ func (s *session) inspect() error {
 	}
 	for _, pos := range list {
 		if pos != list[0] {
-			return fmt.Errorf("members are at %v", list)
+			return fmt.Errorf("members are at %v; before they were closed: %s", list, s.closing)
 		}
 	}
 	return nil

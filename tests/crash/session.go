@@ -41,7 +41,8 @@ type session struct {
 	synced  int  // moments that were acknowledged
 	ragged  bool // not all masters take part: no majority runs ahead
 	skipped int
-	spareIn bool // the spare became a member
+	spareIn bool   // the spare became a member
+	closing string // how the pool was when it was closed last
 }
 
 // A moment is a state that a cut may leave.
@@ -109,6 +110,7 @@ func (s *session) close() error {
 	if s.pool == nil {
 		return nil
 	}
+	s.closing = s.describe()
 	stuck := make(chan string, 1)
 	watch := time.AfterFunc(patience/2, func() { stuck <- s.stuck() })
 	err := s.f.Close(ctx)
