@@ -231,6 +231,13 @@ func (t *Tap) Deafen(off int64) {
 	t.deaf = off
 }
 
+// Drop makes flush number n, counted from 1, not reach its device; 0 = none.
+func (t *Tap) Drop(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drop = n
+}
+
 // AtRead has fn called by the next read, once: what a program does while
 // another part of it reads. nil takes it back.
 func (t *Tap) AtRead(fn func()) {

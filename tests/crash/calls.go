@@ -50,6 +50,7 @@ func calls() []call {
 		{"remove-attr", callRemoveAttr},
 		{"chmod", callChmod},
 		{"utimes", callUtimes},
+		{"set-property", callSetProperty},
 	}
 }
 

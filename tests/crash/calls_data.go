@@ -160,3 +160,17 @@ func callUtimes(s *session, m *model) error {
 	_, err = s.f.Setattr(s.ctx, inum, fs.Change{Mtime: &fs.Stamp{Sec: int64(s.rnd.IntN(1 << 30)), Nsec: 123_456_789}})
 	return err
 }
+
+// callSetProperty says how data is stored from then on. It shows beside the
+// model, and in what is written later.
+func callSetProperty(s *session, m *model) error {
+	_, inum, err := s.some(m, "a", regular)
+	if err != nil {
+		return err
+	}
+	name, values := fs.PropCompression, []string{"none", "lz4", "zlib:3", "autozero"}
+	if s.rnd.IntN(2) == 0 {
+		name, values = fs.PropCheck, []string{"iscsi32", "sha192", "xxhash64"}
+	}
+	return s.f.SetXattr(s.ctx, inum, name, []byte(values[s.rnd.IntN(len(values))]), 0, false)
+}

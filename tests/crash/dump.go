@@ -109,8 +109,19 @@ func (w *dumper) inode(path string, r *fs.Record) (err error) {
 		}
 		e.attrs += fmt.Sprintf(" %s=%.20q/%d", name, string(value), len(value))
 	}
+	props := ""
+	if m.Type == ondisk.ObjFile || m.Type == ondisk.ObjDir {
+		for _, name := range []string{fs.PropCompression, fs.PropCheck} {
+			value, err := w.f.GetXattr(w.ctx, m.Inum, name)
+			if err != nil {
+				return fmt.Errorf("property %s: %w", name, err)
+			}
+			props += " " + string(value)
+		}
+	}
 	w.d.short = append(w.d.short, e.String())
-	w.d.full = append(w.d.full, fmt.Sprintf("%s inode %d changed %s, %s links %d", e.String(), m.Inum, stamp(m.MtimeNs()), stamp(m.CtimeNs()), m.Nlinks))
+	w.d.full = append(w.d.full, fmt.Sprintf("%s inode %d changed %s, %s links %d%s",
+		e.String(), m.Inum, stamp(m.MtimeNs()), stamp(m.CtimeNs()), m.Nlinks, props))
 	return nil
 }
 

@@ -23,7 +23,7 @@ var (
 
 var (
 	goal      = bar.Goal{What: "distinct crash images of filesystems", Quick: 800, Test: 40_000, Nightly: 4_000_000}
-	goalPairs = bar.Goal{What: "pairs of calls cut through", Quick: 24, Test: 27 * 27 * 3, Nightly: 27 * 27 * 3}
+	goalPairs = bar.Goal{What: "pairs of calls cut through", Quick: 24, Test: 28 * 28 * 3, Nightly: 28 * 28 * 3}
 )
 
 // A tally adds up what was done.
@@ -108,7 +108,9 @@ func TestExplore(t *testing.T) {
 	if !t.Failed() && a.e.Counts().Again == 0 {
 		t.Error("nothing was cut again in recovery")
 	}
-	goalPairs.Check(t, a.pairs)
+	if *only == "" {
+		goalPairs.Check(t, a.pairs)
+	}
 	goal.Check(t, a.e.Counts().Distinct)
 }
 
@@ -121,6 +123,9 @@ func (a *tally) report(t *testing.T) {
 		names = append(names, r.Workload+" on "+r.Shape.Name)
 	}
 	for _, name := range names {
+		if workload, _, _ := strings.Cut(name, " "); *only != "" && workload != *only {
+			continue
+		}
 		c := a.done[name]
 		if c == nil {
 			c = new(crashtest.Counts)

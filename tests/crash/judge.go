@@ -63,12 +63,10 @@ func (s *session) use(r *recording, want []int) (uint64, error) {
 		if err := s.mend(); err != nil {
 			return 0, err
 		}
-		s.spareIn = slices.ContainsFunc(s.pool.Status().Nodes, func(n cluster.NodeStatus) bool {
-			return n.Name == "m3" && n.State == cluster.NodeInSync
-		})
 	}
 	after, err := s.probe()
 	if err == nil {
+		s.noteLevel()
 		err = s.close()
 	}
 	if err == nil {
@@ -129,11 +127,23 @@ func (s *session) probe() (*dump, error) {
 	return dumpFS(s.ctx, s.f)
 }
 
+// noteLevel notes which devices are of members in sync: when all is closed they
+// are to be equal. Without spares that is all of them.
+func (s *session) noteLevel() {
+	s.level = make([]bool, len(s.devs))
+	nodes := s.pool.Status().Nodes
+	for i := range s.devs {
+		s.level[i] = s.shape.Spares == 0 || slices.ContainsFunc(nodes, func(n cluster.NodeStatus) bool {
+			return n.Name == fmt.Sprintf("m%d", i) && n.State == cluster.NodeInSync
+		})
+	}
+}
+
 // inspect looks at the members of a filesystem that was closed.
 func (s *session) inspect() error {
 	for i, d := range s.devs {
 		r, err := fsck.Check(s.ctx, []ondisk.Device{d}, fsck.Options{AllSlots: true, Workers: 1})
-		if err != nil && i >= s.shape.Masters && !s.spareIn {
+		if err != nil && i >= s.shape.Masters && !s.level[i] {
 			continue // a spare, perhaps half formatted, that is no member yet
 		}
 		if err != nil {
@@ -145,12 +155,21 @@ func (s *session) inspect() error {
 			}
 		}
 	}
-	if s.shape.Masters == 1 || s.shape.Spares > 0 {
+	if s.shape.Masters == 1 {
 		return nil
 	}
-	list, err := positions(s.ctx, s.devs)
+	var level []ondisk.Device
+	for i, d := range s.devs {
+		if s.level[i] {
+			level = append(level, d)
+		}
+	}
+	list, err := positions(s.ctx, level)
 	if err != nil {
 		return err
+	}
+	if len(list) <= s.shape.Masters/2 {
+		return fmt.Errorf("%d members are in sync", len(list))
 	}
 	for _, pos := range list {
 		if pos != list[0] {

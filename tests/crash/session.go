@@ -41,7 +41,7 @@ type session struct {
 	synced  int  // moments that were acknowledged
 	ragged  bool // not all masters take part: no majority runs ahead
 	skipped int
-	spareIn bool   // the spare became a member
+	level   []bool // devices of members in sync
 	closing string // how the pool was when it was closed last
 }
 

@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -110,7 +111,7 @@ func (s Shape) newTap(img *memdev.Device, seed uint64) *crashtest.Tap {
 	return crashtest.NewClusterTap(img, seed, s.sizes()...)
 }
 
-// positions are those of the members.
+// positions are those of members.
 func positions(ctx context.Context, devs []ondisk.Device) ([]cluster.Position, error) {
 	var list []cluster.Position
 	for _, d := range devs {
@@ -118,10 +119,13 @@ func positions(ctx context.Context, devs []ondisk.Device) ([]cluster.Position, e
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range v.Header().States {
-			list = append(list, cluster.Position{T: e.T, H: e.H})
+		infos, err := v.PFSs(ctx)
+		for i := range infos {
+			if e, ok := v.State(infos[i].Fsid); ok && infos[i].Label == label {
+				list = append(list, cluster.Position{T: e.T, H: e.H})
+			}
 		}
-		if err := v.Close(); err != nil {
+		if err := errors.Join(err, v.Close()); err != nil {
 			return nil, err
 		}
 	}

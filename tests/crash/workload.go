@@ -150,6 +150,10 @@ func Workloads(seed uint64) []Run {
 		{"resync", three, seed, []func(*session) error{calls, (*session).stepOffline, calls, calls, (*session).stepOnline, calls}},
 		{"discard", threeFour, seed, []func(*session) error{calls, (*session).stepForeign, calls}},
 		{"replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}},
+		{"trim", alone, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, (*session).stepTrim, calls}},
+		{"trim-four-slots", four, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, calls, (*session).stepTrim, calls}},
+		{"add-master", spare, seed, []func(*session) error{calls, (*session).stepAddMaster, calls, (*session).stepRemove, calls}},
+		{"roles", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, (*session).stepPromote, calls, (*session).stepDemote, calls}},
 	}
 }
 
@@ -278,7 +282,7 @@ func (s *session) stepReplace() error {
 func (s *session) mountReplaced() error {
 	specs := s.shape.specs(s.devs)
 	var errs []error
-	for _, list := range [][]cluster.MemberSpec{specs, specs[:3], {specs[0], specs[1], specs[3]}} {
+	for _, list := range [][]cluster.MemberSpec{specs, specs[:3], {specs[0], specs[1], specs[3]}, specs[1:]} {
 		err := s.mount(list...)
 		if err == nil {
 			return nil
