@@ -24,6 +24,8 @@ type DiffLimits struct {
 	// Strict compares inodes by all their fields, not by modify_tid: two nodes
 	// that are said to be equal are to be found so.
 	Strict bool
+	// Shared, if not nil, lets the target share blocks as the source does.
+	Shared *SharedPlaces
 }
 
 // DiffStats counts what one call of Diff did.
@@ -86,7 +88,7 @@ func (d *differ) run(ctx context.Context) (done bool, err error) {
 			}
 		}
 		lo := max(d.from.Key, ondisk.DirBit)
-		leaf := d.leafFunc(ctx, ondisk.InumRoot, rootOwner)
+		leaf := d.leafFunc(ctx, ondisk.InumRoot, rootOwner, 0)
 		if done, err := d.walk(ctx, rootOwner, d.src.root.set, d.dst.root.set, span{lo, ^uint64(0)}, leaf, true); err != nil || !done {
 			return false, err
 		}
@@ -196,7 +198,7 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 		tset = trec.set
 	}
 	o := srec.owner(rootOwner)
-	return d.walk(ctx, o, srec.set, tset, span{start.Key, ^uint64(0)}, d.leafFunc(ctx, inum, o), trec != nil)
+	return d.walk(ctx, o, srec.set, tset, span{start.Key, ^uint64(0)}, d.leafFunc(ctx, inum, o, srec.Meta.SharedTid), trec != nil)
 }
 
 // targetInode is nil if the target has none, or a damaged one.
@@ -211,8 +213,9 @@ func (d *differ) targetInode(ctx context.Context, t *ondisk.Blockref) (*InodeRec
 	return rec, err
 }
 
-// leafFunc compares the entries or data blocks of one inode.
-func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner) func(s, t *ondisk.Blockref) (bool, error) {
+// leafFunc compares the entries or data blocks of one inode. At the source those
+// up to shared may have other places.
+func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner, shared ondisk.Tid) func(s, t *ondisk.Blockref) (bool, error) {
 	return func(s, t *ondisk.Blockref) (more bool, err error) {
 		at := s
 		if s == nil {
@@ -237,7 +240,7 @@ func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner) func(s, t *
 		}
 		c.ModifyTid = s.ModifyTid
 		if c.Kind == KindData {
-			c.Block, err = d.src.ReadBlock(ctx, s)
+			err = d.content(ctx, &c, s, shared)
 		} else {
 			c.Dirent, err = d.src.reader.dirent(ctx, o, s)
 		}
@@ -246,6 +249,21 @@ func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner) func(s, t *
 		}
 		return true, d.send(c)
 	}
+}
+
+// content brings the block at s into a change.
+func (d *differ) content(ctx context.Context, c *Change, s *ondisk.Blockref, shared ondisk.Tid) (err error) {
+	p := d.limits.Shared
+	if s.MirrorTid > shared {
+		p = nil
+	}
+	if p != nil && p.take(c, s) {
+		return nil
+	}
+	if c.Block, err = d.src.ReadBlock(ctx, s); err == nil && p != nil {
+		p.note(c, s)
+	}
+	return err
 }
 
 // sound reports whether a leaf of the target is what its blockref says. It is

@@ -370,3 +370,48 @@ func TestVerifyTellsEveryPlace(t *testing.T) {
 		t.Errorf("bad: %v, %+v", places, stats)
 	}
 }
+
+// A target shares what the source shares, over batches of any size, and has the
+// same leaves.
+func TestDiffKeepsSharing(t *testing.T) {
+	for seed, limits := range []DiffLimits{{}, {Changes: 7}, {Bytes: 9000}, {Changes: 50}} {
+		src, m := newMemPFS(t, newMemBlocks(), "SRC"), newMaker(t, uint64(seed))
+		for i := range 40 {
+			b := m.batch(ondisk.Tid(100+i), 40)
+			m.shares(t, src.view(t), b, 12)
+			src.mustApply(t, b)
+		}
+		count := func(p *memPFS) (leaves, blocks int) {
+			places := make(map[uint64]bool)
+			v := p.view(t)
+			for _, inum := range m.inums {
+				err := v.DataRefs(bg, inum, 0, 1<<62, func(r *ondisk.Blockref) bool {
+					leaves++
+					places[r.Off()] = true
+					return true
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			return leaves, len(places)
+		}
+		leaves, blocks := count(src)
+		for _, share := range []bool{true, false} {
+			dst := newMemPFS(t, newMemBlocks(), "SRC")
+			l := limits
+			if share {
+				l.Shared = NewSharedPlaces()
+			}
+			resync(t, src, dst, 0, src.view(t).T(), l)
+			equalLeaves(t, src, dst)
+			n, got := count(dst)
+			if want := map[bool]int{true: blocks, false: leaves}[share]; n != leaves || got != want {
+				t.Errorf("seed %d, %+v: %d leaves in %d blocks, want %d in %d", seed, limits, n, got, leaves, want)
+			}
+		}
+		if leaves-blocks < 20 {
+			t.Errorf("seed %d: %d leaves in %d blocks: nothing was tested", seed, leaves, blocks)
+		}
+	}
+}

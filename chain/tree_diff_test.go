@@ -35,6 +35,9 @@ func resync(t testing.TB, src, dst *memPFS, common, goal ondisk.Tid, limits Diff
 		if err := dst.apply(b); err != nil {
 			t.Fatal(err)
 		}
+		if limits.Shared != nil {
+			limits.Shared.Applied()
+		}
 		if done {
 			return total
 		}

@@ -23,6 +23,7 @@ type round struct {
 	began  time.Time
 	bytes  int64
 	leaves int64
+	shared *chain.SharedPlaces // nil: each place gets a block of its own
 }
 
 // label is the PFS that the copy is made in.
@@ -40,6 +41,7 @@ func (r *Run) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n := &round{src: src, unpin: unpin, began: r.now()}
+	n.share(r)
 	r.round = n
 	if n.old, err = r.target.Volume.View(ctx, r.label()); err != nil {
 		return err
@@ -207,8 +209,8 @@ func (r *Run) replay(ctx context.Context) (done bool, err error) {
 	})
 	if err != nil {
 		r.entry = entry
-		if errors.Is(err, ondisk.ErrCorrupt) {
-			return false, nil // damaged tables: only a comparison mends them
+		if errors.Is(err, ondisk.ErrCorrupt) || errors.Is(err, chain.ErrBadBatch) {
+			return false, nil // damaged tables, or lost leaves: only a comparison mends them
 		}
 		return false, err
 	}
@@ -268,6 +270,14 @@ func (r *Run) direct(ctx context.Context) (done bool, err error) {
 func (n *round) rewind(r *Run) {
 	r.update(func(rep *Report) { rep.BytesDone -= n.bytes; rep.LeavesDone -= n.leaves })
 	n.cursor, n.bytes, n.leaves = chain.Cursor{}, 0, 0
+	n.share(r)
+}
+
+// share begins to remember what is copied of blocks with several places.
+func (n *round) share(r *Run) {
+	if n.shared = nil; !r.unshared {
+		n.shared = chain.NewSharedPlaces()
+	}
 }
 
 // apply compares up to one batch and applies it to label. done: there is no
@@ -278,7 +288,7 @@ func (r *Run) apply(ctx context.Context, txn *chain.Txn, label string) (done boo
 	// A source that hangs is left for another one.
 	patient := chain.Patient(ctx, r.o.Deadline, nil)
 	next, done, stats, err := chain.Diff(patient, n.src.View, n.old, n.common, n.cursor,
-		chain.DiffLimits{Changes: r.o.BatchChanges, Bytes: r.o.BatchBytes},
+		chain.DiffLimits{Changes: r.o.BatchChanges, Bytes: r.o.BatchBytes, Shared: n.shared},
 		func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
 		func(t chain.Touch) error { b.Touch = append(b.Touch, t); return nil })
 	if err != nil {
@@ -286,7 +296,12 @@ func (r *Run) apply(ctx context.Context, txn *chain.Txn, label string) (done boo
 	}
 	b.Sort()
 	if err := txn.Apply(ctx, label, b); err != nil {
+		// Blocks that are not where they were put: the next try relies on none.
+		r.unshared = r.unshared || errors.Is(err, chain.ErrBadBatch)
 		return false, err
+	}
+	if n.shared != nil {
+		n.shared.Applied()
 	}
 	n.cursor = next
 	n.bytes += stats.Bytes

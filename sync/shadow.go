@@ -49,6 +49,7 @@ func (r *Run) shadowStep(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		r.entry = entry
 		n.cursor, n.bytes, n.leaves = before.cursor, before.bytes, before.leaves
+		n.share(r)
 		r.update(func(now *Report) { now.BytesDone, now.LeavesDone = rep.BytesDone, rep.LeavesDone })
 		return false, err
 	}
@@ -91,6 +92,7 @@ func (r *Run) rebase(ctx context.Context, empty bool) error {
 	}
 	n.old.Release()
 	n.old, n.cursor = old, chain.Cursor{}
+	n.share(r)
 	r.update(func(rep *Report) { rep.Mode = ModeShadow })
 	return nil
 }

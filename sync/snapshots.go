@@ -166,8 +166,9 @@ func (s *snapshotCopy) copy(ctx context.Context, e *cluster.SnapshotEntry) error
 	}
 	defer old.Release()
 	var cursor chain.Cursor
+	shared := chain.NewSharedPlaces()
 	for done := false; !done; {
-		if cursor, done, err = s.step(ctx, src, old, s.state.Common(e), cursor); err != nil {
+		if cursor, done, err = s.step(ctx, src, old, s.state.Common(e), cursor, shared); err != nil {
 			return err
 		}
 		s.peers.SetResyncReport(t.Name, s.rep)
@@ -180,10 +181,10 @@ func (s *snapshotCopy) copy(ctx context.Context, e *cluster.SnapshotEntry) error
 }
 
 // step copies one batch of differences.
-func (s *snapshotCopy) step(ctx context.Context, src, old *chain.View, common ondisk.Tid, from chain.Cursor) (next chain.Cursor, done bool, err error) {
+func (s *snapshotCopy) step(ctx context.Context, src, old *chain.View, common ondisk.Tid, from chain.Cursor, shared *chain.SharedPlaces) (next chain.Cursor, done bool, err error) {
 	b := &chain.Batch{T: max(old.T(), src.T()), Discard: true}
 	next, done, stats, err := chain.Diff(ctx, src, old, common, from,
-		chain.DiffLimits{Changes: batchChanges, Bytes: batchBytes},
+		chain.DiffLimits{Changes: batchChanges, Bytes: batchBytes, Shared: shared},
 		func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
 		func(t chain.Touch) error { b.Touch = append(b.Touch, t); return nil })
 	if err != nil {
@@ -191,6 +192,9 @@ func (s *snapshotCopy) step(ctx context.Context, src, old *chain.View, common on
 	}
 	b.Sort()
 	err = s.inTxn(ctx, func(txn *chain.Txn) error { return txn.Apply(ctx, copyLabel(s.target.Fsid), b) })
+	if err == nil {
+		shared.Applied()
+	}
 	s.rep.BytesDone += stats.Bytes
 	s.rep.LeavesDone += int64(stats.Changes)
 	s.rep.Compared += int64(stats.Leaves)

@@ -96,14 +96,31 @@ func (c *content) batch(T ondisk.Tid, old *content) *chain.Batch {
 			add(chain.Change{Inum: ondisk.InumRoot, Kind: chain.KindDirent, Key: key,
 				Dirent: ondisk.Dirent{Key: key, Inum: is.inum(i), Type: ondisk.ObjFile, Name: name}})
 		}
-		is.changes(i, was, add)
+		is.changes(i, was, add, func(block uint8) *chain.Share { return old.place(T, block) })
 	}
 	b.Sort()
 	return b
 }
 
-// changes are those of inode and blocks.
-func (f *file) changes(i int, was *file, add func(chain.Change)) {
+// place is where a block is already, if it is to be shared: half the time.
+func (c *content) place(T ondisk.Tid, block uint8) *chain.Share {
+	for i := 1; i < files && (uint64(T)+uint64(block))%2 == 0; i += 2 {
+		for k, b := range c[i].blocks {
+			if c[i].born == 0 || b != block {
+				continue
+			}
+			ref := ondisk.Blockref{Key: uint64(k) * ondisk.LogicalBlock, DataOff: ondisk.MakeDataOff(0, pool()[block].Radix)}
+			pool()[block].SetRef(&ref)
+			if s, ok := chain.ShareOf(c[i].inum(i), &ref); ok {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// changes are those of inode and blocks; place says where one is to be shared from.
+func (f *file) changes(i int, was *file, add func(chain.Change), place func(block uint8) *chain.Share) {
 	meta := ondisk.NewInodeMeta(f.inum(i), ondisk.ObjFile)
 	meta.Nlinks, meta.Iparent, meta.Mode = 1, ondisk.InumRoot, 0o600
 	meta.CompAlgo, meta.CheckAlgo = uint8(ondisk.CompLZ4), uint8(ondisk.CheckXXHash64)
@@ -123,7 +140,11 @@ func (f *file) changes(i int, was *file, add func(chain.Change)) {
 		case now == 0:
 			add(chain.Change{Inum: f.inum(i), Kind: chain.KindData, Key: key, To: key + ondisk.LogicalBlock, Delete: true})
 		default:
-			add(chain.Change{Inum: f.inum(i), Kind: chain.KindData, Key: key, Block: pool()[now]})
+			ch := chain.Change{Inum: f.inum(i), Kind: chain.KindData, Key: key, Share: place(now)}
+			if ch.Share == nil {
+				ch.Block = pool()[now]
+			}
+			add(ch)
 		}
 	}
 }
