@@ -267,8 +267,10 @@ func (p *Pool) commitFailed(g *group, err error) {
 	p.log.Error("commit failed", "error", err)
 	p.lastErr.Store(&err)
 	p.txgs.failed.Add(1)
-	g.finish(err, true)
+	// The later one first: whoever waited for g and syncs again then is not told
+	// of this try once more.
 	p.state.Load().open.finish(err, true)
+	g.finish(err, true)
 	close(*p.room.Swap(newSignal()))
 }
 
