@@ -256,9 +256,24 @@ func TestRetryAfter(t *testing.T) {
 	for n := 1; n <= 12; n++ {
 		got = append(got, retryAfter(n).String())
 	}
-	want := "1s 1s 1s 1m0s 2m0s 4m0s 8m0s 16m0s 32m0s 1h0m0s 1h0m0s 1h0m0s"
+	want := "1s 2s 4s 8s 16s 32s 1m0s 1m0s 1m0s 1m0s 1m0s 1m0s"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("%s, want %s", s, want)
+	}
+}
+
+// A node that failed often is not tried for a while, unless it is asked for.
+func TestRetryNow(t *testing.T) {
+	w := newWorld(t, 1<<30)
+	now := time.Unix(1e9, 0)
+	m := NewManager(w, Options{Now: func() time.Time { return now }})
+	m.nodes["target"] = &node{failures: 9, notUntil: now.Add(retryAfter(9))}
+	if m.take("target") {
+		t.Error("it is tried again at once")
+	}
+	m.RetryNow()
+	if !m.take("target") || m.nodes["target"].failures != 0 {
+		t.Errorf("it is not tried when it is asked for: %+v", m.nodes["target"])
 	}
 }
 

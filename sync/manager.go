@@ -34,20 +34,23 @@ func NewManager(peers Peers, o Options) *Manager {
 }
 
 const (
-	quickRetries = 3 // most failures pass by themselves
-	quickRetry   = time.Second
-	slowRetry    = time.Minute
-	longestRetry = time.Hour
+	firstRetry   = time.Second // most failures pass by themselves
+	longestRetry = time.Minute // a disk that has healed is not left out for longer
 	look         = time.Second // a change may be missed between two looks
 )
 
 // retryAfter is how long to wait after so many failures in a row.
 func retryAfter(failures int) time.Duration {
-	if failures <= quickRetries {
-		return quickRetry
+	return min(firstRetry<<min(failures-1, 10), longestRetry)
+}
+
+// RetryNow has what waits after a failure tried again at once.
+func (m *Manager) RetryNow() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		n.failures, n.notUntil = 0, time.Time{}
 	}
-	wait := slowRetry << min(failures-quickRetries-1, 10)
-	return min(wait, longestRetry)
 }
 
 // Run watches the pool and resyncs nodes and snapshots, several at once, until

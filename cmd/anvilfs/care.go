@@ -25,6 +25,7 @@ type care struct {
 	found   chan finding // what reads found bad, for the ledger
 	ledger  *ledger.Ledger
 	noBook  error // why there is no ledger
+	resync  *resync.Manager
 	scrub   *scrub.Manager
 	retrier *ledger.Retrier
 	cancel  context.CancelFunc
@@ -52,6 +53,13 @@ func (c *care) damaged(d cluster.Damage, err error) {
 	}
 }
 
+// retryNow has resyncs that wait after a failure tried at once.
+func (c *care) retryNow() {
+	if c.resync != nil {
+		c.resync.RetryNow()
+	}
+}
+
 // start begins all that belongs to a mount that is written.
 func (c *care) start(p *cluster.Pool, o *mountOptions) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -60,7 +68,8 @@ func (c *care) start(p *cluster.Pool, o *mountOptions) {
 		c.noBook = errors.New("the mount is read-only")
 		return
 	}
-	c.workers.Go(func() { resync.NewManager(p, resync.Options{Logger: c.log}).Run(ctx) })
+	c.resync = resync.NewManager(p, resync.Options{Logger: c.log})
+	c.workers.Go(func() { c.resync.Run(ctx) })
 	c.workers.Go(func() { keepSnapshots(ctx, p, c.log) })
 	if c.ledger, c.noBook = openLedger(p.ID(), o.state); c.noBook != nil {
 		c.log.Warn("nothing is remembered of what is found bad, nor how far a scrub is", "err", c.noBook)

@@ -186,7 +186,9 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 	case "offline":
 		return c.pool.NodeOffline(ctx, name)
 	case "online":
-		return c.pool.NodeOnline(ctx, name)
+		err := c.pool.NodeOnline(ctx, name)
+		c.care.retryNow()
+		return err
 	case "discard":
 		return c.pool.NodeDiscard(ctx, name)
 	case "remove":
