@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -161,7 +162,9 @@ func (e *engine) served() {
 	e.submit()
 }
 
-// hold runs fn while no txg is made. fn should return within limit.
+// hold runs fn while no txg is made, for no longer than limit: fn may hang with
+// the device it writes to, and goes on without the hold then. It has to come to
+// an end that does not rest on it.
 func (e *engine) hold(ctx context.Context, limit time.Duration, fn func(Position) error) error {
 	if e.o.ReadOnly {
 		return ErrReadOnly
@@ -169,27 +172,44 @@ func (e *engine) hold(ctx context.Context, limit time.Duration, fn func(Position
 	if err := e.takeGate(ctx); err != nil {
 		return err
 	}
-	defer e.giveGate()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	at, err := e.quiet(ctx, timer.C)
+	if err != nil {
+		e.giveGate()
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- fn(at) }()
+	select {
+	case err := <-done:
+		e.giveGate()
+		return err
+	case <-timer.C:
+		e.giveGate()
+		e.log.Warn("writers are not held any longer", "planned", limit)
+		return <-done
+	}
+}
+
+// quiet waits until no txg is under way. Without a quorum none ends.
+func (e *engine) quiet(ctx context.Context, limit <-chan time.Time) (at Position, err error) {
 	for {
 		changed := e.changed()
-		var at Position
 		var free bool
 		if !e.ask(func() { free = e.request == nil && e.primary.Free(); at = e.primary.Committed() }) {
-			return ErrPoolClosed
+			return at, ErrPoolClosed
 		}
 		if free {
-			began := time.Now()
-			err := fn(at)
-			if took := time.Since(began); took > limit {
-				e.log.Warn("writers were held longer than planned", "took", took, "planned", limit)
-			}
-			return err
+			return at, nil
 		}
 		select {
 		case <-changed:
 		case <-time.After(5 * time.Millisecond):
+		case <-limit:
+			return at, fmt.Errorf("a txg is under way: %w", context.DeadlineExceeded)
 		case <-ctx.Done():
-			return ctx.Err()
+			return at, ctx.Err()
 		}
 	}
 }
