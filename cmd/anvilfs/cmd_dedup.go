@@ -75,6 +75,9 @@ func (d *dedupRequest) run(c *cobra.Command, dir string, paths []string) error {
 		}
 	}
 	began := time.Now()
+	if _, err := tell(ctx, dir, "sync"); err != nil { // what is in memory only is not compared
+		return err
+	}
 	rep, err := d.begin(ctx, dir)
 	if err != nil {
 		return err
@@ -138,7 +141,7 @@ func (d *dedupRequest) print(w io.Writer, rep *fs.DedupReport, took time.Duratio
 		e.SetIndent("", "  ")
 		return e.Encode(rep)
 	}
-	fmt.Fprintf(w, "looked at  %d files, %s in %d blocks, in %v\n", rep.Files, human(rep.Bytes), rep.Blocks, took.Round(100*time.Millisecond))
+	fmt.Fprintf(w, "looked at  %d files, %s in %d blocks, in %v\n", rep.Files, human(rep.Bytes), rep.Blocks, took.Round(10*time.Millisecond))
 	fmt.Fprintf(w, "shared     %s before\n", human(rep.Already))
 	verb := "merged    "
 	if rep.DryRun {
