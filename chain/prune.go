@@ -26,6 +26,9 @@ type DiffLimits struct {
 	Strict bool
 	// Shared, if not nil, lets the target share blocks as the source does.
 	Shared *SharedPlaces
+	// Bare leaves data blocks out of the changes: which differ is asked, not
+	// what is in them.
+	Bare bool
 }
 
 // DiffStats counts what one call of Diff did.
@@ -239,6 +242,9 @@ func (d *differ) leafFunc(ctx context.Context, inum uint64, o owner, shared ondi
 			}
 		}
 		c.ModifyTid = s.ModifyTid
+		if c.Kind == KindData && d.limits.Bare {
+			return true, d.send(c)
+		}
 		if c.Kind == KindData {
 			err = d.content(ctx, &c, s, shared)
 		} else {

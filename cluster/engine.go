@@ -55,6 +55,7 @@ type engine struct {
 	waiting    error // why no quorum, while electing
 	reconfig   chan *Config
 	clid       ondisk.UUID
+	forked     *Branch         // what is mounted is one; set before the loop begins
 	notify     bool            // the next publication wakes everybody
 	led        map[uint32]bool // epochs of this primary
 	everServed bool
@@ -95,6 +96,9 @@ func startEngine(ctx context.Context, members []MemberSpec, o Options) (*engine,
 	}
 	e := newEngine(members, o)
 	opened, err := e.openAll(ctx)
+	if err == nil {
+		err = e.branchOff(ctx, opened)
+	}
 	if err == nil {
 		err = e.admit(opened)
 	}
@@ -208,7 +212,7 @@ func (e *engine) window() int64 {
 func (e *engine) startReading() error {
 	var answers []Answer
 	for _, m := range e.members {
-		if m.conn != nil {
+		if m.conn != nil && !e.returns(m.conn) {
 			answers = append(answers, answerOf(m.conn, m.first))
 		}
 	}

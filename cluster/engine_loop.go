@@ -162,6 +162,10 @@ func (e *engine) byFsid(id ondisk.UUID) *member {
 // attach tells the primary of a member that was opened or came back.
 func (e *engine) attach(m *member, d core.Durable) {
 	c := m.conn
+	if e.returns(c) {
+		e.noteBranch(m)
+		return
+	}
 	if e.solo {
 		d.Pos = e.soloPosition(d.Pos)
 		c.setPosition(d.Pos)

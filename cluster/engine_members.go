@@ -21,9 +21,12 @@ func (e *engine) add(ctx context.Context, with MemberSpec, role ondisk.PFSType, 
 		return errNotClustered
 	}
 	switch role {
-	case ondisk.PFSMaster, ondisk.PFSSlave, ondisk.PFSSoftSlave:
+	case ondisk.PFSMaster, ondisk.PFSSlave, ondisk.PFSSoftSlave, ondisk.PFSSoftMaster:
 	default:
-		return fmt.Errorf("a member can be added as master, slave or soft slave, not as %v", role)
+		return fmt.Errorf("a member can be added as master, slave, soft slave or soft master, not as %v", role)
+	}
+	if err := e.notBranch(); err != nil {
+		return err
 	}
 	law, err := e.law(func() error {
 		if m := e.byName(with.Name); m != nil && (m.conn != nil || m.closing || !m.fsid.IsZero()) {

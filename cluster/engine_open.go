@@ -41,7 +41,7 @@ func (e *engine) openAll(ctx context.Context) ([]opening, error) {
 		select {
 		case r := <-results:
 			opened = append(opened, r)
-			if _, err := Adopt(answersOf(opened)); err == nil && rest == nil {
+			if _, err := Adopt(e.answersOf(opened)); err == nil && rest == nil {
 				rest = time.After(restWait)
 			}
 			continue
@@ -95,10 +95,11 @@ func (e *engine) abandon(opened []opening) {
 	}
 }
 
-func answersOf(opened []opening) []Answer {
+// answersOf are those that say what the state of the cluster is.
+func (e *engine) answersOf(opened []opening) []Answer {
 	var as []Answer
 	for _, r := range opened {
-		if r.c != nil {
+		if r.c != nil && !e.returns(r.c) {
 			as = append(as, answerOf(r.c, r.d))
 		}
 	}
@@ -111,7 +112,7 @@ func answerOf(c *conn, d core.Durable) Answer {
 
 // admit refuses what must not be mounted, and takes in the rest.
 func (e *engine) admit(opened []opening) error {
-	if err := refuse(opened, e.o.ReadOnly); err != nil {
+	if err := e.refuse(opened); err != nil {
 		return err
 	}
 	for _, r := range opened {
@@ -120,20 +121,22 @@ func (e *engine) admit(opened []opening) error {
 			e.log.Warn("member left out", "member", r.m.spec.Name, "err", r.err)
 			continue
 		}
-		e.solo = r.c.solo
-		e.clid = r.c.info.Clid
+		if !e.returns(r.c) {
+			e.solo = r.c.solo
+			e.clid, e.forked = r.c.info.Clid, r.c.fork
+		}
 		e.o.Label = r.c.label
 		r.m.take(r.c, r.d)
 	}
 	if e.showsSnapshot() {
 		return nil // all copies are equal, nothing is to be agreed on
 	}
-	_, err := Adopt(answersOf(opened))
+	_, err := Adopt(e.answersOf(opened))
 	var few *core.NoQuorum
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &few) && e.o.ReadOnly && len(answersOf(opened)) > 0:
+	case errors.As(err, &few) && e.o.ReadOnly && len(e.answersOf(opened)) > 0:
 		return nil
 	case errors.As(err, &few) && onlySoft(opened):
 		return &refusal{"no master of " + e.o.Label + " was given, and a soft slave can only be read: mount it with ro", ErrSoftAlone}
@@ -176,7 +179,7 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 			why = append(why, r.err.Error())
 		case r.d.Flags != 0:
 			why = append(why, fmt.Sprintf("%s is %v: %s", r.c.name, r.d.Flags, r.c.why))
-		case core.LostWrites(answerOf(r.c, r.d), answersOf(opened)):
+		case core.LostWrites(answerOf(r.c, r.d), e.answersOf(opened)):
 			why = append(why, r.c.name+": "+whyLost)
 		}
 	}
@@ -217,8 +220,9 @@ func (e *engine) nameOf(id ondisk.UUID) string {
 }
 
 // refuse finds mistakes in what was given.
-func refuse(opened []opening, readOnly bool) error {
+func (e *engine) refuse(opened []opening) error {
 	var first *conn
+	readOnly := e.o.ReadOnly
 	for i, r := range opened {
 		var wrong *refusal
 		if errors.As(r.err, &wrong) {
@@ -227,10 +231,11 @@ func refuse(opened []opening, readOnly bool) error {
 		if r.c == nil {
 			continue
 		}
-		if first == nil {
+		if first == nil && !e.returns(r.c) {
 			first = r.c
 		}
 		switch {
+		case e.returns(r.c):
 		case r.c.snap && !readOnly:
 			return &refusal{fmt.Sprintf("%s: %s is a snapshot and cannot be changed: mount it with ro, or make a clone of it with anvilfs snapshot clone",
 				r.c.name, r.c.label), ErrIsSnapshot}
@@ -243,6 +248,11 @@ func refuse(opened []opening, readOnly bool) error {
 			if o.c != nil && o.c.info.Fsid == r.c.info.Fsid {
 				return refusef("%s and %s are copies of one node (fsid %v): mount one of them, and replace the other", o.c.name, r.c.name, r.c.info.Fsid)
 			}
+		}
+	}
+	for _, r := range opened {
+		if r.c != nil && first != nil && e.returns(r.c) && r.c.fork.Cluster != first.info.Clid {
+			return refusef("%s is a branch of another cluster than %s (%v and %v)", r.c.name, first.name, r.c.fork.Cluster, first.info.Clid)
 		}
 	}
 	return nil

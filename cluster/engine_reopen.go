@@ -82,6 +82,8 @@ func (e *engine) reopened(r opening) {
 func (e *engine) readOnlyState(m *member, d core.Durable) {
 	m.flags = d.Flags
 	switch {
+	case e.returns(m.conn):
+		e.noteBranch(m)
 	case m.flags&(core.Foreign|core.Disputed) != 0:
 		m.enter(NodeForeign, m.conn.reason(), "")
 	case m.flags != 0:
@@ -103,6 +105,7 @@ func (e *engine) fits(m *member, c *conn) error {
 	switch {
 	case !m.fsid.IsZero() && c.info.Fsid != m.fsid:
 		return fmt.Errorf("%s is another copy than before (fsid %v, was %v)", c.name, c.info.Fsid, m.fsid)
+	case e.returns(c):
 	case c.info.Clid != e.clid && !e.solo, c.solo != e.solo:
 		return fmt.Errorf("%s is not of this cluster", c.name)
 	}

@@ -19,6 +19,9 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 	if e.solo || e.o.ReadOnly {
 		return errNotClustered
 	}
+	if err := e.notBranch(); err != nil {
+		return err
+	}
 	old, law, err := e.replaceable(name, with)
 	if err != nil {
 		return err

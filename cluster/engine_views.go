@@ -221,7 +221,7 @@ func (e *engine) attached() []memberView {
 func (e *engine) volumes() []nodeVolume {
 	var out []nodeVolume
 	for _, v := range e.attached() {
-		if s := v.report.State; s == NodeTainted || s == NodeForeign {
+		if s := v.report.State; s == NodeTainted || s == NodeForeign || s == NodeBranch {
 			continue // what it holds is not to be trusted
 		}
 		out = append(out, nodeVolume{

@@ -20,6 +20,7 @@ type Media struct {
 	vol   *chain.Volume
 	info  chain.PFSInfo // at open
 	solo  bool          // not clustered: no state is kept
+	fork  *Branch       // it was mounted alone, away from its cluster; nil = it was not
 	snap  bool          // a snapshot: it is only shown
 	entry ondisk.StateEntry
 	now   func() time.Time // of positions; nil: the time is not noted
@@ -60,6 +61,9 @@ func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error
 	}
 	T := v.T()
 	law, err := readCharter(ctx, v)
+	if err == nil && clustered {
+		m.fork, err = readBranch(ctx, v, m.info.Fsid)
+	}
 	v.Release()
 	if !clustered {
 		if err != nil {

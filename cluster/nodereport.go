@@ -20,6 +20,7 @@ const (
 	NodeTainted  NodeState = "tainted"  // lost acknowledged writes: not counted
 	NodeHung     NodeState = "hung"     // a request is out beyond the deadline
 	NodeFailed   NodeState = "failed"   // write error or gone; reopened by itself
+	NodeBranch   NodeState = "branch"   // changed while it was away: to be merged
 	NodeOffline  NodeState = "offline"  // by the operator
 	NodeMissing  NodeState = "missing"  // in the configuration, not in the mount
 	NodeReadOnly NodeState = "readonly" // serves reads of a read-only mount

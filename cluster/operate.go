@@ -147,7 +147,7 @@ func (p *Pool) snapshotsComplete(ctx context.Context) bool {
 
 func (s *Status) resynced() bool {
 	for _, n := range s.Nodes {
-		if n.State == NodeResync || n.State == NodeBehind {
+		if n.State == NodeResync || n.State == NodeBehind || n.State == NodeBranch {
 			return false
 		}
 	}

@@ -162,7 +162,8 @@ type Pool struct {
 
 	lastInum  atomic.Uint64 // highest inode number handed out
 	closing   atomic.Bool
-	abandoned atomic.Bool // closing, and what is in memory is not to be written
+	conflicts atomic.Int64 // as SetConflicts was told
+	abandoned atomic.Bool  // closing, and what is in memory is not to be written
 
 	budget budget
 	hedge  hedge

@@ -29,19 +29,21 @@ const (
 // A Status is everything there is to know about a pool at one instant. Status
 // output, JSON, control files, metrics and tests all print it.
 type Status struct {
-	OutputVersion int          `json:"output_version"`
-	Label         string       `json:"label"`
-	Health        Health       `json:"health"`
-	Next          string       `json:"next_action,omitempty"` // what the operator should do
-	Quorum        QuorumStatus `json:"quorum"`
-	Committed     string       `json:"committed"` // tid
-	Shown         *ShownStatus `json:"shown,omitempty"`
-	Space         SpaceStatus  `json:"space"`
-	Dirty         DirtyStatus  `json:"dirty"`
-	Txg           TxgStatus    `json:"txg"`
-	Nodes         []NodeStatus `json:"nodes"` // worst first
-	CommitError   string       `json:"commit_error,omitempty"`
-	ShutDown      bool         `json:"shut_down,omitempty"` // nothing is written any more
+	OutputVersion int           `json:"output_version"`
+	Label         string        `json:"label"`
+	Health        Health        `json:"health"`
+	Next          string        `json:"next_action,omitempty"` // what the operator should do
+	Quorum        QuorumStatus  `json:"quorum"`
+	Committed     string        `json:"committed"` // tid
+	Shown         *ShownStatus  `json:"shown,omitempty"`
+	Branch        *BranchStatus `json:"branch,omitempty"`
+	Conflicts     int           `json:"conflicts,omitempty"` // that merges left to be decided
+	Space         SpaceStatus   `json:"space"`
+	Dirty         DirtyStatus   `json:"dirty"`
+	Txg           TxgStatus     `json:"txg"`
+	Nodes         []NodeStatus  `json:"nodes"` // worst first
+	CommitError   string        `json:"commit_error,omitempty"`
+	ShutDown      bool          `json:"shut_down,omitempty"` // nothing is written any more
 }
 
 // ShownStatus is what a read-only mount shows, where no majority of masters
@@ -50,6 +52,14 @@ type ShownStatus struct {
 	Node string    `json:"node"`
 	T    string    `json:"tid"`
 	Time time.Time `json:"time,omitzero"` // when that copy came to T; zero = not noted
+}
+
+// BranchStatus says where a branch comes from: what is mounted is a copy that
+// is away from its cluster.
+type BranchStatus struct {
+	Cluster string    `json:"cluster"`
+	Base    string    `json:"base_tid"`
+	Since   time.Time `json:"since"`
 }
 
 // QuorumStatus counts masters.
@@ -105,7 +115,7 @@ type NodeStatus struct {
 
 // badness orders states, worst first in status.
 var badness = map[NodeState]int{
-	NodeInSync: 0, NodeReadOnly: 0, NodeBehind: 1, NodeOffline: 2, NodeResync: 3, NodeFull: 4,
+	NodeInSync: 0, NodeReadOnly: 0, NodeBehind: 1, NodeBranch: 1, NodeOffline: 2, NodeResync: 3, NodeFull: 4,
 	NodeMissing: 5, NodeHung: 6, NodeFailed: 7, NodeForeign: 8, NodeTainted: 9,
 }
 
@@ -130,6 +140,10 @@ func (p *Pool) Status() Status {
 		Nodes: p.nodeStatus(),
 	}
 	out.ShutDown = p.abandoned.Load()
+	out.Conflicts = int(p.conflicts.Load())
+	if b := p.BranchOf(); b != nil {
+		out.Branch = &BranchStatus{b.Cluster.String(), b.Base.T.String(), b.Since}
+	}
 	if err := p.lastErr.Load(); err != nil {
 		out.CommitError = (*err).Error()
 	}

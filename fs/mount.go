@@ -32,6 +32,9 @@ type MountOptions struct {
 	// Closing is called once after the last request, when the filesystem has
 	// stored all it has; on a block device umount(2) waits for it.
 	Closing func() error
+	// Stopping is called before the filesystem is closed, to end what others do
+	// with it beside the kernel.
+	Stopping func()
 }
 
 // A Server is a mounted filesystem.
@@ -142,6 +145,9 @@ func (s *Server) run() {
 // close stores what is pending and lets the owner close what is below.
 func (s *Server) close() {
 	s.once.Do(func() {
+		if s.opts.Stopping != nil {
+			s.opts.Stopping()
+		}
 		s.conn.raw.ctl.snaps.close()
 		s.err = s.FS.Close(context.Background())
 		if s.opts.Closing != nil {

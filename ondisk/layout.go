@@ -47,6 +47,9 @@ const (
 	InumRoot      = 1       // root directory of a PFS
 	InumCluster   = 2       // cluster configuration, named by no entry
 	InumSnapshots = 3       // list of snapshots, named by no entry
+	InumBranch    = 8       // where a branch comes from, named by no entry
+	InumMerge     = 9       // how far a merge has come, likewise
+	InumConflicts = 10      // what merges left to be decided, likewise
 	InumFirst     = 1024    // lowest number handed out to files
 )
 
@@ -95,6 +98,12 @@ const (
 	PFSSuperRoot  PFSType = 8
 	PFSDummy      PFSType = 9
 )
+
+// Unnamed reports whether anvilfs keeps an inode under that number that no
+// entry names.
+func Unnamed(inum uint64) bool {
+	return inum == InumCluster || inum == InumSnapshots || inum >= InumBranch && inum <= InumConflicts
+}
 
 // Soft reports whether copies of that role may be away for long: they follow
 // what is committed, and nobody waits for them.

@@ -92,7 +92,7 @@ func (s *census) unname(inum uint64, names []nameNote) {
 // unnamed reports whether anvilfs keeps an inode that no entry names under
 // that number.
 func unnamed(inum uint64) bool {
-	return inum == ondisk.InumCluster || inum == ondisk.InumSnapshots
+	return ondisk.Unnamed(inum)
 }
 
 // inode judges one inode by the entries that name it.

@@ -53,6 +53,7 @@ func For(st *cluster.Status, dir string, size func(uint64) string) []Advice {
 		a.damage(&st.Nodes[i])
 	}
 	a.space()
+	a.conflicts()
 	a.copies()
 	slices.SortStableFunc(a.list, func(x, y Advice) int { return cmp.Compare(y.Level, x.Level) })
 	return a.list
@@ -149,6 +150,8 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 		a.add(Note, n.Name+" is away: it is a copy that may be.", "", "It is brought up to date when a mount is given it.", "")
 	case cluster.NodeFailed:
 		a.add(Note, n.Name+" is away"+why+".", "", "It is looked for from time to time.", "")
+	case cluster.NodeBranch:
+		a.add(Note, n.Name+" was changed while it was away: that is being merged"+why+".", "", "It is brought up to date afterwards.", "")
 	case cluster.NodeBehind, cluster.NodeResync:
 		a.add(Note, n.Name+" is being brought up to date"+why+".", "", "", "anvilfs wait resync "+a.dir)
 	default:
@@ -230,6 +233,16 @@ func (a *adviser) copies() {
 		a.add(Note, "Both masters are needed for changes: a third would let one fail.", "", "", "")
 	case q.Masters == 1 && len(a.st.Nodes) == 1:
 		a.add(Note, "There is one copy: damage is found, and cannot be repaired.", "", "", "")
+	}
+}
+
+// conflicts is advice on what merges left.
+func (a *adviser) conflicts() {
+	switch n := a.st.Conflicts; {
+	case n == 1:
+		a.add(Note, "A file was changed on both sides of a merge: both versions are kept.", "", "", "anvilfs conflicts list "+a.dir)
+	case n > 1:
+		a.add(Note, fmt.Sprintf("%d files were changed on both sides of a merge: both versions are kept.", n), "", "", "anvilfs conflicts list "+a.dir)
 	}
 }
 

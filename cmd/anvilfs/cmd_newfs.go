@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ type newfs struct {
 	size   string
 	slaves []string
 	soft   []string
+	laptop []string
 	force  bool
 	quiet  bool
 	dryRun bool
@@ -32,7 +34,7 @@ type newfs struct {
 func newfsCommand() *cobra.Command {
 	var n newfs
 	c := &cobra.Command{
-		Use:   "newfs [-L LABEL] [-s SIZE] MEMBER... [--slave MEMBER] [--soft-slave MEMBER]",
+		Use:   "newfs [-L LABEL] [-s SIZE] MEMBER... [--slave MEMBER] [--soft-slave MEMBER] [--soft-master MEMBER]",
 		Short: "Make a filesystem: one volume on each member, one cluster of them all",
 		Long: `Makes one HAMMER2 volume on each member and a filesystem LABEL that has a full
 copy on every one of them. A member is a block device or an image file; with
@@ -42,7 +44,8 @@ devices.
 Members given as arguments are masters: they vote, and writing goes on while
 more than half of them are there. A --slave follows and has no vote. So does a
 --soft-slave, which may be away for long; alone, it can be mounted read-only, as
-of the time when it left.
+of the time when it left. A --soft-master can be changed then, too: its changes
+are merged when it is back.
 
 What already carries a filesystem, a partition table or the like is refused
 unless -f is given.`,
@@ -58,6 +61,7 @@ unless -f is given.`,
 	f.StringVarP(&n.size, "size", "s", "", "create image files of this size, like 10g")
 	f.StringArrayVar(&n.slaves, "slave", nil, "a member that follows without a vote")
 	f.StringArrayVar(&n.soft, "soft-slave", nil, "a member that may be away, and can be read alone")
+	f.StringArrayVar(&n.laptop, "soft-master", nil, "a member that may be away, and be changed there")
 	f.BoolVarP(&n.force, "force", "f", false, "overwrite what is there")
 	f.BoolVarP(&n.quiet, "quiet", "q", false, "print nothing unless it fails")
 	f.BoolVarP(&n.dryRun, "dry-run", "n", false, "check everything, write nothing")
@@ -110,7 +114,7 @@ func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err e
 
 // plan checks everything that can be checked without writing.
 func (n *newfs) plan(masters []string) ([]*newMember, error) {
-	all := append(append(append([]string{}, masters...), n.slaves...), n.soft...)
+	all := slices.Concat(masters, n.slaves, n.soft, n.laptop)
 	s, err := parseSource(strings.Join(all, ","))
 	if err != nil {
 		return nil, err
@@ -122,6 +126,8 @@ func (n *newfs) plan(masters []string) ([]*newMember, error) {
 	for i, m := range s.members {
 		nm := &newMember{member: m, role: ondisk.PFSMaster}
 		switch follows := i - len(masters); {
+		case follows >= len(n.slaves)+len(n.soft):
+			nm.role = ondisk.PFSSoftMaster
 		case follows >= len(n.slaves):
 			nm.role = ondisk.PFSSoftSlave
 		case follows >= 0:

@@ -73,6 +73,8 @@ use; then it becomes a master by itself, unless another role is asked for:
   slave       it follows and does not vote
   soft-slave  likewise, and it may be away for long without being missed; alone
               it can be mounted read-only, as of the time when it left
+  soft-master likewise, and alone it can be changed: back in the cluster, its
+              changes are merged (anvilfs conflicts)
 
 Devices of one member are joined with colons.`,
 		Args: exactly(2, "a mount point and a device"),
@@ -95,7 +97,7 @@ Devices of one member are joined with colons.`,
 			return relay(c, args[0], words...)
 		},
 	}
-	c.Flags().StringVar(&role, "role", "master", "master, slave or soft-slave")
+	c.Flags().StringVar(&role, "role", "master", "master, slave, soft-slave or soft-master")
 	c.Flags().BoolVar(&slave, "slave", false, "short for --role slave")
 	c.Flags().BoolVarP(&force, "force", "f", false, "use the device even if it carries a filesystem")
 	return c
@@ -110,10 +112,12 @@ func parseRole(word string) (ondisk.PFSType, error) {
 		return ondisk.PFSSlave, nil
 	case "soft-slave":
 		return ondisk.PFSSoftSlave, nil
+	case "soft-master":
+		return ondisk.PFSSoftMaster, nil
 	case "cache":
-		return 0, usageError("there are no cache members in this version: roles are master, slave and soft-slave")
+		return 0, usageError("there are no cache members in this version: roles are master, slave, soft-slave and soft-master")
 	}
-	return 0, usageError("%q is no role of a member: master, slave or soft-slave", word)
+	return 0, usageError("%q is no role of a member: master, slave, soft-slave or soft-master", word)
 }
 
 // newDevice names the devices of a new member by their full paths, and refuses

@@ -20,14 +20,15 @@ import (
 
 // A controller answers the control files of a mount.
 type controller struct {
-	pool    *cluster.Pool
-	care    *care
-	calls   *fs.Meter
-	label   string
-	metrics atomic.Value            // string: where they are served
-	merging atomic.Pointer[merging] // nil: nothing can be written
-	server  serverStatus
-	log     *slog.Logger
+	pool     *cluster.Pool
+	care     *care
+	calls    *fs.Meter
+	label    string
+	metrics  atomic.Value // string: where they are served
+	branches *branches
+	merging  atomic.Pointer[merging] // nil: nothing can be written
+	server   serverStatus
+	log      *slog.Logger
 }
 
 // A mountStatus is what status.json holds: the pool, and who serves it.
@@ -80,6 +81,8 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		err = c.snapshot(ctx, rest, w)
 	case "dedup":
 		err = c.merging.Load().command(ctx, rest, w)
+	case "conflicts":
+		err = c.branches.command(ctx, rest, w)
 	case "bulkfree":
 		err = c.bulkfree(ctx, w)
 	default:
@@ -93,13 +96,14 @@ sync                              make everything durable
 wait resync|quorum|healthy|snapshots TIME   return when it is so
 node offline|online|discard NODE  take away, bring back, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
-node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave
+node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave, soft-master
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
 snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
                                   release NAME, clone NAME LABEL, policy, with the
                                   flags of anvilfs snapshot
 scrub start [0..10]|pause|resume|stop|status [--json]   verify all copies
 errors list [--all] [--json]|retry|clear [--all]        what was found bad
+conflicts list [--json]|forget PATH     what merges left to be decided
 bulkfree                          find space that nothing refers to any more
 dedup start|add|step|stop         what anvilfs dedup does, in JSON
 pid                               of the serving process

@@ -63,6 +63,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		statusCommand(),
 		topCommand(),
 		nodeCommand(),
+		conflictsCommand(),
 		snapshotCommand(),
 		scrubCommand(),
 		errorsCommand(),

@@ -69,15 +69,17 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		return p.Close(cctx)
 	}
 	ctl := newController(p, look, s, dir, log)
+	ctl.branches = newBranches(p, log)
 	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
 		FsName: s.display(), ReadOnly: o.readOnly, AllowOther: o.allowOther, Flags: o.flags,
-		Debug: o.debug, Logger: log, Control: ctl, Snapshots: fs.SnapshotsOf(p), Meter: ctl.calls, Closing: closing,
+		Debug: o.debug, Logger: log, Control: ctl, Snapshots: fs.SnapshotsOf(p), Meter: ctl.calls, Closing: closing, Stopping: ctl.branches.stop,
 	})
 	if err != nil {
 		return errors.Join(err, closing())
 	}
 	if !o.readOnly {
 		ctl.merging.Store(&merging{start: server.FS.NewDedup})
+		ctl.branches.start(server.FS, server)
 	}
 	if err := addUtab(s.display(), dir); err != nil {
 		log.Warn("umount(8) will not wait for this mount", "err", err)
@@ -108,6 +110,9 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 // that was mounted.
 func noteNodes(p *cluster.Pool, ready *readiness) {
 	st := p.Status()
+	if st.Branch != nil {
+		ready.note(branchWords(st.Branch))
+	}
 	if st.Shown != nil {
 		ready.note(shownWords(st.Shown))
 	}

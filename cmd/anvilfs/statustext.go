@@ -29,6 +29,9 @@ func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
 	if line := scrubWords(m.Scrub); line != "" {
 		fmt.Fprintf(w, "  scrub   %s\n", line)
 	}
+	if st.Branch != nil {
+		fmt.Fprintf(w, "  branch  %s\n", branchWords(st.Branch))
+	}
 	if st.Shown != nil {
 		fmt.Fprintf(w, "  shown   %s\n", shownWords(st.Shown))
 	}
@@ -101,6 +104,12 @@ func printNodes(w io.Writer, st *cluster.Status, size func(uint64) string) {
 	}
 }
 
+// branchWords say what a branch is.
+func branchWords(b *cluster.BranchStatus) string {
+	return fmt.Sprintf("away from cluster %s since %s, tid %s: changes are merged when it is back",
+		b.Cluster, b.Since.Local().Format(time.DateTime), b.Base)
+}
+
 // shownWords say of which time a copy is that no majority stands behind.
 func shownWords(s *cluster.ShownStatus) string {
 	at := "at a time that was not noted"
@@ -154,9 +163,18 @@ func resyncWords(report any) string {
 		Rate       float64 `json:"bytes_per_second"`
 		ETA        float64 `json:"eta_seconds"`
 		Round      int     `json:"round"`
+
+		Kind      string `json:"kind"` // "merge": what follows
+		Items     int    `json:"items"`
+		Done      int    `json:"items_done"`
+		Applied   int    `json:"applied"`
+		Conflicts int    `json:"conflicts"`
 	}
 	if json.Unmarshal(b, &r) != nil || r.State == "" {
 		return ""
+	}
+	if r.Kind == "merge" {
+		return mergeWords(r.State, r.Items, r.Done, r.Applied, r.Conflicts, r.Err)
 	}
 	parts := []string{"resync " + r.State}
 	if r.LeavesDone > 0 {
@@ -175,4 +193,16 @@ func resyncWords(report any) string {
 		parts = append(parts, r.Err)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// mergeWords is a merge's report in one line.
+func mergeWords(state string, items, done, applied, conflicts int, err string) string {
+	s := fmt.Sprintf("merge %s", state)
+	if items > 0 {
+		s += fmt.Sprintf(", %d of %d items, %d changes, %d conflicts", done, items, applied, conflicts)
+	}
+	if err != "" {
+		s += ", " + err
+	}
+	return s
 }

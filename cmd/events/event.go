@@ -22,6 +22,7 @@ const (
 	SpaceOK      = "space ok"      // more again
 	CommitFailed = "commit failed" // it is tried again
 	CommitOK     = "commit ok"
+	Conflicts    = "conflicts"    // a merge left some to be decided; Count says how many there are
 	ScrubDone    = "scrub done"   // Count says how much could not be repaired
 	ScrubFailed  = "scrub failed" // Error says why
 	Unrepaired   = "unrepaired"   // Count places in files are bad; more than before
@@ -86,7 +87,7 @@ func (e *Event) log(log *slog.Logger, m *Mount) {
 // good are the states and words that call for nobody.
 var good = map[string]bool{
 	string(cluster.NodeInSync): true, string(cluster.NodeReadOnly): true, string(cluster.NodeBehind): true,
-	string(cluster.NodeResync): true, string(cluster.NodeOffline): true, QuorumHeld: true,
+	string(cluster.NodeResync): true, string(cluster.NodeOffline): true, string(cluster.NodeBranch): true, QuorumHeld: true,
 }
 
 // lowSpace is the part of the space below which it is low.
@@ -114,6 +115,9 @@ func compare(old, now *cluster.Status, at time.Time) []Event {
 		case n.Bad > 0 && n.Repaired >= n.Bad && o.Repaired < o.Bad:
 			add(Event{What: Repaired, Node: n.Name, Count: n.Repaired})
 		}
+	}
+	if now.Conflicts > old.Conflicts {
+		add(Event{What: Conflicts, Count: uint64(now.Conflicts)})
 	}
 	if was, is := low(old), low(now); is != was {
 		if is {

@@ -91,7 +91,7 @@ func (r *repairer) fix(ctx context.Context, f fsck.Fix) (changed bool, err error
 
 // nameless reports whether an inode of that number never has a name.
 func nameless(inum uint64) bool {
-	return inum&ondisk.AttrBit != 0 || inum <= ondisk.InumSnapshots
+	return inum&ondisk.AttrBit != 0 || inum <= ondisk.InumRoot || ondisk.Unnamed(inum)
 }
 
 // names changes every entry of f.Dir that names f.Inum and is not as it should be.
