@@ -44,6 +44,7 @@ type player struct {
 	rng  *rand.Rand
 	side string
 	n    int
+	gone []string // contents that its calls took away
 }
 
 var names = []string{"a", "b", "c", "d", "e"}
