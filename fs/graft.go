@@ -149,7 +149,7 @@ func (g *Graft) Link(dir uint64, name string, inum uint64, replaced ondisk.Diren
 	}
 	g.f.update(g.t, g.s.node(inum), func(m *ondisk.InodeMeta) {
 		if m.Type != ondisk.ObjDir || m.Nlinks == 0 {
-			m.Nlinks++
+			m.Nlinks += 1
 		}
 		m.Iparent = dir
 		m.SetCtime(g.f.clock())
@@ -203,20 +203,20 @@ func (g *Graft) Unlink(dir uint64, entry ondisk.Dirent) error {
 
 // Keep stores content, of at most what fits inline or 64 KiB, under a number
 // that no entry names. None: it is removed.
-func (g *Graft) Keep(ctx context.Context, inum uint64, content []byte) error {
-	if !ondisk.Unnamed(inum) {
+func (g *Graft) Keep(ctx context.Context, id uint64, content []byte) error {
+	if !ondisk.Unnamed(id) {
 		panic("fs: not a number for what has no name")
 	}
-	n := g.s.node(inum)
+	n := g.s.node(id)
 	old := n.rec.Load()
 	if len(content) == 0 {
 		if old != nil {
-			g.t.DeleteInode(inum)
+			g.t.DeleteInode(id)
 			n.rec.Store(nil)
 		}
 		return nil
 	}
-	r := &Record{Meta: ondisk.NewInodeMeta(inum, ondisk.ObjFile)}
+	r := &Record{Meta: ondisk.NewInodeMeta(id, ondisk.ObjFile)}
 	r.Meta.Mode, r.Meta.Nlinks, r.Meta.Iparent, r.Meta.Size = 0o600, 1, ondisk.InumRoot, uint64(len(content))
 	r.Meta.CompAlgo, r.Meta.CheckAlgo = uint8(ondisk.CompLZ4), uint8(ondisk.CheckXXHash64)
 	if len(content) <= inlineMax {
@@ -226,11 +226,11 @@ func (g *Graft) Keep(ctx context.Context, inum uint64, content []byte) error {
 		return nil
 	}
 	if old != nil && old.Meta.Size > r.Meta.Size && !old.Meta.DirectData() {
-		if err := g.t.TruncateData(ctx, inum, old.Meta.Size, r.Meta.Size); err != nil {
+		if err := g.t.TruncateData(ctx, id, old.Meta.Size, r.Meta.Size); err != nil {
 			return err
 		}
 	}
-	if err := g.t.WriteData(ctx, inum, 0, content); err != nil {
+	if err := g.t.WriteData(ctx, id, 0, content); err != nil {
 		return err
 	}
 	g.f.put(g.t, n, r)

@@ -57,6 +57,8 @@ func status(t *testing.T, text string) *cluster.Status {
 		f := strings.Fields(line)
 		switch {
 		case f[0] == "#":
+		case f[0] == "conflicts":
+			fmt.Sscan(f[1], &st.Conflicts)
 		case f[0] == "node":
 			n := cluster.NodeStatus{Name: f[1], Role: f[2], State: cluster.NodeState(f[3])}
 			rest := f[4:]

@@ -136,6 +136,7 @@ func TestCompare(t *testing.T) {
 		{"repair", func(s *cluster.Status) { s.Nodes[1].Repaired = 2 }, "repaired b 2 false;"},
 		{"less space", func(s *cluster.Status) { s.Space.Avail = 49 }, "space low  0 true;"},
 		{"failed commit", func(s *cluster.Status) { s.CommitError = "no" }, "commit failed  0 true;"},
+		{"conflicts", func(s *cluster.Status) { s.Conflicts = 3 }, "conflicts  3 false;"},
 		{"new node", func(s *cluster.Status) { s.Nodes = append(s.Nodes, cluster.NodeStatus{Name: "c"}) }, ""},
 	} {
 		now := base()
@@ -202,7 +203,8 @@ func TestWatcher(t *testing.T) {
 	var log buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	p := &fakePool{ch: make(chan cluster.Event, 2), st: cluster.Status{Nodes: []cluster.NodeStatus{
-		{Name: "a", State: cluster.NodeInSync}, {Name: "b", State: cluster.NodeMissing, Error: "not given"}}}}
+		{Name: "a", State: cluster.NodeInSync}, {Name: "b", State: cluster.NodeMissing, Error: "not given"},
+		{Name: "c", Role: "softmaster", State: cluster.NodeMissing, Error: "not given"}}}} // it may be away
 	w := Watch(p, mount, NewHook(path, mount, logger), logger)
 	p.ch <- cluster.Event{Time: time.Unix(5, 0), Node: "a", What: "in-sync"}
 	p.ch <- cluster.Event{Time: time.Unix(6, 0), What: QuorumLost}

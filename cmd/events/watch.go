@@ -58,7 +58,7 @@ func (w *Watcher) loop(subscription <-chan cluster.Event) {
 	defer close(w.done)
 	w.tell(Event{Time: time.Now(), What: Mounted})
 	for _, n := range w.last.Nodes {
-		if !good[string(n.State)] {
+		if !good[string(n.State)] && !away(&n) {
 			w.tell(Event{Time: n.Since, What: string(n.State), Node: n.Name, Error: n.Error, Bad: true})
 		}
 	}
@@ -96,9 +96,15 @@ func (w *Watcher) fromPool(e cluster.Event) Event {
 	for _, n := range w.pool.Status().Nodes {
 		if n.Name == e.Node && string(n.State) == e.What {
 			out.Error = n.Error
+			out.Bad = out.Bad && !away(&n)
 		}
 	}
 	return out
+}
+
+// away reports whether a node is one that may be away, and is.
+func away(n *cluster.NodeStatus) bool {
+	return n.Soft() && (n.State == cluster.NodeMissing || n.State == cluster.NodeFailed)
 }
 
 func (w *Watcher) tell(e Event) {
