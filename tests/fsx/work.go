@@ -106,7 +106,7 @@ func (w *worker) step() error {
 		return w.create()
 	}
 	name := names[w.r.Intn(len(names))]
-	switch n := w.r.Intn(40); {
+	switch n := w.r.Intn(44); {
 	case n < 14:
 		return w.write(name)
 	case n < 18:
@@ -123,7 +123,9 @@ func (w *worker) step() error {
 		return w.chmod(name)
 	case n < 30:
 		return w.setAttr(name)
-	case n < 37:
+	case n < 34:
+		return w.copy(name, names[w.r.Intn(len(names))])
+	case n < 41:
 		return w.compare(name)
 	}
 	return w.flush(w.path(name))
