@@ -20,7 +20,7 @@ import (
 // what both left alone, too, and nothing else. Then the merge is cut off after
 // some steps, as a crash does, and ends the same.
 func TestHistories(t *testing.T) {
-	n := bar.Goal{What: "merges of random histories", Quick: 60, Test: 400, Nightly: 20000}.N(t)
+	n := bar.Goal{What: "merges of random histories", Quick: 40, Test: 250, Nightly: 10000}.N(t)
 	if s := os.Getenv("ANVILFS_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
