@@ -257,6 +257,11 @@ func (e *engine) trouble(t core.Trouble) {
 		e.retryFull(m)
 		return
 	}
+	if d, ok := m.conn.damaged(e.now()); ok {
+		e.step(core.Detach{Node: m.fsid})
+		e.attach(m, d)
+		return
+	}
 	e.fail(m, m.conn.reason())
 }
 

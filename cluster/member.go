@@ -26,6 +26,7 @@ type conn struct {
 	send    func(*core.Message) // to the primary; never blocks
 	paused  bool                // a resync owns the PFS; messages are dropped
 	closed  bool
+	spoilt  bool // a txg met damage in the tree: the device works
 	jobs    sync.WaitGroup
 	applied uint64
 
@@ -68,9 +69,10 @@ func (c *conn) run(j *core.Job, before core.Durable, now time.Duration) {
 	result := core.OK
 	if err := c.perform(j, before); err != nil {
 		result = c.Result(err)
+		spoilt := result == core.Broken && c.damage(err)
 		c.log.Warn("member cannot be written", "member", c.name, "err", err)
 		c.mu.Lock()
-		c.why = err.Error()
+		c.why, c.spoilt = err.Error(), spoilt
 		c.mu.Unlock()
 	}
 	c.deliver(now+time.Since(began), core.Done{Result: result})
@@ -182,7 +184,7 @@ func (c *conn) resume(ctx context.Context, now time.Duration) (core.Durable, err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.node.Step(now, core.Reset{State: d})
-	c.paused = false
+	c.paused, c.spoilt = false, false
 	return d, nil
 }
 

@@ -149,6 +149,10 @@ func (r *Run) copy(ctx context.Context) (equal bool, err error) {
 			err = r.rebase(ctx, false)
 		}
 	}
+	if r.unreadable(err) {
+		r.o.Logger.Warn("the node's own tree cannot be read: all is copied", "node", r.name, "err", err)
+		err = r.fromNothing(ctx)
+	}
 	if err == nil && equal {
 		r.at, r.lineage = n.src.Position, n.src.Lineage
 		r.endRound()

@@ -106,6 +106,7 @@ type Run struct {
 	lineage   cluster.Lineage  // of at
 	shadow    string           // label
 	hasShadow bool
+	bare      bool   // its old tree cannot be read: the copy was begun anew in an empty shadow
 	unshared  bool   // blocks with several places at the source are copied for each
 	keep      string // label for the tail that is to be dropped; "" = there is none, or it is kept
 	reclaimed bool   // unused space was looked for

@@ -74,6 +74,8 @@ func rows() []*row {
 		{name: "read error in a table", inject: rot(ondisk.TypeIndirect, unreadable), expect: noticed, play: script, skip: notWhileBare},
 		{name: "bad check code in a data block", inject: rot(ondisk.TypeData, flipped), expect: noticed, play: script, skip: notWhileBare},
 		{name: "bad check code in a table", inject: rot(ondisk.TypeIndirect, flipped), expect: noticed, play: script, skip: notWhileBare},
+		{name: "a txg meets a table that cannot be read", inject: rot(ondisk.TypeIndirect, unreadable), want: []cluster.NodeState{cluster.NodeTainted}, expect: met, play: script, skip: onlyMasters},
+		{name: "a txg meets a table with a bad check code", inject: rot(ondisk.TypeIndirect, flipped), want: []cluster.NodeState{cluster.NodeTainted}, expect: met, play: script, skip: onlyMasters},
 		{name: "elements out of order under good codes", inject: twist(disorder), expect: noticed, play: script, skip: notWhileBare},
 		{name: "an unexpected element under good codes", inject: twist(alien), expect: noticed, play: script, skip: notWhileBare},
 		{name: "write error", inject: rule(faultdev.Fail, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
