@@ -59,6 +59,13 @@
 // The pool is as some group left it: every call entirely or not at all, and
 // none that a Sync covered is missing.
 //
+// # Mounted elsewhere
+//
+// Members are open and locked while they are mounted, so that only who carries
+// the devices off can change them meanwhile. The mount finds that when a request
+// fails and the members come back with an epoch that it did not lead; without a
+// request there is nothing to find it by. It serves nothing from then on.
+//
 // Not here: names and permissions (fs), bringing nodes back in sync (package
 // resync), one volume's trees (chain). The protocol itself, without
 // goroutines and clocks, is package core; sim tries to break it.

@@ -39,8 +39,9 @@
 // test; see senseless and skip.
 //
 // Not here, since members are local: partitions, also one-way ones, and leases
-// with what a clock does to them. A mount of the past is found out when it next
-// writes, not when it reads. Not here, since no reader can tell: a leaf that is missing under
+// with what a clock does to them. A mount of the past is found out at its next
+// request to a member: its lock keeps others of the same machine out, and who
+// carries the devices off tells it nothing. Not here, since no reader can tell: a leaf that is missing under
 // sound codes, and a table whose child has a newer number than itself; they
 // are fsck's to find.
 package matrix
