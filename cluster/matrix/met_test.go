@@ -14,3 +14,10 @@ func met(r *run) {
 	r.check(r.sync(r.limit), "sync")
 	r.healthy()
 }
+
+func notWhileCopied(c cell) string {
+	if c.at == copying || c.at == swap {
+		return "the copy that is under way may replace what is damaged before a txg meets it"
+	}
+	return onlyMasters(c)
+}
