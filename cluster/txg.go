@@ -220,6 +220,7 @@ func (p *Pool) commitOpen() {
 	g.seal()
 	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
 	b, err := p.build(p.ctx, g)
+	wished := false // by who waits for the group that is open now
 	for wait := retryFirst; ; wait = min(2*wait, retryMax) {
 		if err == nil {
 			err = p.commitBatch(b)
@@ -232,7 +233,7 @@ func (p *Pool) commitOpen() {
 			return
 		}
 		p.commitFailed(g, err)
-		p.waitRetry(wait)
+		wished = p.waitRetry(wait) || wished
 		err = nil
 		if b == nil {
 			b, err = p.build(p.ctx, g)
@@ -243,6 +244,9 @@ func (p *Pool) commitOpen() {
 	p.lastErr.Store(nil)
 	g.finish(nil, false)
 	close(*p.room.Swap(newSignal()))
+	if wished {
+		poke(p.wish)
+	}
 	p.tidy()
 }
 
@@ -274,7 +278,7 @@ func (p *Pool) commitFailed(g *group, err error) {
 	close(*p.room.Swap(newSignal()))
 }
 
-func (p *Pool) waitRetry(d time.Duration) {
+func (p *Pool) waitRetry(d time.Duration) (wished bool) {
 	changed := p.engine.changed()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -282,8 +286,10 @@ func (p *Pool) waitRetry(d time.Duration) {
 	case <-changed:
 	case <-timer.C:
 	case <-p.wish:
+		return true
 	case <-p.ctx.Done():
 	}
+	return false
 }
 
 // Sync returns nil when all that ended before is durable on a quorum of
