@@ -169,6 +169,9 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 	if err := p.encodeRest(ctx, g.overlay, nodes); err != nil {
 		return nil, err
 	}
+	if nodes, err = p.settleAccounts(ctx, g, nodes); err != nil {
+		return nil, err
+	}
 	room := int(g.load.leaves.Load()) + len(nodes)
 	b := &chain.Batch{T: p.engine.nextT(), Changes: make([]chain.Change, 0, max(room, 0)), Ops: g.ops}
 	g.bufs = g.bufs[:0]

@@ -160,6 +160,8 @@ type Pool struct {
 	snapTurn    chan struct{} // held by the one who changes the list of snapshots
 	snapChanges atomic.Uint64 // counts those changes
 
+	accounting atomic.Bool // there are accounts
+
 	lastInum  atomic.Uint64 // highest inode number handed out
 	closing   atomic.Bool
 	conflicts atomic.Int64 // as SetConflicts was told

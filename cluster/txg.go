@@ -19,6 +19,7 @@ type group struct {
 	idle    chan struct{}
 	touched atomic.Bool // something was changed
 	try     atomic.Pointer[attempt]
+	growth  growth // of accounts
 
 	opsMu sync.Mutex // guards ops, which are complete when the group is sealed
 	ops   []chain.PFSOp

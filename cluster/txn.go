@@ -17,6 +17,8 @@ type Txn struct {
 	g    *group
 	cost int64 // admitted
 	done bool
+
+	charged []uint64 // accounts that grow by what is written
 }
 
 // End closes the transaction: its changes are visible, and become durable
@@ -48,6 +50,9 @@ func (t *Txn) NewInum() uint64 { return t.p.lastInum.Add(1) }
 // turns inline content on takes the place of all data; turning it off needs
 // a WriteData of the content in the same transaction.
 func (t *Txn) PutInode(in *Inode) {
+	if in.Meta.Account|uint64(in.Meta.AccountFlags) != 0 {
+		t.p.KeepAccounts()
+	}
 	t.touch()
 	t.g.put(in)
 }
@@ -55,6 +60,7 @@ func (t *Txn) PutInode(in *Inode) {
 // DeleteInode removes an inode, its entries and its data.
 func (t *Txn) DeleteInode(inum uint64) {
 	t.touch()
+	t.g.growth.gave.Store(true)
 	t.g.remove(inum)
 }
 

@@ -47,7 +47,7 @@ func (t *Txn) writeBlock(ctx context.Context, n *onode, key uint64, at int, part
 		n.mu.Lock()
 	}
 	if _, where := n.look(key); where != dataBelow || t.g.isNew(n.inum) {
-		b := t.g.store(n, key, at, part)
+		b := t.store(n, key, at, part)
 		n.mu.Unlock()
 		return b, nil
 	}
@@ -59,10 +59,22 @@ func (t *Txn) writeBlock(ctx context.Context, n *onode, key uint64, at int, part
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if base == nil {
-		return t.g.store(n, key, at, part), nil
+		return t.store(n, key, at, part), nil
 	}
 	b := t.g.adopt(n, key, base)
-	return t.g.store(n, b.key, at, part), nil
+	t.grow(0, len(base))
+	return t.store(n, b.key, at, part), nil
+}
+
+// store writes p at byte at of a block, whose growth is the call's.
+func (t *Txn) store(n *onode, key uint64, at int, p []byte) *oblock {
+	have := 0
+	if b := n.block(key); b != nil {
+		have = len(b.buf)
+	}
+	b := t.g.store(n, key, at, p)
+	t.grow(have, len(b.buf))
+	return b
 }
 
 // uninline makes a block of inline content that is about to be written to.
@@ -224,6 +236,7 @@ func (t *Txn) ZeroData(ctx context.Context, inum, from, to uint64) error {
 		}
 	}
 	t.plain(inum)
+	t.g.growth.gave.Store(true)
 	t.g.punch(inum, first, last)
 	return nil
 }
@@ -296,6 +309,7 @@ func (t *Txn) TruncateData(ctx context.Context, inum, oldSize, newSize uint64) e
 			}
 		}
 		t.plain(inum)
+		t.g.growth.gave.Store(true)
 		t.g.punch(inum, roundUp(newSize), maxData)
 		return nil
 	}

@@ -51,6 +51,8 @@ func (t *Txn) ShareData(ctx context.Context, src, srcOff, dst, dstOff, length ui
 		done += n
 		if copied {
 			copies++
+		} else {
+			t.grow(0, int(n)) // each who has the block is charged
 		}
 		if copies == shareCopies {
 			break

@@ -97,6 +97,11 @@ func (f *FS) copyShared(ctx context.Context, n *node, c *copying, kill bool) (ui
 	if err != nil {
 		return 0, err
 	}
+	grant, err := f.admitWrite(ctx, c.to, c.dstOff, c.length)
+	if err != nil {
+		return 0, err
+	}
+	defer grant.end()
 	cost := writeCost(2 * ondisk.LogicalBlock)
 	shared := cluster.ShareCost(c.whole)
 	cost.Leaves, cost.Bytes = cost.Leaves+shared.Leaves, cost.Bytes+shared.Bytes
@@ -105,6 +110,7 @@ func (f *FS) copyShared(ctx context.Context, n *node, c *copying, kill bool) (ui
 		return 0, err
 	}
 	defer t.End()
+	grant.charge(t, 0, 0)
 	if err := f.prepareTail(ctx, t, c.to, c.dstOff); err != nil {
 		return 0, err
 	}

@@ -45,11 +45,17 @@ func (f *FS) Create(ctx context.Context, dir uint64, name string, what NewNode) 
 	if err != nil {
 		return nil, err
 	}
+	grant, err := f.quotas.admit(ctx, made.rec.Meta.Account, growth{bytes: made.bytes(), inodes: 1})
+	if err != nil {
+		return nil, err
+	}
+	defer grant.end()
 	t, err := f.store.Begin(ctx, made.cost())
 	if err != nil {
 		return nil, err
 	}
 	defer t.End()
+	grant.charge(t, made.bytes(), 1)
 	made.number(t.NewInum())
 	if err := t.AddDirent(dir, name, made.rec.Meta.Inum, what.Type); err != nil {
 		return nil, err
@@ -78,11 +84,17 @@ func (f *FS) CreateUnnamed(ctx context.Context, dir uint64, what NewNode) (*Reco
 	if err != nil {
 		return nil, err
 	}
+	grant, err := f.quotas.admit(ctx, made.rec.Meta.Account, growth{inodes: 1})
+	if err != nil {
+		return nil, err
+	}
+	defer grant.end()
 	t, err := f.store.Begin(ctx, made.cost())
 	if err != nil {
 		return nil, err
 	}
 	defer t.End()
+	grant.charge(t, 0, 1)
 	made.number(t.NewInum())
 	made.rec.Meta.Nlinks = 0
 	if err := made.store(ctx, t); err != nil {
@@ -135,6 +147,9 @@ func (f *FS) newRecord(ctx context.Context, d *node, drec *Record, what NewNode)
 	m.CompAlgo, m.CheckAlgo = drec.Meta.CompAlgo, drec.Meta.CheckAlgo
 	m.RMajor, m.RMinor = what.Major, what.Minor
 	m.Iparent, m.Nlinks = drec.Meta.Inum, 1
+	if f.quotas.any.Load() {
+		f.quotas.stamp(&m, f.quotas.of(&drec.Meta))
+	}
 	m.SetMtime(f.clock())
 	m.SetCtime(f.clock())
 	m.SetBtime(f.clock())
@@ -166,6 +181,14 @@ func (f *FS) newRecord(ctx context.Context, d *node, drec *Record, what NewNode)
 	}
 	b.rec = &Record{Meta: m, Inline: inline}
 	return b, nil
+}
+
+// bytes is what an account is charged for it at most.
+func (b *newborn) bytes() uint64 {
+	if b.target != "" {
+		return mediaMax(uint64(len(b.target)))
+	}
+	return b.rec.Meta.InlineCharge()
 }
 
 func (b *newborn) cost() Cost {

@@ -110,16 +110,25 @@ func (f *FS) writeLocked(ctx context.Context, n *node, off uint64, p []byte, kil
 	}
 	rec := n.rec.Load()
 	end := off + uint64(len(p))
+	grant, err := f.admitWrite(ctx, rec, off, uint64(len(p)))
+	if err != nil {
+		return err
+	}
+	defer grant.end()
 	t, err := f.store.Begin(ctx, writeCost(len(p)))
 	if err != nil {
 		return err
 	}
 	defer t.End()
+	grant.charge(t, 0, 0)
 	r := &Record{Meta: rec.Meta}
 	if rec.Meta.DirectData() && max(end, rec.Meta.Size) <= inlineMax {
 		r.Inline = make([]byte, max(end, rec.Meta.Size))
 		copy(r.Inline, rec.Inline)
 		copy(r.Inline[off:], p)
+		if rec.Meta.Size == 0 {
+			grant.charge(t, ondisk.InodeSize, 0)
+		}
 	} else {
 		if err := f.prepareTail(ctx, t, rec, off); err != nil {
 			return err

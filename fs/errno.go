@@ -36,6 +36,9 @@ const (
 	errIO        = syscall.EIO
 	errAccess    = syscall.EACCES
 	errInterrupt = syscall.EINTR
+	errQuota     = syscall.EDQUOT
+	errOtherTree = syscall.EXDEV
+	errBusy      = syscall.EBUSY
 )
 
 // errnoTable maps the errors of the packages below.

@@ -29,6 +29,9 @@ type FS struct {
 	log   *slog.Logger
 	now   func() time.Time
 
+	readOnly bool
+	quotas   *quotas
+
 	reaper *reaper
 	atimes *atimes
 	down   atomic.Bool // by Shutdown
@@ -40,12 +43,16 @@ type FS struct {
 // New returns the filesystem in store. What a crash left without a name is
 // deleted in the background; with readOnly nothing is.
 func New(ctx context.Context, store Store, readOnly bool, opts Options) (*FS, error) {
-	f := &FS{store: store, table: newTable(opts.Nodes), opts: opts, log: opts.Logger, now: opts.Now}
+	f := &FS{readOnly: readOnly, store: store, table: newTable(opts.Nodes), opts: opts, log: opts.Logger, now: opts.Now}
 	if f.log == nil {
 		f.log = slog.Default()
 	}
 	if f.now == nil {
 		f.now = time.Now
+	}
+	var err error
+	if f.quotas, err = newQuotas(ctx, f); err != nil {
+		f.log.Warn("directory quotas are not known: none is enforced", "error", err)
 	}
 	f.reaper = newReaper(f)
 	f.atimes = newAtimes(f)
@@ -56,6 +63,7 @@ func New(ctx context.Context, store Store, readOnly bool, opts Options) (*FS, er
 	if err := f.collectOrphans(ctx); err != nil {
 		return nil, errors.Join(err, f.Close(ctx))
 	}
+	f.quotas.start()
 	return f, nil
 }
 
@@ -66,6 +74,7 @@ func (f *FS) Close(ctx context.Context) error {
 		f.stopCollecting()
 		<-f.collected
 	}
+	f.quotas.stop()
 	f.atimes.close()
 	if !f.down.Load() {
 		f.reaper.add(f.table.drain()...)

@@ -42,8 +42,8 @@ func (f *FS) Fallocate(ctx context.Context, inum, off, length uint64, mode Fallo
 	}
 	zero := mode&(FallocPunchHole|FallocZeroRange) != 0
 	end := off + length
-	if !zero && length > f.store.StatFS().Avail {
-		return errNoSpace
+	if err := f.fits(ctx, rec, length); !zero && err != nil {
+		return err
 	}
 	size := rec.Meta.Size
 	if mode&FallocKeepSize == 0 {
@@ -73,6 +73,18 @@ func (f *FS) Fallocate(ctx context.Context, inum, off, length uint64, mode Fallo
 	}
 	f.put(t, n, r)
 	return nil
+}
+
+// fits refuses what there is no room for now.
+func (f *FS) fits(ctx context.Context, rec *Record, length uint64) error {
+	if length > f.store.StatFS().Avail {
+		return errNoSpace
+	}
+	room, of, _, err := f.quotas.room(ctx, rec.Meta.Account)
+	if err == nil && of.Bytes > 0 && length > room.Bytes {
+		err = errQuota
+	}
+	return err
 }
 
 // zero makes [from, to) of a locked file read as zeros.

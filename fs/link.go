@@ -37,6 +37,11 @@ func (f *FS) Link(ctx context.Context, inum, dir uint64, name string) (*Record, 
 	if _, ok, err := f.store.Lookup(ctx, dir, name); err != nil || ok {
 		return nil, firstError(err, errExist)
 	}
+	cross, err := f.crossLink(ctx, rec, &drec.Meta)
+	if err != nil {
+		return nil, err
+	}
+	defer cross.end()
 	t, err := f.store.Begin(ctx, Cost{Leaves: 3})
 	if err != nil {
 		return nil, err
@@ -49,6 +54,7 @@ func (f *FS) Link(ctx context.Context, inum, dir uint64, name string) (*Record, 
 		m.Nlinks++
 		m.Iparent = dir
 		m.SetCtime(f.clock())
+		cross.apply(t, m)
 	})
 	f.touchDir(t, s.node(dir), ondisk.ObjFile, 0)
 	f.table.found(inum)
@@ -170,4 +176,21 @@ func (f *FS) dropLink(t Txn, n *node) {
 	if rec.Meta.Nlinks == 0 && f.table.lost(n.inum) {
 		f.reaper.add(n.inum)
 	}
+}
+
+// crossLink is cross for one more name of a file. One without any comes to
+// the account where it gets its first.
+func (f *FS) crossLink(ctx context.Context, rec *Record, dir *ondisk.InodeMeta) (*crossing, error) {
+	q, m := f.quotas, &rec.Meta
+	if !q.any.Load() || q.charged(m, q.of(dir)) {
+		return nil, nil
+	}
+	if m.Nlinks > 0 && m.Account != q.of(dir) {
+		if err := q.checkCross(ctx, m, m.Iparent, dir.Inum); err != nil {
+			return nil, err
+		}
+	}
+	return q.cross(ctx, &ondisk.InodeMeta{
+		Inum: m.Inum, Type: m.Type, Nlinks: 1, Size: m.Size, OpFlags: m.OpFlags, Account: m.Account, AccountGen: m.AccountGen,
+	}, m.Iparent, dir)
 }

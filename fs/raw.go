@@ -249,13 +249,11 @@ func (r *raw) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.S
 }
 
 func (r *raw) StatFs(cancel <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	s := r.fs.store.StatFS()
+	s := r.fs.statFS(contextOf(cancel), h.NodeId)
 	const unit = 4096
 	out.Bsize, out.Frsize = unit, unit
 	out.Blocks, out.Bfree, out.Bavail = s.Total/unit, s.Free/unit, s.Avail/unit
-	// Inodes need only space.
-	out.Ffree = s.Avail / ondisk.InodeSize
-	out.Files = s.Inodes + out.Ffree
+	out.Files, out.Ffree = s.Files, s.Files-min(s.Files, s.Inodes)
 	out.NameLen = ondisk.NameMax
 	return fuse.OK
 }

@@ -20,6 +20,8 @@ type reaper struct {
 	mu      sync.Mutex
 	queue   []uint64
 	closing bool
+	working bool          // a batch is being deleted
+	idle    chan struct{} // closed when there is nothing left; nil: nobody waits
 }
 
 func newReaper(f *FS) *reaper {
@@ -51,8 +53,37 @@ func (r *reaper) take() (batch []uint64, closing bool) {
 	defer r.mu.Unlock()
 	n := min(len(r.queue), reapBatch)
 	batch = append(batch, r.queue[:n]...)
+	if r.working = n > 0; !r.working && r.idle != nil {
+		close(r.idle)
+		r.idle = nil
+	}
 	r.queue = r.queue[:copy(r.queue, r.queue[n:])]
 	return batch, r.closing
+}
+
+// busy reports whether inodes are still to be deleted.
+func (r *reaper) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.working || len(r.queue) > 0
+}
+
+// settle returns when what is queued is deleted.
+func (r *reaper) settle(ctx context.Context) {
+	r.mu.Lock()
+	if r.closing || !r.working && len(r.queue) == 0 {
+		r.mu.Unlock()
+		return
+	}
+	if r.idle == nil {
+		r.idle = make(chan struct{})
+	}
+	idle := r.idle
+	r.mu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
 }
 
 func (r *reaper) loop() {
@@ -108,6 +139,7 @@ func (f *FS) reap(ctx context.Context, inums []uint64) error {
 	defer t.End()
 	for i, inum := range inums {
 		t.DeleteInode(inum)
+		f.quotas.drop(inum)
 		if withAttrs[i] {
 			t.DeleteInode(ondisk.AttrBit | inum)
 		}

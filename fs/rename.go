@@ -27,6 +27,8 @@ type renaming struct {
 
 	src, dst ondisk.Dirent
 	replaces bool // dst exists
+
+	srcCross, dstCross *crossing // into other accounts
 }
 
 // Rename moves a name; see rename(2).
@@ -48,7 +50,24 @@ func (f *FS) Rename(ctx context.Context, oldDir uint64, oldName string, newDir u
 	if err := r.check(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		r.srcCross.end()
+		r.dstCross.end()
+	}()
+	if err := r.cross(ctx); err != nil {
+		return err
+	}
 	return r.run(ctx)
+}
+
+// cross finds out what comes into another account.
+func (r *renaming) cross(ctx context.Context) (err error) {
+	olddir, newdir := r.s.node(r.oldDir).rec.Load(), r.s.node(r.newDir).rec.Load()
+	r.srcCross, err = r.f.cross(ctx, r.s.node(r.src.Inum).rec.Load(), r.oldDir, &newdir.Meta)
+	if err == nil && r.flags&RenameExchange != 0 {
+		r.dstCross, err = r.f.cross(ctx, r.s.node(r.dst.Inum).rec.Load(), r.newDir, &olddir.Meta)
+	}
+	return err
 }
 
 // find locks both directories and both files.
@@ -145,6 +164,7 @@ func (r *renaming) checkLoop(ctx context.Context, moved *Record, dir uint64) err
 
 func (r *renaming) run(ctx context.Context) error {
 	var white *newborn
+	var grant *grant
 	cost := Cost{Leaves: 6}
 	if r.flags&RenameWhiteout != 0 {
 		d := r.s.node(r.oldDir)
@@ -153,6 +173,10 @@ func (r *renaming) run(ctx context.Context) error {
 			return err
 		}
 		cost.Leaves += 2
+		if grant, err = r.f.quotas.admit(ctx, white.rec.Meta.Account, growth{inodes: 1}); err != nil {
+			return err
+		}
+		defer grant.end()
 	}
 	t, err := r.f.store.Begin(ctx, cost)
 	if err != nil {
@@ -165,6 +189,9 @@ func (r *renaming) run(ctx context.Context) error {
 	if err := r.setOld(ctx, t, white); err != nil {
 		r.unsetNew(t)
 		return err
+	}
+	if white != nil {
+		grant.charge(t, 0, 1)
 	}
 	r.setRecords(t)
 	return nil
@@ -209,6 +236,7 @@ func (r *renaming) setRecords(t Txn) {
 	f.update(t, r.s.node(r.src.Inum), func(m *ondisk.InodeMeta) {
 		m.Iparent = r.newDir
 		m.SetCtime(f.clock())
+		r.srcCross.apply(t, m)
 	})
 	oldBy, newBy := 0, 0 // directories that come and go
 	if r.src.Type == ondisk.ObjDir {
@@ -219,6 +247,7 @@ func (r *renaming) setRecords(t Txn) {
 		f.update(t, r.s.node(r.dst.Inum), func(m *ondisk.InodeMeta) {
 			m.Iparent = r.oldDir
 			m.SetCtime(f.clock())
+			r.dstCross.apply(t, m)
 		})
 		if r.dst.Type == ondisk.ObjDir {
 			oldBy, newBy = oldBy+1, newBy-1

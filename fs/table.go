@@ -178,6 +178,31 @@ func (t *table) found(inum uint64) {
 	s.mu.Unlock()
 }
 
+// unlinked returns the inodes in use that have no link left.
+func (t *table) unlinked() (inums []uint64) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for inum := range s.unnamed {
+			inums = append(inums, inum)
+		}
+		s.mu.Unlock()
+	}
+	return inums
+}
+
+// hold takes a reference to an inode without a link, unless it is dead.
+func (t *table) hold(inum uint64) bool {
+	s := t.shard(inum)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.unnamed[inum]; !ok {
+		return false
+	}
+	s.refs[inum]++
+	return true
+}
+
 // drain returns the unnamed inodes and forgets all references: the kernel is
 // gone.
 func (t *table) drain() []uint64 {

@@ -141,9 +141,11 @@ func (f *FS) ListXattr(ctx context.Context, inum uint64) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(set.list))
-	for i, a := range set.list {
-		names[i] = a.Name
+	names := make([]string, 0, len(set.list))
+	for _, a := range set.list {
+		if a.Name != accountsAttr {
+			names = append(names, a.Name)
+		}
 	}
 	return names, nil
 }
@@ -208,6 +210,9 @@ func (f *FS) SetXattr(ctx context.Context, inum uint64, name string, value []byt
 func (f *FS) RemoveXattr(ctx context.Context, inum uint64, name string) error {
 	if err := checkAttrName(name); err != nil {
 		return err
+	}
+	if isProperty(name) {
+		return errNotHere
 	}
 	n, rec, err := f.lock(ctx, inum)
 	if err != nil {

@@ -32,7 +32,7 @@ const (
 	inoNameLen    = 0x80
 	inoNCopies    = 0x82
 	inoCompAlgo   = 0x83
-	inoRes84      = 0x84
+	inoAccountBit = 0x84
 	inoCheckAlgo  = 0x85
 	inoNMasters   = 0x86
 	inoPFSType    = 0x87
@@ -40,15 +40,16 @@ const (
 	inoPFSClid    = 0x90
 	inoPFSFsid    = 0xA0
 	inoDataQuota  = 0xB0
-	inoResB8      = 0xB8
+	inoCharge     = 0xB8
 	inoInodeQuota = 0xC0
-	inoResC8      = 0xC8
+	inoChargeInos = 0xC8
 	inoLsnapTid   = 0xD0
-	inoResD8      = 0xD8
+	inoAccount    = 0xD8
 	inoDecrypt    = 0xE0
 	inoNanos      = 0xE8
 	inoSharedTid  = 0xF0
-	inoResF8      = 0xF8
+	inoAccountGen = 0xF8
+	inoAccountIn  = 0xFC
 	inoFilename   = 0x100
 	inoUnion      = 0x200
 	lenFilename   = 256
@@ -102,14 +103,22 @@ type InodeMeta struct {
 	PFSInum     uint64 // highest number handed out
 	PFSClid     UUID
 	PFSFsid     UUID
-	DataQuota   uint64
-	InodeQuota  uint64
+	DataQuota   uint64 // most bytes of the directory's account; 0 = no limit
+	InodeQuota  uint64 // most inodes of it
 	PFSLsnapTid Tid
 	Nanos       uint64 // see inodetime.go
 	// SharedTid is each node's own: blocks that this node gave the inode up to
 	// there may be somebody else's too. 0 = none is.
 	SharedTid Tid
 	Filename  string // the 256-byte area without trailing zeros
+
+	// The account that the inode is charged to; see account.go.
+	Charge       uint64
+	ChargeInodes uint64
+	Account      uint64
+	AccountGen   uint32
+	AccountFlags uint8
+	AccountIn    uint32
 
 	Reserved InodeReserved
 }
@@ -119,10 +128,7 @@ type InodeReserved struct {
 	B02              uint8
 	UIDRest, GIDRest [lenID]byte
 	NCopies          uint8
-	B84              uint8
-	WB8, WC8, WD8    uint64
 	DecryptCheck     uint64
-	WF8              uint64
 }
 
 // An Inode is the whole kilobyte. With DIRECTDATA the content is Inline and
@@ -207,21 +213,22 @@ func (m *InodeMeta) Encode(b []byte) {
 	le.PutUint64(b[inoNameKey:], m.NameKey)
 	le.PutUint16(b[inoNameLen:], m.NameLen)
 	b[inoNCopies], b[inoCompAlgo] = m.Reserved.NCopies, m.CompAlgo
-	b[inoRes84], b[inoCheckAlgo] = m.Reserved.B84, m.CheckAlgo
+	b[inoAccountBit], b[inoCheckAlgo] = m.AccountFlags, m.CheckAlgo
 	b[inoNMasters], b[inoPFSType] = m.PFSNMasters, uint8(m.PFSType)
 	le.PutUint64(b[inoPFSInum:], m.PFSInum)
 	copy(b[inoPFSClid:], m.PFSClid[:])
 	copy(b[inoPFSFsid:], m.PFSFsid[:])
 	le.PutUint64(b[inoDataQuota:], m.DataQuota)
-	le.PutUint64(b[inoResB8:], m.Reserved.WB8)
+	le.PutUint64(b[inoCharge:], m.Charge)
 	le.PutUint64(b[inoInodeQuota:], m.InodeQuota)
-	le.PutUint64(b[inoResC8:], m.Reserved.WC8)
+	le.PutUint64(b[inoChargeInos:], m.ChargeInodes)
 	le.PutUint64(b[inoLsnapTid:], uint64(m.PFSLsnapTid))
-	le.PutUint64(b[inoResD8:], m.Reserved.WD8)
+	le.PutUint64(b[inoAccount:], m.Account)
 	le.PutUint64(b[inoDecrypt:], m.Reserved.DecryptCheck)
 	le.PutUint64(b[inoNanos:], m.Nanos)
 	le.PutUint64(b[inoSharedTid:], uint64(m.SharedTid))
-	le.PutUint64(b[inoResF8:], m.Reserved.WF8)
+	le.PutUint32(b[inoAccountGen:], m.AccountGen)
+	le.PutUint32(b[inoAccountIn:], m.AccountIn)
 	clear(b[inoFilename+copy(b[inoFilename:inoUnion], m.Filename) : inoUnion])
 }
 
@@ -260,21 +267,22 @@ func (m *InodeMeta) get(b []byte) {
 	m.NameKey = le.Uint64(b[inoNameKey:])
 	m.NameLen = le.Uint16(b[inoNameLen:])
 	m.Reserved.NCopies, m.CompAlgo = b[inoNCopies], b[inoCompAlgo]
-	m.Reserved.B84, m.CheckAlgo = b[inoRes84], b[inoCheckAlgo]
+	m.AccountFlags, m.CheckAlgo = b[inoAccountBit], b[inoCheckAlgo]
 	m.PFSNMasters, m.PFSType = b[inoNMasters], PFSType(b[inoPFSType])
 	m.PFSInum = le.Uint64(b[inoPFSInum:])
 	m.PFSClid = UUID(b[inoPFSClid:])
 	m.PFSFsid = UUID(b[inoPFSFsid:])
 	m.DataQuota = le.Uint64(b[inoDataQuota:])
-	m.Reserved.WB8 = le.Uint64(b[inoResB8:])
+	m.Charge = le.Uint64(b[inoCharge:])
 	m.InodeQuota = le.Uint64(b[inoInodeQuota:])
-	m.Reserved.WC8 = le.Uint64(b[inoResC8:])
+	m.ChargeInodes = le.Uint64(b[inoChargeInos:])
 	m.PFSLsnapTid = Tid(le.Uint64(b[inoLsnapTid:]))
-	m.Reserved.WD8 = le.Uint64(b[inoResD8:])
+	m.Account = le.Uint64(b[inoAccount:])
 	m.Reserved.DecryptCheck = le.Uint64(b[inoDecrypt:])
 	m.Nanos = le.Uint64(b[inoNanos:])
 	m.SharedTid = Tid(le.Uint64(b[inoSharedTid:]))
-	m.Reserved.WF8 = le.Uint64(b[inoResF8:])
+	m.AccountGen = le.Uint32(b[inoAccountGen:])
+	m.AccountIn = le.Uint32(b[inoAccountIn:])
 	name := b[inoFilename:inoUnion]
 	end := len(name)
 	for end > 0 && name[end-1] == 0 {

@@ -1,0 +1,123 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A Usage is what an account holds (see ondisk/account.go).
+type Usage struct {
+	Bytes, Inodes uint64 // as of the last commit
+	// More is how much calls that are not committed yet may have added at
+	// most: as if nothing compressed, and nothing was overwritten or deleted.
+	More, MoreInodes uint64
+	// Gave: a call that is not committed yet gave space back, to whomever.
+	Gave bool
+}
+
+// KeepAccounts tells the pool that there are accounts. Until then, a commit
+// does not look for them.
+func (p *Pool) KeepAccounts() { p.accounting.Store(true) }
+
+// Usage tells how full the account of a directory is. ok is false if it has
+// none.
+func (p *Pool) Usage(ctx context.Context, root uint64) (u Usage, ok bool, err error) {
+	s := p.acquire()
+	defer s.release()
+	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
+		rec, found, err := v.Inode(ctx, root)
+		if ok = found && rec.Meta.OwnsAccount(); ok {
+			u.Bytes, u.Inodes = rec.Meta.Charge, rec.Meta.ChargeInodes
+		}
+		return err
+	})
+	for _, g := range []*group{s.open, s.syncing} {
+		if g != nil {
+			bytes, inodes := g.growth.of(root)
+			u.More, u.MoreInodes = u.More+bytes, u.MoreInodes+inodes
+			u.Gave = u.Gave || g.growth.gave.Load()
+		}
+	}
+	return u, ok || u.MoreInodes > 0, err
+}
+
+// DataBytes is what the blocks of an inode in [from, to) take on media, in
+// bytes; what is not committed yet is counted as if it did not compress.
+func (p *Pool) DataBytes(ctx context.Context, inum, from, to uint64) (total uint64, err error) {
+	err = p.eachBlock(ctx, inum, from, to, func(_, size uint64) bool {
+		total += size
+		return true
+	})
+	return total, err
+}
+
+// growth is what the calls in a group may add to accounts.
+type growth struct {
+	mu   sync.Mutex
+	some atomic.Bool
+	gave atomic.Bool           // something was deleted
+	by   map[uint64]*[2]uint64 // bytes, inodes
+}
+
+func (w *growth) add(root, bytes, inodes uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by == nil {
+		w.by = make(map[uint64]*[2]uint64)
+		w.some.Store(true)
+	}
+	n := w.by[root]
+	if n == nil {
+		n = new([2]uint64)
+		w.by[root] = n
+	}
+	n[0], n[1] = n[0]+bytes, n[1]+inodes
+}
+
+func (w *growth) of(root uint64) (bytes, inodes uint64) {
+	if !w.some.Load() {
+		return 0, 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := w.by[root]; n != nil {
+		return n[0], n[1]
+	}
+	return 0, 0
+}
+
+// Charge says which accounts grow by the data that this call writes. It must
+// come before the data.
+func (t *Txn) Charge(roots []uint64) { t.charged = roots }
+
+// Expect says that the call adds to an account what is not data it writes.
+func (t *Txn) Expect(root, bytes, inodes uint64) { t.g.growth.add(root, bytes, inodes) }
+
+// grow notes that the valid length of a block went from have to n bytes.
+func (t *Txn) grow(have, n int) {
+	if more := mediaSize(n) - mediaSize(have); more > 0 {
+		for _, root := range t.charged {
+			t.g.growth.add(root, uint64(more), 0)
+		}
+	}
+}
+
+// treeBytes sums the sizes of the blocks of an inode that a view has in
+// [from, to), without those that skip refuses.
+func treeBytes(ctx context.Context, v *chain.View, inum, from, to uint64, skip func(key uint64) bool) (total uint64, err error) {
+	err = v.DataRefs(ctx, inum, from, to, func(ref *ondisk.Blockref) bool {
+		if skip == nil || !skip(ref.Key) {
+			total += uint64(ref.Size())
+		}
+		return true
+	})
+	if errors.Is(err, chain.ErrNoInode) {
+		return 0, nil
+	}
+	return total, err
+}
