@@ -121,3 +121,36 @@ func treeBytes(ctx context.Context, v *chain.View, inum, from, to uint64, skip f
 	}
 	return total, err
 }
+
+// Sized returns a record and the space its data takes, as Inode and Blocks
+// do, in one look.
+func (p *Pool) Sized(ctx context.Context, inum uint64) (in *Inode, bytes uint64, ok bool, err error) {
+	s := p.acquire()
+	open, syncing := s.layers()
+	if open.find(inum) != nil || syncing.find(inum) != nil || open.isNew(inum) {
+		s.release()
+		if in, ok, err = p.Inode(ctx, inum); ok && err == nil {
+			bytes, err = p.Blocks(ctx, inum)
+		}
+		return in, bytes, ok, err
+	}
+	defer s.release()
+	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
+		rec, found, err := v.Inode(ctx, inum)
+		if ok = found; ok {
+			in, bytes = &Inode{Meta: rec.Meta, Inline: rec.Inline}, dataSpace(rec)
+		}
+		return err
+	})
+	return in, bytes, ok, err
+}
+
+// dataSpace is the space of an inode's data in the tree, without a walk. An
+// account has the sizes of blocks, the same on all nodes, and as quotas count;
+// otherwise tables count, which are each node's own.
+func dataSpace(rec *chain.InodeRec) uint64 {
+	if rec.Meta.Account != 0 && !rec.Meta.DirectData() {
+		return rec.Meta.Charge
+	}
+	return rec.Ref.DataCount()
+}

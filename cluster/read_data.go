@@ -246,11 +246,8 @@ func (p *Pool) Blocks(ctx context.Context, inum uint64) (total uint64, err error
 	}
 	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		rec, ok, err := v.Inode(ctx, inum)
-		switch {
-		case ok && rec.Meta.Account != 0 && !rec.Meta.DirectData():
-			total = rec.Meta.Charge // the same on all nodes, and as quotas count
-		case ok:
-			total = rec.Ref.DataCount() // kept by the tree: nothing is walked
+		if ok {
+			total = dataSpace(rec)
 		}
 		return err
 	})

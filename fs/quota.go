@@ -17,6 +17,7 @@ type accountStore interface {
 	KeepAccounts()
 	Usage(ctx context.Context, root uint64) (cluster.Usage, bool, error)
 	DataBytes(ctx context.Context, inum, from, to uint64) (uint64, error)
+	Sized(ctx context.Context, inum uint64) (r *Record, bytes uint64, ok bool, err error)
 }
 
 // An accountTxn is told what a call adds to accounts.

@@ -79,14 +79,10 @@ func (r *raw) fillAttr(ctx context.Context, out *fuse.Attr, rec *Record) {
 
 func unsigned(sec int64, nsec uint32) (uint64, uint32) { return uint64(sec), nsec }
 
-// blocks is the space of a file in sectors. Content inside the inode counts
-// as the inode, since programs take 0 blocks for "nothing but a hole".
+// blocks is the space of a file in sectors.
 func (r *raw) blocks(ctx context.Context, m *ondisk.InodeMeta) uint64 {
-	switch {
-	case m.Size == 0 || m.Type != ondisk.ObjFile && m.Type != ondisk.ObjSymlink:
-		return 0
-	case m.DirectData():
-		return ondisk.InodeSize / sectorSize
+	if m.DirectData() || spaceOf(m, 1) == 0 {
+		return spaceOf(m, 0) / sectorSize
 	}
 	bytes, err := r.fs.store.Blocks(ctx, m.Inum)
 	if err != nil {

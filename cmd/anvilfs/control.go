@@ -28,6 +28,7 @@ type controller struct {
 	branches *branches
 	merging  atomic.Pointer[merging] // nil: nothing can be written
 	server   serverStatus
+	files    atomic.Pointer[fs.FS] // nil while it is being mounted
 	log      *slog.Logger
 }
 
@@ -85,6 +86,10 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		err = c.branches.command(ctx, rest, w)
 	case "bulkfree":
 		err = c.bulkfree(ctx, w)
+	case "quota":
+		err = c.quota(ctx, rest, w)
+	case "du":
+		err = c.du(ctx, rest, w)
 	default:
 		err = fmt.Errorf("%q is not a command of a mount: help lists them", verb)
 	}
@@ -106,6 +111,9 @@ errors list [--all] [--json]|retry|clear [--all]        what was found bad
 conflicts list [--json]|forget PATH     what merges left to be decided
 bulkfree                          find space that nothing refers to any more
 dedup start|add|step|stop         what anvilfs dedup does, in JSON
+quota set|clear|show PATH, list, recount   what directory trees take, and may;
+                                  flags as of anvilfs quota, PATH from the root
+du PATH...                        what a tree takes, flags as of anvilfs du
 pid                               of the serving process
 `
 

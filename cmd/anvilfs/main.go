@@ -69,6 +69,8 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		errorsCommand(),
 		getCommand(),
 		setCommand(),
+		quotaCommand(),
+		duCommand(),
 		setOne("setcomp", "compression", "Set how files are compressed"),
 		setOne("setcheck", "check", "Set the check code of files"),
 		waitCommand(),

@@ -81,6 +81,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		ctl.merging.Store(&merging{start: server.FS.NewDedup})
 		ctl.branches.start(server.FS, server)
 	}
+	ctl.files.Store(server.FS)
 	if err := addUtab(s.display(), dir); err != nil {
 		log.Warn("umount(8) will not wait for this mount", "err", err)
 	}
