@@ -235,6 +235,9 @@ func (st *settlement) charge(n *onode) {
 		}
 	}
 	if isIn == 0 {
+		if n.rec != nil && now.Account != 0 && !now.OwnsAccount() {
+			st.release(n)
+		}
 		return
 	}
 	bytes, err := st.bytes(n, wasIn != 0)
@@ -245,6 +248,16 @@ func (st *settlement) charge(n *onode) {
 	if !now.OwnsAccount() && (n.rec != nil || now.Charge != bytes) {
 		st.setCharge(n, bytes, 0)
 	}
+}
+
+// release takes an inode out of an account that does not count it, or is gone:
+// on media, an inode that names an account has its own charge right.
+func (st *settlement) release(n *onode) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	in := *n.rec
+	in.Meta.Account, in.Meta.AccountGen, in.Meta.Charge = 0, 0, 0
+	n.rec = &in
 }
 
 // own is what an inode itself was charged.

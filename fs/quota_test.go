@@ -132,6 +132,9 @@ func (r *quotaRig) recount(dir uint64, unnamed []uint64) (bytes, inodes uint64) 
 		case rec.Meta.DirectData():
 			bytes += rec.Meta.InlineCharge()
 		case rec.Meta.Type != ondisk.ObjDir:
+			if n, err := r.pool.Blocks(r.ctx, inum); err != nil || rec.Meta.Account != 0 && n != rec.Meta.Charge {
+				r.t.Fatalf("inode %d takes %d bytes, and is charged %d: %v", inum, n, rec.Meta.Charge, err)
+			}
 			n, err := r.pool.DataBytes(r.ctx, inum, 0, 1<<63)
 			r.must(err)
 			bytes += n

@@ -108,6 +108,9 @@ func (w *walk) inode(ctx context.Context, pl place, r *ondisk.Blockref, block []
 	} else {
 		c.refs, c.whole = w.elements(c.pl, r, block[ondisk.InodeMetaSize:])
 	}
+	if c.whole && !c.pl.again && w.newest {
+		w.charged(c.pl, r, &meta, c.refs)
+	}
 	if c.pl.again && c.pl.tree != dirTree {
 		return c, false
 	}

@@ -116,6 +116,7 @@ func (c *checker) pfs(ctx context.Context, p *pfsState) error {
 	}
 	c.enter("names", p.label)
 	c.names(p)
+	c.accounts(p)
 	if err := c.paths(ctx, p, first); err != nil {
 		return err
 	}

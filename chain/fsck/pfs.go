@@ -36,13 +36,14 @@ type pfsState struct {
 	refs  []ondisk.Blockref
 	whole bool
 
-	mu      sync.Mutex // guards what follows
-	inodes  []inodeNote
-	names   []nameNote
-	lost    uint64 // tables and inodes that could not be read
-	orphans uint64
-	attrs   uint64
-	entered media.Seen // tables and inodes
+	mu       sync.Mutex // guards what follows
+	inodes   []inodeNote
+	names    []nameNote
+	lost     uint64 // tables and inodes that could not be read
+	orphans  uint64
+	attrs    uint64
+	accounts accounts
+	entered  media.Seen // tables and inodes
 }
 
 func (p *pfsState) place() place { return place{p: p, tree: rootTree, inum: ondisk.InumRoot} }
@@ -76,6 +77,7 @@ func (p *pfsState) addInode(inum uint64, m *ondisk.InodeMeta) {
 	}
 	p.mu.Lock()
 	p.inodes = append(p.inodes, n)
+	p.accounts.add(m)
 	p.mu.Unlock()
 }
 
@@ -85,7 +87,7 @@ func noteName(dir uint64, r *ondisk.Blockref) nameNote {
 
 // forget frees what only the check of this PFS needed.
 func (p *pfsState) forget() {
-	p.inodes, p.names, p.refs, p.entered = nil, nil, nil, media.Seen{}
+	p.inodes, p.names, p.refs, p.entered, p.accounts = nil, nil, nil, media.Seen{}, accounts{}
 }
 
 func (p *pfsState) report() PFSReport {

@@ -121,7 +121,7 @@ func givenFlags(c *cobra.Command, flags *pflag.FlagSet) (words []string) {
 func askQuota(c *cobra.Command, mnt string, words []string) error {
 	reply, err := tell(c.Context(), mnt, words...)
 	if errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%s is mounted read-only", mnt)
+		return fmt.Errorf("%s is mounted read-only, and cannot be asked: du(1) counts there", mnt)
 	}
 	fmt.Fprint(c.OutOrStdout(), reply)
 	return err

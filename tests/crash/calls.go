@@ -49,6 +49,7 @@ func calls() []call {
 		{"set-big-attr", func(s *session, m *model) error { return callSetAttr(s, m, "b", 5000) }},
 		{"remove-attr", callRemoveAttr},
 		{"chmod", callChmod},
+		{"quota", callQuota},
 		{"utimes", callUtimes},
 		{"set-property", callSetProperty},
 	}

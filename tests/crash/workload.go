@@ -132,7 +132,10 @@ func callSetup(s *session, m *model) error {
 	if err := s.link(m, c, s.base+"/h"); err != nil {
 		return err
 	}
-	return callSetAttr(s, m, "a", 20)
+	if err := callSetAttr(s, m, "a", 20); err != nil {
+		return err
+	}
+	return s.account(m)
 }
 
 // Workloads are random calls, and what is done to members meanwhile.
