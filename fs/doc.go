@@ -47,6 +47,24 @@
 // Steps that can fail come before steps that cannot. Long calls (copy, writes
 // above the request size) are several Txns, as they are several requests.
 //
+// # Accounts
+//
+// A directory may have an account: how many bytes and inodes the tree below it
+// takes, and limits (quota*.go). Each inode names the account it is charged to,
+// as XFS's projects do, rather than being found by its parents: so finding it
+// costs nothing on any path, files that are open without a name stay charged,
+// and a snapshot, a resync or a rollback takes the charge along with the inode.
+// The price is that a tree is walked once when it gets an account, and that what
+// cannot be charged elsewhere in one step does not cross the border (border.go).
+//
+// The sums are the pool's: it alone knows what blocks take after compression,
+// at the commit, and stores them in the same group as what they count. Here,
+// calls are admitted against the sums, plus the most that calls in open groups may
+// add, plus what is admitted and has not ended; so concurrent calls never pass
+// a limit together. Where that says no, open groups are committed first, and
+// the bound of the call is made exact. quotas.mu is a leaf, held while the sums
+// are read.
+//
 // # After a crash
 //
 // The pool is as some group boundary left it: every call entirely or not at

@@ -514,3 +514,12 @@ func (l *quotaLife) step() string {
 	l.must(l.pool.Sync(l.ctx))
 	return "sync"
 }
+
+// TestQuotaOfForgottenRoot: the root directory need not be in the table.
+func TestQuotaOfForgottenRoot(t *testing.T) {
+	r := newQuotaRig(t)
+	d := r.mkdir(ondisk.InumRoot, "d")
+	r.f.table = newTable(0)
+	r.quota(d, Limits{Bytes: 1 << 20})
+	r.check("set", nil)
+}

@@ -81,7 +81,6 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		ctl.merging.Store(&merging{start: server.FS.NewDedup})
 		ctl.branches.start(server.FS, server)
 	}
-	ctl.files.Store(server.FS)
 	if err := addUtab(s.display(), dir); err != nil {
 		log.Warn("umount(8) will not wait for this mount", "err", err)
 	}
@@ -104,6 +103,14 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	}
 	log.Info("unmounted, media complete", "directory", dir)
 	return nil
+}
+
+// serves tells the controller what it commands.
+func (c *controller) serves(f *fs.FS, readOnly bool) {
+	c.files.Store(f)
+	if !readOnly {
+		c.merging.Store(&merging{start: f.NewDedup})
+	}
 }
 
 // noteNodes says what is not as it should be when a mount begins. A soft node
