@@ -77,10 +77,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	if err != nil {
 		return errors.Join(err, closing())
 	}
-	if !o.readOnly {
-		ctl.merging.Store(&merging{start: server.FS.NewDedup})
-		ctl.branches.start(server.FS, server)
-	}
+	ctl.serves(server, o.readOnly)
 	if err := addUtab(s.display(), dir); err != nil {
 		log.Warn("umount(8) will not wait for this mount", "err", err)
 	}
@@ -106,10 +103,11 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 }
 
 // serves tells the controller what it commands.
-func (c *controller) serves(f *fs.FS, readOnly bool) {
-	c.files.Store(f)
+func (c *controller) serves(s *fs.Server, readOnly bool) {
+	c.files.Store(s.FS)
 	if !readOnly {
-		c.merging.Store(&merging{start: f.NewDedup})
+		c.merging.Store(&merging{start: s.FS.NewDedup})
+		c.branches.start(s.FS, s)
 	}
 }
 
