@@ -12,52 +12,67 @@ import (
 // An action is something that may happen next.
 type action struct {
 	name string
+	at   process
 	run  func(*runner)
 }
 
 // actions lists what may happen in s.
 func (x *explorer) actions(s *state) []action {
 	var as []action
+	add := func(at process, run func(*runner), name string, args ...any) {
+		if s.focus == 0 || s.focus == at {
+			as = append(as, action{fmt.Sprintf(name, args...), at, run})
+		}
+	}
 	for i, m := range s.msgs {
-		as = append(as, action{m.sortable, func(r *runner) { r.take(i); r.deliver(m) }})
+		at := primProcess(m.p)
+		if m.toNode {
+			at = nodeProcess(m.n)
+		}
+		add(at, func(r *runner) { r.take(i); r.deliver(m) }, "%s", m.sortable)
 	}
 	for i := range s.nodes {
-		if s.nodes[i].job != nil {
-			as = append(as, action{fmt.Sprintf("n%d: job ends", i), func(r *runner) { r.finish(i) }})
+		n := &s.nodes[i]
+		if n.job != nil {
+			add(nodeProcess(i), func(r *runner) { r.finish(i) }, "n%d: job ends", i)
+		}
+		lossless := !n.core.Busy() && n.core.State() == n.disk
+		if s.crashes < x.scope.Crashes && !lossless {
+			add(nodeProcess(i), func(r *runner) { r.crash(i) }, "n%d: power cut", i)
 		}
 	}
 	for i := range s.prims {
-		p := &s.prims[i]
-		if p.over && p.campaigns == x.scope.Campaigns {
-			continue
-		}
-		if p.core.Phase() == core.Promising {
-			if _, ok := p.core.Deadline(); ok {
-				as = append(as, action{fmt.Sprintf("p%d: waits no longer", i), func(r *runner) { r.prim(i, exploreWait, core.Tick{}) }})
-			}
-		}
-		if p.core.Free() && p.proposals < x.scope.Proposals {
-			as = append(as, action{fmt.Sprintf("p%d: proposes", i), func(r *runner) { r.propose(i) }})
-		}
-		if p.campaigns < x.scope.Campaigns {
-			as = append(as, action{fmt.Sprintf("p%d: campaigns", i), func(r *runner) {
-				r.s.prims[i].campaigns++
-				r.s.prims[i].over = false
-				r.prim(i, 0, core.Campaign{})
-			}})
-		}
-	}
-	if s.crashes < x.scope.Crashes {
-		for i := range s.nodes {
-			as = append(as, action{fmt.Sprintf("n%d: power cut", i), func(r *runner) { r.crash(i) }})
-		}
+		x.primActions(s, i, func(run func(*runner), name string) { add(primProcess(i), run, "p%d: %s", i, name) })
 	}
 	if s.losses < x.scope.Losses {
 		for i, m := range s.msgs {
-			as = append(as, action{"lost: " + m.sortable, func(r *runner) { r.take(i); r.s.losses++ }})
+			add(0, func(r *runner) { r.take(i); r.s.losses++ }, "lost: %s", m.sortable)
 		}
 	}
 	return as
+}
+
+// primActions lists what a primary may do by itself.
+func (x *explorer) primActions(s *state, i int, add func(run func(*runner), name string)) {
+	p := &s.prims[i]
+	if s.dead(i, &x.scope) {
+		return
+	}
+	if p.core.Phase() == core.Promising {
+		if _, ok := p.core.Deadline(); ok {
+			add(func(r *runner) { r.prim(i, exploreWait, core.Tick{}) }, "waits no longer")
+		}
+	}
+	if p.core.Free() && p.proposals < x.scope.Proposals {
+		add(func(r *runner) { r.propose(i) }, "proposes")
+	}
+	if p.campaigns < x.scope.Campaigns {
+		add(func(r *runner) {
+			r.s.prims[i].campaigns++
+			r.s.prims[i].over = false
+			r.prim(i, 0, core.Campaign{})
+		}, "campaigns")
+	}
 }
 
 // A runner makes one step in a state that is its own.
@@ -65,6 +80,8 @@ type runner struct {
 	x   *explorer
 	s   *state
 	err error
+
+	heard bool // others may notice what was done
 }
 
 func (r *runner) fail(format string, args ...any) {
@@ -84,6 +101,7 @@ func (r *runner) post(m smsg) {
 	}
 	m.sortable = fmt.Sprintf("p%d %s n%d: %s", m.p, dir, m.n, m.msg.AppendKey(nil))
 	i, have := slices.BinarySearchFunc(r.s.msgs, m.sortable, func(a smsg, s string) int { return strings.Compare(a.sortable, s) })
+	r.heard = true
 	if !have {
 		r.s.msgs = slices.Insert(r.s.msgs, i, m)
 	}
@@ -129,7 +147,7 @@ func (r *runner) applies(i int, j *core.Job) {
 func (r *runner) prune() {
 	r.s.msgs = slices.DeleteFunc(r.s.msgs, func(m smsg) bool {
 		if m.toNode {
-			return false
+			return !r.x.scope.Plain && r.s.unheeded(&m)
 		}
 		p := &r.s.prims[m.p]
 		decided := p.core.Phase() >= core.Barrier
@@ -158,12 +176,14 @@ func (r *runner) finish(i int) {
 		r.fail("I4: n%d makes %v durable after it promised %d", i, n.job.Ballot, n.promise)
 	}
 	n.disk = n.job.After(n.disk)
+	r.heard = true
 	n.job = nil
 	r.node(i, core.Done{Result: core.OK})
 }
 
 func (r *runner) crash(i int) {
 	r.s.crashes++
+	r.heard = true
 	n := &r.s.nodes[i]
 	n.job = nil
 	n.core = core.NewNode(0, n.core.ID, n.disk, core.NodeOptions{Omit: r.x.scope.Omit})
@@ -185,7 +205,9 @@ func (r *runner) prim(i int, now time.Duration, ev core.Event) {
 	if _, start := ev.(core.Campaign); start {
 		attempt++
 	}
+	phase, over := p.core.Phase(), p.over
 	effects := p.core.Step(now, ev)
+	r.x.names[0].cands[p.core.Ballot().Cand] = cand{i, byte(p.core.Attempt())}
 	if p.core.Attempt() != attempt { // it started over
 		p.over = true
 	}
@@ -215,6 +237,8 @@ func (r *runner) prim(i int, now time.Duration, ev core.Event) {
 		}
 	}
 	r.preVote(i, ask)
+	p = &r.s.prims[i]
+	r.heard = r.heard || p.over != over || p.core.Phase() != phase
 }
 
 // preVote has the question answered at once: it changes nothing on a node,
@@ -263,6 +287,7 @@ func (r *runner) committed(pos core.Position) {
 	case pos == r.s.top:
 	case c.ancestor(r.s.top, pos):
 		r.s.top = pos
+		r.heard = true
 		r.x.found.Committed++
 	case !c.ancestor(pos, r.s.top):
 		r.fail("I1: %v and %v are both committed", r.s.top, pos)

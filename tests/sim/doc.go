@@ -25,7 +25,8 @@
 // nothing may fail there. At the end the faults stop, and the cluster must
 // serve and be equal, read leaf by leaf and by fsck from every header.
 //
-// Explore visits every order of events of a small cluster with imagined disks.
+// Explore visits every order of events of a small cluster with imagined disks,
+// as far as orders and names make a difference: symmetry.go says which do not.
 //
 // Not here: threads of the engine and the pool (packages cluster, matrix),
 // every single state of one disk (crashtest), real mounts (tests).

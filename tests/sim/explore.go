@@ -2,8 +2,6 @@ package sim
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -23,7 +21,10 @@ type Scope struct {
 	Losses             int       // messages lost, in all; others are delivered late
 	States             int       // stop after so many; 0 = never
 	Until              time.Time // stop then; zero = never
+	Plain              bool      // states that differ in names only are several
 	Omit               core.Rule
+
+	outcomes map[uint64]bool // what the disks came to, if somebody asks
 }
 
 // A Found counts what an exploration saw.
@@ -38,7 +39,7 @@ type Found struct {
 // primaries starting and giving up. The error names the events that led to a
 // violation.
 func Explore(s Scope) (Found, error) {
-	x := &explorer{scope: s, seen: make(map[uint64]struct{})}
+	x := &explorer{scope: s, seen: make(map[uint64]struct{}), names: namings(s.Masters, s.Primaries)}
 	x.check.init()
 	err := x.visit(x.first(), nil)
 	x.found.States = len(x.seen)
@@ -52,6 +53,8 @@ type explorer struct {
 	check checker             // what follows what: the same in every state
 	found Found
 	full  bool
+	names []*naming
+	buf   []byte
 }
 
 // A state is one point of the exploration; steps make changed copies.
@@ -63,6 +66,7 @@ type state struct {
 	sent    []core.Position // one T, one batch
 	crashes int
 	losses  int
+	focus   process // the next event must be there: see symmetry.go
 }
 
 type snode struct {
@@ -124,28 +128,9 @@ func (s *state) clone() *state {
 	return &c
 }
 
-func (s *state) key() uint64 {
-	var b []byte
-	for i := range s.nodes {
-		n := &s.nodes[i]
-		b = n.core.AppendKey(b)
-		b = fmt.Appendf(b, "/%v %v %d;", n.disk.Promised, n.disk.Pos, n.promise)
-	}
-	for i := range s.prims {
-		b = s.prims[i].core.AppendKey(b)
-		b = fmt.Appendf(b, "%d %d %v;", s.prims[i].campaigns, s.prims[i].proposals, s.prims[i].over)
-	}
-	for i := range s.msgs {
-		b = append(append(b, s.msgs[i].sortable...), ';')
-	}
-	b = fmt.Appendf(b, "%v %v %d %d", s.top, s.sent, s.crashes, s.losses)
-	sum := sha256.Sum256(b)
-	return binary.LittleEndian.Uint64(sum[:])
-}
-
 // visit goes on from a state into all that can follow.
 func (x *explorer) visit(s *state, path *step) error {
-	k := s.key()
+	k := x.key(s)
 	if _, ok := x.seen[k]; ok || x.full {
 		return nil
 	}
@@ -155,6 +140,9 @@ func (x *explorer) visit(s *state, path *step) error {
 		return nil
 	}
 	x.seen[k] = struct{}{}
+	if x.scope.outcomes != nil {
+		x.scope.outcomes[x.outcome(s)] = true
+	}
 	x.found.Deepest = max(x.found.Deepest, path.depth())
 	// The order depends on the state, so that a bounded exploration sees
 	// more than variations of one course.
@@ -166,9 +154,7 @@ func (x *explorer) visit(s *state, path *step) error {
 		x.found.Steps++
 		here := &step{path, a.name}
 		r := &runner{x: x, s: next}
-		a.run(r)
-		r.prune()
-		r.holds()
+		r.do(a)
 		if r.err != nil {
 			return fmt.Errorf("%w\nafter:\n%s", r.err, here)
 		}
@@ -184,7 +170,7 @@ const longWalk = 300
 
 // Walk goes from the start to an end by chance, as often as told.
 func Walk(s Scope, seed uint64, walks int) (Found, error) {
-	x := &explorer{scope: s}
+	x := &explorer{scope: s, names: namings(s.Masters, s.Primaries)}
 	x.check.init()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	start := x.first()
@@ -198,9 +184,7 @@ func Walk(s Scope, seed uint64, walks int) (Found, error) {
 			a := as[rng.IntN(len(as))]
 			path = &step{path, a.name}
 			r := &runner{x: x, s: st}
-			a.run(r)
-			r.prune()
-			r.holds()
+			r.do(a)
 			x.found.Steps++
 			if r.err != nil {
 				return x.found, fmt.Errorf("%w\nafter:\n%s", r.err, path)
