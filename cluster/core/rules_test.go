@@ -269,6 +269,30 @@ func TestTwoPasts(t *testing.T) {
 	}
 }
 
+// Where lineages do not reach back far enough to prove what was committed, the
+// equal number and the equal epoch are still enough to see it.
+func TestTwoPastsNobodyProves(t *testing.T) {
+	answer := func(i int, pos, on Position) Answer {
+		law := charterOf(3, 0)
+		law.Lineage = *new(Lineage).WithEpoch(2, on)
+		return Answer{Node: id(i), Pos: pos, Charter: law}
+	}
+	low, other, high := at(2, 0), at(2, 0), at(2, 1)
+	other.H[0] ^= 1
+	var clash *Conflict
+	for _, as := range [][]Answer{
+		{answer(0, low, at(1, 5)), answer(1, other, at(1, 5)), answer(2, low, at(1, 5))},
+		{answer(0, low, at(1, 5)), answer(1, high, at(1, 6)), answer(2, low, at(1, 5))},
+	} {
+		if _, err := Adopt(as, 0); !errors.As(err, &clash) {
+			t.Errorf("adopted from %v, %v: %v", as[0].Pos, as[1].Pos, err)
+		}
+	}
+	if _, err := Adopt([]Answer{answer(0, low, at(1, 5)), answer(1, high, at(1, 5))}, 0); err != nil {
+		t.Error(err)
+	}
+}
+
 // Masters change by a txg with both sets, then one with the new set.
 func TestMastersChangeByBothSets(t *testing.T) {
 	s := newStage(t, charterOf(3, 1), PrimaryOptions{})
