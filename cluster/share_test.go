@@ -213,3 +213,41 @@ func TestManifestKnowsShares(t *testing.T) {
 		seen[m] = c.name
 	}
 }
+
+// Once a group is in the tree, what it shares is found at the place that got it
+// if the place that it was taken from has other content by then.
+func TestSharedBlockIsFoundAfterItsSourceChanged(t *testing.T) {
+	p, _ := openFake(t, Options{Commit: time.Hour}, formatted(t, 256<<20))
+	defer crash(p)
+	src, dst := makeFile(t, p, 1, "src", ondisk.ObjFile), makeFile(t, p, 1, "dst", ondisk.ObjFile)
+	content, other := noise(1, ondisk.LogicalBlock), noise(2, ondisk.LogicalBlock)
+	write(t, p, src, 0, content)
+	mustSync(t, p)
+	refs := func(inum uint64) (out []ondisk.Blockref) {
+		s := p.acquire()
+		defer s.release()
+		err := s.views[0].View.DataRefs(bg, inum, 0, maxData, func(r *ondisk.Blockref) bool { out = append(out, *r); return true })
+		if err != nil || len(out) != 1 {
+			t.Fatal(out, err)
+		}
+		return out
+	}
+	share, ok := chain.ShareOf(src, &refs(src)[0])
+	if !ok {
+		t.Fatal("it cannot be shared")
+	}
+	meant := &source{*share, ondisk.LogicalBlock}
+	shareAll(t, p, src, dst, ondisk.LogicalBlock)
+	write(t, p, src, 0, other)
+	mustSync(t, p)
+	at := refs(dst)[0]
+	s := p.acquire()
+	defer s.release()
+	found, err := meant.find(bg, s.views[0].View, dst, 0)
+	if err != nil || found.Off() != at.Off() {
+		t.Errorf("found %v, want %v: %v", &found, &at, err)
+	}
+	if _, err := meant.find(bg, s.views[0].View, src, 0); !errors.Is(err, ondisk.ErrCorrupt) {
+		t.Errorf("a block that is nowhere: %v", err)
+	}
+}

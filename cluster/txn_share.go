@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -12,6 +13,12 @@ import (
 // shareCopies is how many blocks of one call are copied since they cannot be
 // shared, at most: as much as a plain copy takes at once.
 const shareCopies = 16
+
+// How a worker that has a block just now is waited for.
+const (
+	workerTries = 1000
+	workerPause = 100 * time.Microsecond
+)
 
 // ShareCost bounds what ShareData of n bytes adds: an element for each block,
 // in tables that may be half full, and the copies.
@@ -175,8 +182,14 @@ func (sh *sharer) twin(ctx context.Context, n *onode, from, to uint64) (ok bool,
 	if b == nil { // inline content
 		return false, nil
 	}
-	if err := encodeBlock(o, n, b, comp, check); err != nil {
-		return false, err
+	// A worker may be encoding it, which takes less than a copy of it costs.
+	for try := 0; try == 0 || try < workerTries && n.beingEncoded(b); try++ {
+		if try > 0 {
+			time.Sleep(workerPause)
+		}
+		if err := encodeBlock(o, n, b, comp, check); err != nil {
+			return false, err
+		}
 	}
 	n.mu.Lock()
 	enc := b.enc
@@ -195,6 +208,13 @@ func (sh *sharer) twin(ctx context.Context, n *onode, from, to uint64) (ok bool,
 	c := o.adopt(sh.to, to, buf)
 	c.enc, c.ready, c.twin, c.early = enc, true, true, true
 	return true, nil
+}
+
+// beingEncoded reports whether a worker has the block.
+func (n *onode) beingEncoded(b *oblock) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return b.frozen && !b.ready
 }
 
 // syncing is a block of the group below as a source; nil if it is not known yet
