@@ -51,11 +51,12 @@ func (s *session) use(r *recording, want []int) (uint64, error) {
 	if err := s.mountAny(); err != nil {
 		return 0, err
 	}
-	d, err := dumpFS(s.ctx, s.f)
+	d, err := s.dump()
 	if err != nil {
 		return 0, fmt.Errorf("reading it: %w", err)
 	}
 	digest := d.digest()
+	s.cloned = strings.Contains(strings.Join(d.short, "\n"), cloneMark)
 	if err := r.shows(want, d); err != nil {
 		return 0, err
 	}
@@ -96,7 +97,7 @@ func (r *recording) shows(want []int, d *dump) error {
 // probe makes a few calls, syncs, and returns what there is then.
 func (s *session) probe() (*dump, error) {
 	m := newModel()
-	d, err := dumpFS(s.ctx, s.f)
+	d, err := s.dump()
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func (s *session) probe() (*dump, error) {
 	if err := s.sync(); err != nil {
 		return nil, err
 	}
-	return dumpFS(s.ctx, s.f)
+	return s.dump()
 }
 
 // noteLevel notes which devices are of members in sync: when all is closed they
@@ -155,6 +156,9 @@ func (s *session) inspect() error {
 			}
 		}
 	}
+	if err := s.inspectClone(); err != nil {
+		return err
+	}
 	if s.shape.Masters == 1 {
 		return nil
 	}
@@ -184,7 +188,7 @@ func (s *session) again(want *dump) error {
 	if err := s.mountAny(); err != nil {
 		return err
 	}
-	got, err := dumpFS(s.ctx, s.f)
+	got, err := s.dump()
 	if err == nil {
 		if diff := differ(want.full, got.full); diff != "" {
 			err = fmt.Errorf("mounted again it is different: %s", diff)

@@ -23,13 +23,20 @@ type file struct {
 // inodes.
 type model struct {
 	files map[uint64]*file
+	snaps map[string]snap
+}
+
+// A snap is a snapshot in the model.
+type snap struct {
+	files map[uint64]*file
+	held  string // by whom; "" = nobody
 }
 
 func newModel() *model {
-	return &model{map[uint64]*file{ondisk.InumRoot: {typ: ondisk.ObjDir, mode: 0o755}}}
+	return &model{map[uint64]*file{ondisk.InumRoot: {typ: ondisk.ObjDir, mode: 0o755}}, make(map[string]snap)}
 }
 
-func (m *model) clone() *model { return &model{maps.Clone(m.files)} }
+func (m *model) clone() *model { return &model{maps.Clone(m.files), maps.Clone(m.snaps)} }
 
 // change replaces an inode by a changed copy.
 func (m *model) change(inum uint64, fn func(*file)) {
@@ -109,7 +116,16 @@ func (m *model) lines() (list []string) {
 		}
 		list = append(list, e.String())
 	}
+	for _, name := range slices.Sorted(maps.Keys(m.snaps)) {
+		sn := m.snaps[name]
+		list = append(list, snapLine(name, sn.held, (&model{files: sn.files}).lines()))
+	}
 	return list
+}
+
+// snapLine describes a snapshot by what it shows.
+func snapLine(name, held string, lines []string) string {
+	return fmt.Sprintf("snapshot %s held by %q: %d names, sum %x", name, held, len(lines), ondisk.XXH64([]byte(strings.Join(lines, "\n"))))
 }
 
 // An entry is a name and what it leads to, as the model and the filesystem

@@ -42,6 +42,7 @@ type session struct {
 	ragged  bool // not all masters take part: no majority runs ahead
 	skipped int
 	level   []bool // devices of members in sync
+	cloned  bool   // a clone was acknowledged
 	closing string // how the pool was when it was closed last
 }
 
@@ -71,12 +72,16 @@ func (s *session) mount(members ...cluster.MemberSpec) error {
 	if err != nil {
 		return fmt.Errorf("it does not open: %w", err)
 	}
-	f, err := fs.New(ctx, fs.OnPool(p), false, fs.Options{NoAtime: true, Now: s.clock, Logger: quiet})
-	if err != nil {
+	if s.f, err = s.serve(ctx, p, false); err != nil {
 		return errors.Join(err, p.Close(ctx))
 	}
-	s.pool, s.f = p, f
+	s.pool = p
 	return nil
+}
+
+// serve is a filesystem on a pool.
+func (s *session) serve(ctx context.Context, p *cluster.Pool, readOnly bool) (*fs.FS, error) {
+	return fs.New(ctx, fs.OnPool(p), readOnly, fs.Options{NoAtime: true, Now: s.clock, Logger: slog.New(slog.DiscardHandler)})
 }
 
 // start mounts the masters of a new cluster.
@@ -91,7 +96,7 @@ func (s *session) start() error {
 
 // first takes what is there as the first moment.
 func (s *session) first(m *model) error {
-	d, err := dumpFS(s.ctx, s.f)
+	d, err := s.dump()
 	if err != nil {
 		return err
 	}
@@ -147,7 +152,7 @@ func (s *session) call(c call) error {
 		return nil
 	}
 	if err == nil {
-		now.dump, err = dumpFS(s.ctx, s.f)
+		now.dump, err = s.dump()
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.name, err)
@@ -200,8 +205,16 @@ func (s *session) settle() {
 	}
 }
 
-// mend brings all nodes that can be reached in sync.
+// mend brings all nodes that can be reached in sync, and gives them the
+// snapshots that they lack.
 func (s *session) mend() error {
+	if err := s.mendNodes(); err != nil {
+		return err
+	}
+	return s.copySnapshots()
+}
+
+func (s *session) mendNodes() error {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	last := ""

@@ -143,6 +143,7 @@ func Workloads(seed uint64) []Run {
 	shapes := Shapes()
 	alone, four, three, spare, threeFour := shapes[0], shapes[1], shapes[2], shapes[3], shapes[4]
 	calls := (*session).stepCalls
+	create, hold, erase, rollback, clone := synced(callSnapshot), synced(callHold), synced(callErase), synced(callRollback), (*session).stepClone
 	return []Run{
 		{"calls-alone", alone, seed, repeat(8, calls)},
 		{"calls-four-slots", four, seed, repeat(8, calls)},
@@ -153,6 +154,9 @@ func Workloads(seed uint64) []Run {
 		{"resync", three, seed, []func(*session) error{calls, (*session).stepOffline, calls, calls, (*session).stepOnline, calls}},
 		{"discard", threeFour, seed, []func(*session) error{calls, (*session).stepForeign, calls}},
 		{"replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}},
+		{"snapshots", alone, seed, []func(*session) error{calls, create, calls, hold, create, calls, erase, calls, rollback, calls, create, clone, calls}},
+		{"snapshots-three", three, seed, []func(*session) error{calls, create, calls, create, clone, erase, calls, rollback, calls}},
+		{"snapshots-away", three, seed, []func(*session) error{calls, create, (*session).stepOffline, calls, create, erase, calls, (*session).stepOnline, calls, rollback, calls}},
 		{"trim", alone, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, (*session).stepTrim, calls}},
 		{"trim-four-slots", four, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, calls, (*session).stepTrim, calls}},
 		{"add-master", spare, seed, []func(*session) error{calls, (*session).stepAddMaster, calls, (*session).stepRemove, calls}},
