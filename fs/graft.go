@@ -135,19 +135,16 @@ func (g *Graft) Resize(ctx context.Context, inum, from, to uint64) error {
 }
 
 // Link makes name in dir lead to inum, in place of what replaced says, which
-// may be nothing. The link count and the parent follow.
+// may be nothing. The link count, the parent and the account follow.
 func (g *Graft) Link(dir uint64, name string, inum uint64, replaced ondisk.Dirent) error {
-	m := g.s.node(inum).rec.Load().Meta
-	var err error
-	if replaced.Inum == 0 {
-		err = g.t.AddDirent(dir, name, inum, m.Type)
-	} else {
-		err = g.t.ReplaceDirent(dir, name, inum, m.Type)
-	}
+	typ, err := g.enter(dir, name, inum, replaced)
 	if err != nil {
 		return err
 	}
 	g.f.update(g.t, g.s.node(inum), func(m *ondisk.InodeMeta) {
+		if m.Nlinks == 0 {
+			g.charge(m, dir) // where it has its first name
+		}
 		if m.Type != ondisk.ObjDir || m.Nlinks == 0 {
 			m.Nlinks += 1
 		}
@@ -155,23 +152,14 @@ func (g *Graft) Link(dir uint64, name string, inum uint64, replaced ondisk.Diren
 		m.SetCtime(g.f.clock())
 	})
 	g.f.table.found(inum)
-	g.f.touchDir(g.t, g.s.node(dir), m.Type, 1)
-	if replaced.Inum != 0 {
-		g.f.touchDir(g.t, g.s.node(dir), replaced.Type, -1)
-		g.f.dropLink(g.t, g.s.node(replaced.Inum))
-	}
+	g.entered(dir, typ, replaced)
 	return nil
 }
 
 // Move makes name in dir lead to what oldName in oldDir leads to, which goes.
+// FS.BeforeMove comes before the step.
 func (g *Graft) Move(oldDir uint64, oldName string, dir uint64, name string, inum uint64, replaced ondisk.Dirent) error {
-	m := g.s.node(inum).rec.Load().Meta
-	var err error
-	if replaced.Inum == 0 {
-		err = g.t.AddDirent(dir, name, inum, m.Type)
-	} else {
-		err = g.t.ReplaceDirent(dir, name, inum, m.Type)
-	}
+	typ, err := g.enter(dir, name, inum, replaced)
 	if err == nil {
 		err = g.t.RemoveDirent(oldDir, oldName)
 	}
@@ -181,14 +169,71 @@ func (g *Graft) Move(oldDir uint64, oldName string, dir uint64, name string, inu
 	g.f.update(g.t, g.s.node(inum), func(m *ondisk.InodeMeta) {
 		m.Iparent = dir
 		m.SetCtime(g.f.clock())
+		if m.Nlinks < 2 || m.Type == ondisk.ObjDir {
+			g.charge(m, dir)
+		}
 	})
-	g.f.touchDir(g.t, g.s.node(oldDir), m.Type, -1)
-	g.f.touchDir(g.t, g.s.node(dir), m.Type, 1)
+	g.f.touchDir(g.t, g.s.node(oldDir), typ, -1)
+	g.entered(dir, typ, replaced)
+	return nil
+}
+
+// enter makes name in dir lead to inum.
+func (g *Graft) enter(dir uint64, name string, inum uint64, replaced ondisk.Dirent) (ondisk.ObjType, error) {
+	typ := g.s.node(inum).rec.Load().Meta.Type
+	if replaced.Inum == 0 {
+		return typ, g.t.AddDirent(dir, name, inum, typ)
+	}
+	return typ, g.t.ReplaceDirent(dir, name, inum, typ)
+}
+
+// entered notes that dir has one more entry, and lost what it replaced.
+func (g *Graft) entered(dir uint64, typ ondisk.ObjType, replaced ondisk.Dirent) {
+	g.f.touchDir(g.t, g.s.node(dir), typ, 1)
 	if replaced.Inum != 0 {
 		g.f.touchDir(g.t, g.s.node(dir), replaced.Type, -1)
 		g.f.dropLink(g.t, g.s.node(replaced.Inum))
 	}
-	return nil
+}
+
+// charge has an inode charged to the account of a locked directory. Nobody is
+// asked: a merge is not held up by limits.
+func (g *Graft) charge(m *ondisk.InodeMeta, dir uint64) {
+	q := g.f.quotas
+	if !q.any.Load() {
+		return
+	}
+	c := &crossing{q: q, to: q.of(&g.s.node(dir).rec.Load().Meta), relink: m.OwnsAccount(), look: m.Type == ondisk.ObjDir}
+	c.apply(g.t, m)
+}
+
+// BeforeMove is to be called before a step that moves inum from a directory to
+// another one, without locks. What is below a directory that comes into another
+// account cannot be charged there in the same step: the accounts are counted
+// anew then, which goes on after a crash.
+func (f *FS) BeforeMove(ctx context.Context, inum, from, to uint64) error {
+	if !f.quotas.any.Load() || from == to {
+		return nil
+	}
+	rec, err := f.peek(ctx, inum)
+	if err == errStale || err == nil && (rec.Meta.Type != ondisk.ObjDir || rec.Meta.OwnsAccount()) {
+		return nil
+	}
+	var dirs [2]*Record
+	for i, dir := range []uint64{from, to} {
+		if err == nil {
+			dirs[i], err = f.peek(ctx, dir)
+		}
+	}
+	switch {
+	case err == errStale:
+		return nil // the step will find that
+	case err != nil:
+		return err
+	case f.quotas.of(&dirs[0].Meta) == f.quotas.of(&dirs[1].Meta):
+		return nil
+	}
+	return f.RecountQuotas(ctx)
 }
 
 // Unlink takes a name away. What has none left goes with its last user.

@@ -135,6 +135,9 @@ func (r *Run) renameTo(ctx context.Context, n *name, dir, inum uint64, there ond
 	inums := []uint64{dir, inum, there.Inum}
 	if from != nil {
 		inums = append(inums, from.dir)
+		if err := r.f.BeforeMove(ctx, inum, from.dir, dir); err != nil {
+			return err
+		}
 	}
 	return r.under(ctx, inums, func(g *fs.Graft) error {
 		if ok, err := stands(ctx, g, dir, n.name, there.Inum); err != nil || !ok {
