@@ -71,11 +71,7 @@ func (v *Volume) tellLost(ctx context.Context) error {
 	if told {
 		return nil
 	}
-	t, err := v.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	return t.Commit(ctx)
+	return v.commitNothing(ctx)
 }
 
 // A bulkPass is one walk and the merge of what it found.

@@ -204,6 +204,16 @@ func (v *Volume) foreignStill() bool {
 	return !ours
 }
 
+// commitNothing writes the next header with nothing changed but what it
+// counts.
+func (v *Volume) commitNothing(ctx context.Context) error {
+	t, err := v.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	return t.Commit(ctx)
+}
+
 // DrainFrees commits until all that was dropped is free, or views hold the
 // rest. One such commit writes few pages.
 func (v *Volume) DrainFrees(ctx context.Context) error {
@@ -214,11 +224,7 @@ func (v *Volume) DrainFrees(ctx context.Context) error {
 		if !pending {
 			return nil
 		}
-		t, err := v.Begin(ctx)
-		if err != nil {
-			return err
-		}
-		if err := t.Commit(ctx); err != nil {
+		if err := v.commitNothing(ctx); err != nil {
 			return err
 		}
 	}

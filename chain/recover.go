@@ -117,11 +117,7 @@ func (fm *freemap) makeUp() {
 // is right only where nobody else has to know.
 func (v *Volume) RewriteHeaders(ctx context.Context) error {
 	for range v.slots.slots {
-		t, err := v.Begin(ctx)
-		if err != nil {
-			return err
-		}
-		if err := t.Commit(ctx); err != nil {
+		if err := v.commitNothing(ctx); err != nil {
 			return err
 		}
 	}

@@ -121,15 +121,7 @@ func (f *FS) copyShared(ctx context.Context, n *node, c *copying, kill bool) (ui
 	r := &Record{Meta: c.to.Meta} // an error behind the beginning is met by the next call
 	r.Meta.OpFlags &^= ondisk.OpDirectData
 	r.Meta.Size = max(r.Meta.Size, c.dstOff+done)
-	r.Meta.SetMtime(f.clock())
-	r.Meta.SetCtime(f.clock())
-	if kill {
-		killPrivs(&r.Meta)
-	}
-	f.put(t, n, r)
-	if dropCaps {
-		f.removeCaps(ctx, t, n)
-	}
+	f.putWritten(ctx, t, n, r, kill, dropCaps)
 	return done, nil
 }
 

@@ -139,6 +139,13 @@ func (f *FS) writeLocked(ctx context.Context, n *node, off uint64, p []byte, kil
 		r.Meta.OpFlags &^= ondisk.OpDirectData
 	}
 	r.Meta.Size = max(rec.Meta.Size, end)
+	f.putWritten(ctx, t, n, r, kill, dropCaps)
+	return nil
+}
+
+// putWritten stores the record of a file whose content was changed by a call;
+// kill and dropCaps say what rights it loses by that.
+func (f *FS) putWritten(ctx context.Context, t Txn, n *node, r *Record, kill, dropCaps bool) {
 	r.Meta.SetMtime(f.clock())
 	r.Meta.SetCtime(f.clock())
 	if kill {
@@ -148,7 +155,6 @@ func (f *FS) writeLocked(ctx context.Context, n *node, off uint64, p []byte, kil
 	if dropCaps {
 		f.removeCaps(ctx, t, n)
 	}
-	return nil
 }
 
 // prepareTail makes the data of a file ready for a write at off or for a

@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -116,28 +118,24 @@ func (t *table) ref(inum uint64) {
 
 // held reports whether the kernel holds a reference to anything.
 func (t *table) held() bool {
+	held := false
+	t.each(func(s *shard) { held = held || len(s.refs) > 0 })
+	return held
+}
+
+// each calls fn for all shards, one after the other, with its lock held.
+func (t *table) each(fn func(s *shard)) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n := len(s.refs)
+		fn(s)
 		s.mu.Unlock()
-		if n > 0 {
-			return true
-		}
 	}
-	return false
 }
 
 // all returns the inodes to which the kernel holds references.
 func (t *table) all() (inums []uint64) {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		for inum := range s.refs {
-			inums = append(inums, inum)
-		}
-		s.mu.Unlock()
-	}
+	t.each(func(s *shard) { inums = slices.AppendSeq(inums, maps.Keys(s.refs)) })
 	return inums
 }
 
@@ -180,14 +178,7 @@ func (t *table) found(inum uint64) {
 
 // unlinked returns the inodes in use that have no link left.
 func (t *table) unlinked() (inums []uint64) {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		for inum := range s.unnamed {
-			inums = append(inums, inum)
-		}
-		s.mu.Unlock()
-	}
+	t.each(func(s *shard) { inums = slices.AppendSeq(inums, maps.Keys(s.unnamed)) })
 	return inums
 }
 
@@ -207,15 +198,10 @@ func (t *table) hold(inum uint64) bool {
 // gone.
 func (t *table) drain() []uint64 {
 	var dead []uint64
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		for inum := range s.unnamed {
-			dead = append(dead, inum)
-		}
+	t.each(func(s *shard) {
+		dead = slices.AppendSeq(dead, maps.Keys(s.unnamed))
 		clear(s.unnamed)
 		clear(s.refs)
-		s.mu.Unlock()
-	}
+	})
 	return dead
 }

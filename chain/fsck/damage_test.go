@@ -370,14 +370,14 @@ func (m *maker) deepen() {
 	}
 }
 
-// flipFreemap damages the first freemap block of a level.
-func (m *maker) flipFreemap(level int) {
+// freemapRef is the first freemap block of a level.
+func (m *maker) freemapRef(level int) (ref ondisk.Blockref, set *media.Set) {
 	m.Helper()
 	set, err := media.Open([]ondisk.Device{m.dev})
 	if err != nil {
 		m.Fatal(err)
 	}
-	ref := set.Header().Freemap[0]
+	ref = set.Header().Freemap[0]
 	for (int(ref.KeyBits)-ondisk.ZoneRadix)/8+1 > level {
 		block, err := set.Read(&ref)
 		if err != nil {
@@ -389,6 +389,13 @@ func (m *maker) flipFreemap(level int) {
 		}
 		ref = refs[0]
 	}
+	return ref, set
+}
+
+// flipFreemap damages the first freemap block of a level.
+func (m *maker) flipFreemap(level int) {
+	m.Helper()
+	ref, _ := m.freemapRef(level)
 	if _, err := m.dev.WriteAt([]byte{0xA5}, int64(ref.Off())+4711); err != nil {
 		m.Fatal(err)
 	}
@@ -508,22 +515,7 @@ func TestFreemapRepairSparesUnreadable(t *testing.T) {
 		t.Error(err)
 	}
 	m.dev.Reopen()
-	set, err := media.Open([]ondisk.Device{m.dev})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ref := set.Header().Freemap[0]
-	for ref.Type == ondisk.TypeFreemapNode {
-		block, err := set.Read(&ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs, err := ondisk.DecodeBlockrefs(block)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ref = refs[0]
-	}
+	ref, set := m.freemapRef(1)
 	block, err := set.Read(&ref)
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ command does it now, on a mount or on a volume that is not mounted.`,
 				fmt.Fprint(c.OutOrStdout(), reply)
 				return err
 			}
-			return withVolume(c.Context(), args[0], false, func(v *chain.Volume) error {
+			return withVolume(c.Context(), args[0], chain.Options{}, func(v *chain.Volume) error {
 				r, err := v.Bulkfree(c.Context(), chain.BulkfreeOptions{})
 				if err != nil {
 					return err

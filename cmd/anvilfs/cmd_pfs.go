@@ -23,7 +23,7 @@ func pfsList() *cobra.Command {
 		Short: "List the PFSs of a volume",
 		Args:  exactly(1, "a device"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return withVolume(c.Context(), args[0], true, func(v *chain.Volume) error {
+			return withVolume(c.Context(), args[0], chain.Options{ReadOnly: true}, func(v *chain.Volume) error {
 				list, err := v.PFSs(c.Context())
 				if err != nil {
 					return err
@@ -55,7 +55,7 @@ func pfsChange(verb, short string, do func(ctx context.Context, t *chain.Txn, la
 		Args:  exactly(2, "a device and a label"),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
-			return withVolume(ctx, args[0], false, func(v *chain.Volume) error {
+			return withVolume(ctx, args[0], chain.Options{}, func(v *chain.Volume) error {
 				if err := refuseClustered(ctx, v, args[0], args[1], verb); err != nil {
 					return err
 				}

@@ -14,7 +14,6 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/fs/repair"
-	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // repairRounds bounds how often names are looked at again: one fix may show
@@ -78,46 +77,38 @@ func (r *fsckRepair) say(what, format string, args ...any) {
 
 // volume makes the freemap of a member up from its tree, and writes its header
 // slots anew.
-func (r *fsckRepair) volume(ctx context.Context, word string, rep *fsck.Report) (err error) {
-	if r.dryRun {
+func (r *fsckRepair) volume(ctx context.Context, word string, rep *fsck.Report) error {
+	tell := func() {
 		if rep.Freemap {
 			r.say(word, "the freemap is made up from the tree")
 		}
 		if rep.Slots {
 			r.say(word, "all header slots are written anew")
 		}
+	}
+	if r.dryRun {
+		tell()
 		return nil
 	}
-	m, err := parseMember(word)
-	if err != nil {
-		return err
-	}
-	devs, err := m.open(false)
-	if err != nil {
-		return err
-	}
-	v, err := chain.Open(ctx, devs, chain.Options{Writer: ondisk.NewUUID(), DoubtFreemap: rep.Freemap})
-	if err != nil {
-		return explain(err)
-	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	if err := voted(ctx, v); err != nil {
-		return err
-	}
-	if rep.Freemap {
-		free, err := v.Bulkfree(ctx, chain.BulkfreeOptions{})
-		if err != nil {
+	return withVolume(ctx, word, chain.Options{DoubtFreemap: rep.Freemap}, func(v *chain.Volume) error {
+		if err := voted(ctx, v); err != nil {
 			return err
 		}
-		r.say(word, "the freemap was made up from the tree, %s found free", human(free.Freed))
-	}
-	if rep.Slots {
+		// First of all, what is in use must not be free any longer.
 		if err := v.RewriteHeaders(ctx); err != nil {
 			return err
 		}
-		r.say(word, "all header slots were written anew")
-	}
-	return nil
+		tell()
+		if !rep.Freemap {
+			return nil
+		}
+		free, err := v.Bulkfree(ctx, chain.BulkfreeOptions{})
+		if err != nil {
+			return fmt.Errorf("the freemap is right, and calls more allocated than is in use: %w", err)
+		}
+		r.say(word, "%s found free", human(free.Freed))
+		return nil
+	})
 }
 
 // voted refuses a member of a cluster whose header slots tell that it may have
@@ -169,7 +160,7 @@ func (r *fsckRepair) names(ctx context.Context, s source, reports map[string]*fs
 // certain brings the members in sync and returns the fixes that one of them
 // asks for.
 func (r *fsckRepair) certain(ctx context.Context, s source) ([]fsck.Fix, error) {
-	var level string
+	level := ""
 	err := withPool(ctx, s, func(p *cluster.Pool) error {
 		gather(ctx, p, slog.New(slog.DiscardHandler))
 		for _, n := range p.Status().Nodes {
@@ -181,6 +172,9 @@ func (r *fsckRepair) certain(ctx context.Context, s source) ([]fsck.Fix, error) 
 	})
 	if err != nil {
 		return nil, err
+	}
+	if level == "" {
+		return nil, errors.New("no member came in sync: anvilfs mount says why")
 	}
 	rep, err := fsckOne(ctx, level, fsck.Options{SkipData: true})
 	if err != nil {

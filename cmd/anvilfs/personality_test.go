@@ -23,6 +23,8 @@ func TestPersonality(t *testing.T) {
 		{"fsck.anvilfs -a -C0 -T /dev/sdb", "fsck /dev/sdb"},
 		{"fsck.fuse.anvilfs -pfn a b", "fsck a b"},
 		{"fsck.anvilfs --json a", "fsck --json a"},
+		{"fsck.anvilfs -y a", "fsck -y a"},
+		{"fsck.anvilfs -fy a", "fsck -y a"},
 		{"mount.ext4 a b", "a b"},
 	} {
 		argv := strings.Fields(c.argv)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
@@ -165,7 +166,7 @@ func (s *source) findLabel(ctx context.Context) error {
 	}
 	var lastErr error
 	for _, m := range s.members {
-		v, err := openVolume(ctx, m, true)
+		v, err := openVolume(ctx, m, chain.Options{ReadOnly: true})
 		if err != nil {
 			lastErr = err
 			continue

@@ -9,12 +9,13 @@ import (
 )
 
 // openVolume opens a member that is not mounted.
-func openVolume(ctx context.Context, m member, readOnly bool) (*chain.Volume, error) {
-	devs, err := m.open(readOnly)
+func openVolume(ctx context.Context, m member, o chain.Options) (*chain.Volume, error) {
+	devs, err := m.open(o.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
-	v, err := chain.Open(ctx, devs, chain.Options{ReadOnly: readOnly, Writer: ondisk.NewUUID()})
+	o.Writer = ondisk.NewUUID()
+	v, err := chain.Open(ctx, devs, o)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -22,12 +23,12 @@ func openVolume(ctx context.Context, m member, readOnly bool) (*chain.Volume, er
 }
 
 // withVolume opens a member that is not mounted, runs fn and closes it.
-func withVolume(ctx context.Context, word string, readOnly bool, fn func(*chain.Volume) error) error {
+func withVolume(ctx context.Context, word string, o chain.Options, fn func(*chain.Volume) error) error {
 	m, err := parseMember(word)
 	if err != nil {
 		return err
 	}
-	v, err := openVolume(ctx, m, readOnly)
+	v, err := openVolume(ctx, m, o)
 	if err != nil {
 		return err
 	}
