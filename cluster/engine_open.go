@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -223,9 +224,13 @@ func (e *engine) nameOf(id ondisk.UUID) string {
 func (e *engine) refuse(opened []opening) error {
 	var first *conn
 	readOnly := e.o.ReadOnly
+	someOpened := slices.ContainsFunc(opened, func(r opening) bool { return r.c != nil })
 	for i, r := range opened {
 		var wrong *refusal
-		if errors.As(r.err, &wrong) {
+		switch {
+		case errors.Is(r.err, chain.ErrNoPFS) && someOpened:
+			// As a clone that a crash kept from one of them: it is left out.
+		case errors.As(r.err, &wrong):
 			return r.err
 		}
 		if r.c == nil {

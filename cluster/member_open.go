@@ -47,7 +47,7 @@ func findPFS(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo,
 	case label == "":
 		return chain.PFSInfo{}, refusef("%s: say which PFS, as in %s@LABEL: there are %s", v.Name(), v.Name(), strings.Join(have, ", "))
 	}
-	return chain.PFSInfo{}, refusef("%s: there is no PFS %q: there are %s", v.Name(), label, strings.Join(have, ", "))
+	return chain.PFSInfo{}, &refusal{fmt.Sprintf("%s: there is no PFS %q: there are %s", v.Name(), label, strings.Join(have, ", ")), chain.ErrNoPFS}
 }
 
 // openMember opens a member and reads what it says about itself. Errors that

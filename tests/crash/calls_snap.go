@@ -162,8 +162,7 @@ func (s *session) stepClone() error {
 // filesystem that was closed, and can be read; if it was acknowledged, it is there.
 func (s *session) inspectClone() error {
 	have := 0
-	var members []cluster.MemberSpec // a mount is given those that have it: one that lacks a label is refused
-	for i, d := range s.devs[:s.shape.Masters] {
+	for _, d := range s.devs[:s.shape.Masters] {
 		v, err := chain.Open(s.ctx, []ondisk.Device{d}, chain.Options{ReadOnly: true})
 		if err != nil {
 			return err
@@ -171,7 +170,6 @@ func (s *session) inspectClone() error {
 		infos, err := v.PFSs(s.ctx)
 		if slices.ContainsFunc(infos, func(p chain.PFSInfo) bool { return p.Label == cloneLabel }) {
 			have++
-			members = append(members, s.shape.specs(s.devs)[i])
 		}
 		if err := errors.Join(err, v.Close()); err != nil {
 			return err
@@ -185,7 +183,7 @@ func (s *session) inspectClone() error {
 	case have < s.shape.need():
 		return nil // its txg was never committed: no mount finds enough of it
 	}
-	p, err := cluster.OpenPool(s.ctx, members, cluster.Options{Label: cloneLabel, OnNoQuorum: cluster.EIO})
+	p, err := cluster.OpenPool(s.ctx, s.shape.specs(s.devs)[:s.shape.Masters], cluster.Options{Label: cloneLabel, OnNoQuorum: cluster.EIO})
 	if err == nil {
 		_, err = s.dumpPool(p)
 	}
