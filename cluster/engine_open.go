@@ -113,6 +113,8 @@ func answerOf(c *conn, d core.Durable) Answer {
 
 // admit refuses what must not be mounted, and takes in the rest.
 func (e *engine) admit(opened []opening) error {
+	// As they were given, whoever answered first: so is what is said of them.
+	slices.SortStableFunc(opened, func(a, b opening) int { return a.m.index - b.m.index })
 	if err := e.refuse(opened); err != nil {
 		return err
 	}
