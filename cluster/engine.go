@@ -69,6 +69,7 @@ type engine struct {
 
 	mu       sync.Mutex
 	pub      published
+	turns    turns
 	changeCh chan struct{}
 	bad      damageQueue
 }

@@ -22,6 +22,7 @@ type member struct {
 	flags core.Flags
 
 	state  NodeState
+	told   NodeState // the last that turns know
 	err    string
 	remedy string
 	since  time.Time
@@ -161,7 +162,7 @@ func (e *engine) publish(p published) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	same := e.pub.same(&p) && !e.notify
+	same := !e.turn() && e.pub.same(&p) && !e.notify
 	e.pub, e.notify = p, false
 	if same {
 		return

@@ -114,6 +114,7 @@ type engineAPI interface {
 	space() chain.Space
 	volumes() []nodeVolume
 	nodes() []NodeReport
+	turnsSince(n int) ([]Event, int)
 	changed() <-chan struct{}
 	drainFrees(ctx context.Context) error
 	trim(ctx context.Context, o chain.TrimOptions) (uint64, error)

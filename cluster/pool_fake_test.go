@@ -159,6 +159,8 @@ func (e *fakeEngine) nodes() (nodes []NodeReport) {
 	return nodes
 }
 
+func (e *fakeEngine) turnsSince(int) ([]Event, int) { return nil, 0 } // its nodes stay in sync
+
 func (e *fakeEngine) changed() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -249,6 +249,9 @@ type Event struct {
 	Time time.Time `json:"time"`
 	Node string    `json:"node,omitempty"` // empty: the pool as a whole
 	What string    `json:"what"`           // the new state, in words
+	// Why, and what an operator can do; "" for a good state.
+	Error string `json:"error,omitempty"`
+	Next  string `json:"next,omitempty"`
 }
 
 // events are the subscribers, and what others report through the pool.
@@ -306,20 +309,16 @@ func (e *events) resyncRuns() map[string]any {
 // watch follows the engine: fresh views for readers, events for subscribers.
 func (p *Pool) watch() {
 	defer p.workers.Done()
-	known := make(map[string]NodeState)
+	told := 0
 	quorum := true
 	for {
 		changed := p.engine.changed()
 		p.refresh()
 		p.tidy()
-		for _, r := range p.engine.nodes() {
-			if r.Opening {
-				continue
-			}
-			if old, ok := known[r.Name]; ok && old != r.State {
-				p.events.send(Event{Time: time.Now(), Node: r.Name, What: string(r.State)})
-			}
-			known[r.Name] = r.State
+		var turned []Event
+		turned, told = p.engine.turnsSince(told)
+		for _, ev := range turned {
+			p.events.send(ev)
 		}
 		if held := p.engine.hasQuorum(); held != quorum {
 			quorum = held

@@ -163,9 +163,10 @@ func (p *peers) step(name string, rep resync.Report) {
 
 // watch notes what m is.
 func (r *run) watch(ctx context.Context, p *cluster.Pool) {
-	last := map[string]string{}
+	last, told := map[string]string{}, 0
 	for {
 		changed := p.Changed()
+		told = r.hear(p, told)
 		st := p.Status()
 		for _, n := range st.Nodes {
 			now := fmt.Sprintf("%v %q %q", n.State, n.Error, n.Next)
@@ -185,6 +186,22 @@ func (r *run) watch(ctx context.Context, p *cluster.Pool) {
 			return
 		}
 	}
+}
+
+// hear notes what m was between two looks.
+func (r *run) hear(p *cluster.Pool, told int) int {
+	turns, total := p.History(told)
+	for _, e := range turns {
+		if e.Node == r.m.Name && r.hasFired() {
+			r.note("%s was %s: %s", e.Node, e.What, e.Error)
+			r.mu.Lock()
+			if s := cluster.NodeState(e.What); r.seen[s].State == "" {
+				r.seen[s] = cluster.NodeStatus{Name: e.Node, State: s, Error: e.Error, Next: e.Next}
+			}
+			r.mu.Unlock()
+		}
+	}
+	return total
 }
 
 func (r *run) hasFired() bool {

@@ -202,18 +202,19 @@ func TestWatcher(t *testing.T) {
 	path, out := program(t, `echo "$ANVILFS_EVENT $ANVILFS_NODE $ANVILFS_ERROR" >>$OUT`)
 	var log buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	p := &fakePool{ch: make(chan cluster.Event, 2), st: cluster.Status{Nodes: []cluster.NodeStatus{
+	p := &fakePool{ch: make(chan cluster.Event, 3), st: cluster.Status{Nodes: []cluster.NodeStatus{
 		{Name: "a", State: cluster.NodeInSync}, {Name: "b", State: cluster.NodeMissing, Error: "not given"},
 		{Name: "c", Role: "softmaster", State: cluster.NodeMissing, Error: "not given"}}}} // it may be away
 	w := Watch(p, mount, NewHook(path, mount, logger), logger)
 	p.ch <- cluster.Event{Time: time.Unix(5, 0), Node: "a", What: "in-sync"}
+	p.ch <- cluster.Event{Time: time.Unix(5, 0), Node: "a", What: "tainted", Error: "it lost writes"} // it is over already
 	p.ch <- cluster.Event{Time: time.Unix(6, 0), What: QuorumLost}
 	close(p.ch) // as the pool does at its end
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), QuorumLost) && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	w.Close(nil)
-	want := "mounted  \nmissing b not given\nin-sync a \nquorum lost  \nunmounted  \n"
+	want := "mounted  \nmissing b not given\nin-sync a \ntainted a it lost writes\nquorum lost  \nunmounted  \n"
 	if got := content(out); got != want {
 		t.Errorf("got %q\nwant %q", got, want)
 	}

@@ -58,7 +58,7 @@ func (w *Watcher) loop(subscription <-chan cluster.Event) {
 	defer close(w.done)
 	w.tell(Event{Time: time.Now(), What: Mounted})
 	for _, n := range w.last.Nodes {
-		if !good[string(n.State)] && !away(&n) {
+		if !good[string(n.State)] && !away(&n, n.State) {
 			w.tell(Event{Time: n.Since, What: string(n.State), Node: n.Name, Error: n.Error, Bad: true})
 		}
 	}
@@ -90,21 +90,20 @@ func (w *Watcher) look() {
 	w.last, w.lastI = now, integrity
 }
 
-// fromPool adds the reason to what the pool said of a node.
+// fromPool knows which of what the pool says is bad.
 func (w *Watcher) fromPool(e cluster.Event) Event {
-	out := Event{Time: e.Time, What: e.What, Node: e.Node, Bad: !good[e.What]}
+	out := Event{Time: e.Time, What: e.What, Node: e.Node, Error: e.Error, Bad: !good[e.What]}
 	for _, n := range w.pool.Status().Nodes {
-		if n.Name == e.Node && string(n.State) == e.What {
-			out.Error = n.Error
-			out.Bad = out.Bad && !away(&n)
+		if n.Name == e.Node && away(&n, cluster.NodeState(e.What)) {
+			out.Bad = false
 		}
 	}
 	return out
 }
 
-// away reports whether a node is one that may be away, and is.
-func away(n *cluster.NodeStatus) bool {
-	return n.Soft() && (n.State == cluster.NodeMissing || n.State == cluster.NodeFailed)
+// away reports whether a node is one that may be away, and was.
+func away(n *cluster.NodeStatus, was cluster.NodeState) bool {
+	return n.Soft() && (was == cluster.NodeMissing || was == cluster.NodeFailed)
 }
 
 func (w *Watcher) tell(e Event) {
