@@ -182,7 +182,8 @@ func (st *settlement) restructure() {
 	for _, n := range st.nodes {
 		if a := st.accounts[n.inum]; a != nil && st.concerns(n) {
 			a.parent = st.counts(a.old, true)
-			if a.void() || st.counts(a.now, false) != a.parent {
+			// One that stays in an account counted anew has to come in again.
+			if to := st.counts(a.now, false); a.void() || to != a.parent || to != 0 && st.account(to).void() {
 				moved = append(moved, a)
 			}
 		}

@@ -358,6 +358,24 @@ func TestQuotaBorders(t *testing.T) {
 	r.fsck()
 }
 
+// TestQuotaClearedAndSet: an account in one that is given up and made again in
+// one commit is part of the new one's sums.
+func TestQuotaClearedAndSet(t *testing.T) {
+	r := newQuotaRig(t)
+	outer := r.mkdir(ondisk.InumRoot, "outer")
+	inner := r.mkdir(outer, "inner")
+	r.write(r.make(inner, "f", ondisk.ObjFile), 0, noise(70000, 1))
+	r.quota(outer, Limits{})
+	r.quota(inner, Limits{})
+	r.check("set", nil)
+	r.must(r.f.ClearQuota(r.ctx, outer))
+	r.must(r.f.WaitQuota(r.ctx, outer))
+	r.quota(outer, Limits{})
+	r.check("cleared and set", nil)
+	r.close()
+	r.fsck()
+}
+
 // TestQuotaRandom makes calls at random and counts after each few, across
 // crashes and mounts.
 func TestQuotaRandom(t *testing.T) {
