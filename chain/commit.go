@@ -190,6 +190,16 @@ func flushDevice(d ondisk.Device) error {
 	return nil
 }
 
+// OursSince returns from which mirror_tid on nobody but us wrote the volume, 0
+// while the committed header is somebody else's.
+func (v *Volume) OursSince() ondisk.Tid {
+	tid, ok := v.since()
+	if !ok {
+		return 0
+	}
+	return tid
+}
+
 // since returns from which mirror_tid on blocks are ours alone; ok is false
 // while the committed header is somebody else's.
 func (v *Volume) since() (tid ondisk.Tid, ok bool) {

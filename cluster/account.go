@@ -46,6 +46,20 @@ func (p *Pool) Usage(ctx context.Context, root uint64) (u Usage, ok bool, err er
 	return u, ok || u.MoreInodes > 0, err
 }
 
+// OursSince tells by which commit another system wrote a single copy last: a
+// number that rises when one did, 0 until we have written after it. ok is false
+// for clusters, where no such change comes into the filesystem.
+func (p *Pool) OursSince() (since ondisk.Tid, ok bool) {
+	e, _ := p.engine.(*engine)
+	if e == nil || !e.solo {
+		return 0, false
+	}
+	for _, n := range e.volumes() {
+		return n.Vol.OursSince(), true
+	}
+	return 0, false
+}
+
 // DataBytes is what the blocks of an inode in [from, to) take on media, in
 // bytes; what is not committed yet is counted as if it did not compress.
 func (p *Pool) DataBytes(ctx context.Context, inum, from, to uint64) (total uint64, err error) {

@@ -22,6 +22,9 @@ type Control interface {
 	Command(ctx context.Context, line string, w io.Writer) error
 	// Status writes the state as JSON.
 	Status(w io.Writer) error
+	// Quotas writes the accounts of directories as JSON. It is asked for where
+	// no command can be written, so it must not wait, as Status must not.
+	Quotas(w io.Writer) error
 }
 
 // The control directory: MNT/.anvilfs.
@@ -29,6 +32,7 @@ const (
 	controlDir  = ".anvilfs"
 	controlFile = "control"
 	statusFile  = "status.json"
+	quotasFile  = "quotas.json"
 
 	// controlInum is the directory: numbers this low are never handed out.
 	// Its files are numbered anew from transcriptBit for each path walk.
@@ -96,18 +100,26 @@ func (c *control) lookup(ctx context.Context, dir uint64, name string, out *fuse
 		out.EntryValid, out.AttrValid = lifetime, lifetime
 		c.attr(controlInum, nil, &out.Attr)
 		return fuse.OK
-	case dir != controlInum || name != controlFile && name != statusFile:
+	case dir != controlInum:
+		return fuse.ENOENT
+	}
+	fill := func(io.Writer) error { return nil }
+	switch name {
+	case controlFile:
+	case statusFile:
+		fill = c.handler.Status
+	case quotasFile:
+		fill = c.handler.Quotas
+	default:
 		return fuse.ENOENT
 	}
 	// No lifetime: the next path walk asks again and gets a fresh file.
 	t := &transcript{name: name, changed: time.Now()}
-	if name == statusFile {
-		var buf bytes.Buffer
-		if err := c.handler.Status(&buf); err != nil {
-			return fuse.Status(Errno(err))
-		}
-		t.content = buf.Bytes()
+	var buf bytes.Buffer
+	if err := fill(&buf); err != nil {
+		return fuse.Status(Errno(err))
 	}
+	t.content = buf.Bytes()
 	c.mu.Lock()
 	inum := c.next
 	c.next++
@@ -146,7 +158,7 @@ func (c *control) attr(inum uint64, t *transcript, out *fuse.Attr) {
 		when = t.changed
 		out.Size = uint64(len(t.content))
 		out.Mode = syscall.S_IFREG | 0o644
-		if t.name == controlFile {
+		if t.name != statusFile { // paths of directories are not for everybody
 			out.Mode = syscall.S_IFREG | 0o600
 		}
 	}
@@ -260,6 +272,7 @@ func (c *control) readdir(ctx context.Context, dir, pos uint64, add func(uint64,
 		{Inum: ondisk.InumRoot, Type: ondisk.ObjDir, Name: ".."},
 		{Inum: transcriptBit, Type: ondisk.ObjFile, Name: controlFile},
 		{Inum: transcriptBit + 1, Type: ondisk.ObjFile, Name: statusFile},
+		{Inum: transcriptBit + 2, Type: ondisk.ObjFile, Name: quotasFile},
 	}
 	if c.snaps.source != nil {
 		list = append(list, ondisk.Dirent{Inum: snapshotsInum, Type: ondisk.ObjDir, Name: snapshotsDir})

@@ -26,18 +26,27 @@ func (echoControl) Status(w io.Writer) error {
 	return err
 }
 
+func (echoControl) Quotas(w io.Writer) error {
+	_, err := io.WriteString(w, `{"quotas":[]}`)
+	return err
+}
+
 func TestControl(t *testing.T) {
 	dir, _, _ := mountMem(t)
 	status, err := os.ReadFile(filepath.Join(dir, controlDir, statusFile))
 	if err != nil || string(status) != `{"state":"fine"}` {
 		t.Errorf("status: %q, %v", status, err)
 	}
+	quotas, err := os.ReadFile(filepath.Join(dir, controlDir, quotasFile))
+	if err != nil || string(quotas) != `{"quotas":[]}` {
+		t.Errorf("quotas: %q, %v", quotas, err)
+	}
 	list, err := os.ReadDir(dir)
 	if err != nil || len(list) != 0 {
 		t.Errorf("root shows %v, %v", list, err)
 	}
 	list, err = os.ReadDir(filepath.Join(dir, controlDir))
-	if err != nil || len(list) != 2 {
+	if err != nil || len(list) != 3 {
 		t.Errorf("control directory shows %v, %v", list, err)
 	}
 	path := filepath.Join(dir, controlDir, controlFile)

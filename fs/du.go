@@ -54,7 +54,7 @@ func (f *FS) Du(ctx context.Context, dir uint64, path string, o DuOptions) ([]Tr
 	if store == nil {
 		return nil, errNotHere
 	}
-	if q, ok, err := f.QuotaOf(ctx, dir); o.Depth == 0 && !o.Apparent && err == nil && ok && !q.Counting && !q.Leaving {
+	if q, ok, err := f.QuotaOf(ctx, dir); o.Depth == 0 && !o.Apparent && err == nil && ok && !q.Counting && !q.Leaving && !q.Stale {
 		if err := f.store.Sync(ctx); err != nil && !f.readOnly {
 			return nil, err
 		}

@@ -18,6 +18,7 @@ type accountStore interface {
 	Usage(ctx context.Context, root uint64) (cluster.Usage, bool, error)
 	DataBytes(ctx context.Context, inum, from, to uint64) (uint64, error)
 	Sized(ctx context.Context, inum uint64) (r *Record, bytes uint64, ok bool, err error)
+	OursSince() (since ondisk.Tid, ok bool)
 }
 
 // An accountTxn is told what a call adds to accounts.
@@ -27,11 +28,14 @@ type accountTxn interface {
 }
 
 // accountsAttr is the attribute of the root directory that lists the roots of
-// accounts: their numbers, 8 bytes each. Users do not see it.
-const accountsAttr = propPrefix + "accounts"
-
-// accountsMax is how many a list can hold.
-const accountsMax = ondisk.XattrValueMax / 8
+// accounts: their numbers, 8 bytes each. One with sinceBit is what OursSince
+// said when they were right, one with genBit the highest number of a count, so
+// that none is used twice for one directory. Users do not see it.
+const (
+	accountsAttr = propPrefix + "accounts"
+	sinceBit     = 1 << 63
+	genBit       = 1 << 62
+)
 
 // quotas are the accounts of directories: who is charged for what, and
 // whether a call may grow them.
@@ -47,6 +51,8 @@ type quotas struct {
 	mu       sync.Mutex
 	accounts map[uint64]*account
 	gen      uint32 // last number of a count
+	since    uint64 // with sinceBit; 0: not known, or a cluster
+	stale    bool   // another system changed what is in the accounts
 
 	counter counter
 }
@@ -95,7 +101,16 @@ func (q *quotas) load(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	clear(q.accounts)
+	q.since = 0
 	for ; len(list) >= 8; list = list[8:] {
+		switch n := binary.LittleEndian.Uint64(list); {
+		case n&sinceBit != 0:
+			q.since = n
+			continue
+		case n&genBit != 0:
+			q.gen = max(q.gen, uint32(n))
+			continue
+		}
 		rec, ok, err := q.f.store.Inode(ctx, binary.LittleEndian.Uint64(list))
 		if err != nil {
 			return err
@@ -104,6 +119,7 @@ func (q *quotas) load(ctx context.Context) error {
 			q.keep(&rec.Meta)
 		}
 	}
+	q.stale = len(q.accounts) > 0 && q.changedByOthers()
 	return nil
 }
 
@@ -147,6 +163,12 @@ func (q *quotas) list(with, without uint64) []byte {
 	}
 	slices.Sort(inums)
 	var value []byte
+	if len(inums) > 0 && q.since != 0 {
+		value = binary.LittleEndian.AppendUint64(value, q.since)
+	}
+	if q.gen != 0 {
+		value = binary.LittleEndian.AppendUint64(value, genBit|uint64(q.gen))
+	}
 	for _, inum := range inums {
 		value = binary.LittleEndian.AppendUint64(value, inum)
 	}

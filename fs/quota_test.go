@@ -32,13 +32,26 @@ type quotaRig struct {
 }
 
 func newQuotaRig(t testing.TB) *quotaRig {
-	r := &quotaRig{t: t, ctx: context.Background(), disk: memdev.New(256 << 20).Named("m0")}
-	_, err := chain.Format(r.ctx, []ondisk.Device{r.disk}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: testLabel}}})
-	r.must(err)
+	r := formatQuotaRig(t, chain.PFSSpec{Label: testLabel})
 	v, err := chain.Open(r.ctx, []ondisk.Device{r.disk}, chain.Options{})
 	r.must(err)
 	r.must(cluster.Found(r.ctx, []*chain.Volume{v}, testLabel, []ondisk.PFSType{ondisk.PFSMaster}))
 	r.must(v.Close())
+	r.open()
+	t.Cleanup(r.close)
+	return r
+}
+
+func formatQuotaRig(t testing.TB, spec chain.PFSSpec) *quotaRig {
+	r := &quotaRig{t: t, ctx: context.Background(), disk: memdev.New(256 << 20).Named("m0")}
+	_, err := chain.Format(r.ctx, []ondisk.Device{r.disk}, chain.FormatOptions{Labels: []chain.PFSSpec{spec}})
+	r.must(err)
+	return r
+}
+
+// newLoneRig is a filesystem that is no cluster, as newfs makes of one device.
+func newLoneRig(t testing.TB) *quotaRig {
+	r := formatQuotaRig(t, chain.PFSSpec{Label: testLabel, Plain: true})
 	r.open()
 	t.Cleanup(r.close)
 	return r
@@ -142,7 +155,11 @@ func (r *quotaRig) recount(dir uint64, unnamed []uint64) (bytes, inodes uint64) 
 		return rec
 	}
 	for _, inum := range r.linked {
-		if rec, ok, err := r.pool.Inode(r.ctx, inum); err == nil && ok && rec.Meta.Nlinks > 0 && r.charged(&rec.Meta, dir) {
+		rec, ok, err := r.pool.Inode(r.ctx, inum)
+		if err == nil && ok && rec.Meta.Type == ondisk.ObjDir {
+			continue // a crash lost the file, and its number was used again
+		}
+		if err == nil && ok && rec.Meta.Nlinks > 0 && r.charged(&rec.Meta, dir) {
 			count(inum)
 		}
 		seen[inum] = true
@@ -374,6 +391,82 @@ func TestQuotaClearedAndSet(t *testing.T) {
 	r.check("cleared and set", nil)
 	r.close()
 	r.fsck()
+}
+
+// disown makes the volume look as if another system had written it last.
+func (r *quotaRig) disown() {
+	r.t.Helper()
+	r.disk.Reopen()
+	block := make([]byte, ondisk.HeaderSize)
+	for _, off := range ondisk.SlotOffsets(uint64(r.disk.Size())) {
+		_, err := r.disk.ReadAt(block, off)
+		r.must(err)
+		hdr, err := ondisk.DecodeVolumeHeader(block)
+		if err != nil {
+			continue // a slot that was not written yet
+		}
+		hdr.Mark.MirrorTid--
+		hdr.Encode(block)
+		_, err = r.disk.WriteAt(block, off)
+		r.must(err)
+	}
+	r.must(r.disk.Flush())
+}
+
+// TestQuotaAfterOthers: what another system did to a single copy is counted
+// anew by itself, once, and by the next mount if a crash comes between.
+func TestQuotaAfterOthers(t *testing.T) {
+	r := newLoneRig(t)
+	d := r.mkdir(ondisk.InumRoot, "d")
+	r.write(r.make(d, "f", ondisk.ObjFile), 0, noise(70000, 1))
+	r.quota(d, Limits{Bytes: 1 << 20})
+	r.must(r.pool.Sync(r.ctx))
+	gen := r.f.quotas.genOf(d)
+	for _, crash := range []bool{false, true} {
+		r.close()
+		r.disown()
+		r.open()
+		if q := r.f.quotas; !crash {
+			q.counter.wg.Wait()
+		} else {
+			r.crash()
+			r.f.quotas.counter.wg.Wait()
+		}
+		now := r.f.quotas.genOf(d)
+		if now == gen {
+			t.Fatalf("crash %v: nothing was counted", crash)
+		}
+		r.check("counted anew", nil)
+		r.close()
+		r.open()
+		r.f.quotas.counter.wg.Wait()
+		if gen = r.f.quotas.genOf(d); gen != now {
+			t.Fatalf("crash %v: it is counted at each mount", crash)
+		}
+	}
+}
+
+// TestQuotaCountsHaveNumbers: no directory has two counts of one number, though
+// the clock stands still. What stayed charged to the earlier one would be in both.
+func TestQuotaCountsHaveNumbers(t *testing.T) {
+	r := newQuotaRig(t)
+	d := r.mkdir(ondisk.InumRoot, "d")
+	r.write(r.make(d, "f", ondisk.ObjFile), 0, noise(70000, 1))
+	seen := make(map[uint32]bool)
+	for i := range 4 {
+		r.f.now = func() time.Time { return time.Unix(1e9, 0) }
+		r.quota(d, Limits{})
+		if gen := r.f.quotas.genOf(d); seen[gen] {
+			t.Fatalf("count %d has number %d once more", i, gen)
+		} else {
+			seen[gen] = true
+		}
+		r.check("set", nil)
+		r.must(r.f.ClearQuota(r.ctx, d))
+		r.must(r.f.WaitQuota(r.ctx, d))
+		r.close()
+		r.open()
+	}
 }
 
 // TestQuotaRandom makes calls at random and counts after each few, across

@@ -56,6 +56,13 @@ func (q *quotas) start() {
 	for _, inum := range open {
 		q.count(inum)
 	}
+	if q.stale {
+		c.wg.Go(func() {
+			if err := q.recountChanged(c.ctx); err != nil && c.ctx.Err() == nil {
+				q.f.log.Warn("counting anew what another system changed", "error", err)
+			}
+		})
+	}
 }
 
 // stop ends what is being counted; the next mount goes on.

@@ -16,6 +16,7 @@ type Quota struct {
 	MaxInodes  uint64 `json:"max_inodes"` // 0 = no limit
 	Counting   bool   `json:"counting"`   // the sums are still too low
 	Leaving    bool   `json:"leaving"`    // it is being given up
+	Stale      bool   `json:"stale"`      // another system changed the filesystem; a mount for writing counts anew
 	Parent     uint64 `json:"parent"`     // account it lies in, 0 = none
 	MoreBytes  uint64 `json:"-"`          // not committed, at most
 	MoreInodes uint64 `json:"-"`
@@ -68,6 +69,7 @@ func (f *FS) SetQuota(ctx context.Context, dir uint64, change func(*Limits)) err
 	defer t.End()
 	fresh := !m.OwnsAccount()
 	if fresh {
+		q.noteSince()
 		if err := q.storeList(ctx, t, s.node(ondisk.InumRoot), dir, 0); err != nil {
 			return err
 		}
@@ -105,8 +107,8 @@ func (q *quotas) set(t Txn, n *node, limit Limits, fresh bool) {
 	q.mu.Unlock()
 }
 
-// nextGen is a number that no count had. Seconds are not used twice across
-// mounts; within one they are counted on.
+// nextGen is a number that no count had: inodes that were in an earlier one, and
+// were never taken out of it, would be in the sums twice.
 func (q *quotas) nextGen() uint32 {
 	sec, _ := q.f.clock()
 	q.mu.Lock()
@@ -184,6 +186,9 @@ func (q *quotas) roots() []uint64 {
 	return list
 }
 
+// HasQuotas reports whether there is an account, or was one since the mount.
+func (f *FS) HasQuotas() bool { return f.quotas.any.Load() }
+
 // WaitQuota returns when a directory's account is counted, or given up.
 func (f *FS) WaitQuota(ctx context.Context, dir uint64) error {
 	if f.quotas.store == nil {
@@ -227,6 +232,7 @@ func (f *FS) QuotaOf(ctx context.Context, dir uint64) (one Quota, ok bool, err e
 		MaxBytes: m.DataQuota, MaxInodes: m.InodeQuota, Parent: m.Account,
 		Counting: m.AccountFlags&ondisk.AccountCounting != 0,
 		Leaving:  m.AccountFlags&ondisk.AccountLeaving != 0,
+		Stale:    f.quotas.isStale(),
 	}, err == nil, err
 }
 

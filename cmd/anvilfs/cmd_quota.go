@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -65,8 +64,9 @@ or out of the tree by rename(2): mv(1) copies it.`,
 	{"show", "DIR", "Show what a directory tree takes, and may",
 		`The directory is the one named, or the nearest one above it that has an account.`, listFlags},
 	{"recount", "MNT", "Count all accounts anew",
-		`Other systems that change a member do not keep the sums; fsck says when they are
-wrong. Limits hold meanwhile for what is counted.`, waitFlag},
+		`Other systems that write a filesystem of one copy do not keep the sums: the next
+mount for writing counts anew by itself. This does so at any time. Limits hold
+meanwhile for what is counted.`, waitFlag},
 }
 
 // flagSet returns the flags of the verb, and where they go.
@@ -86,7 +86,7 @@ func quotaCommand() *cobra.Command {
 }
 
 func (v *quotaVerb) command() *cobra.Command {
-	flags, _ := v.flagSet()
+	flags, w := v.flagSet()
 	c := &cobra.Command{
 		Use: v.name + " " + v.args, Short: v.short, Long: v.short + ".", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -98,7 +98,11 @@ func (v *quotaVerb) command() *cobra.Command {
 			if v.args == "DIR" {
 				words = append(words, "--", path)
 			}
-			return askQuota(c, mnt, words)
+			err = askQuota(c, mnt, words)
+			if errors.Is(err, syscall.EROFS) {
+				return v.readOnly(c.OutOrStdout(), mnt, path, args[0], w)
+			}
+			return err
 		},
 	}
 	if v.long != "" {
@@ -120,9 +124,6 @@ func givenFlags(c *cobra.Command, flags *pflag.FlagSet) (words []string) {
 
 func askQuota(c *cobra.Command, mnt string, words []string) error {
 	reply, err := tell(c.Context(), mnt, words...)
-	if errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%s is mounted read-only, and cannot be asked: du(1) counts there", mnt)
-	}
 	fmt.Fprint(c.OutOrStdout(), reply)
 	return err
 }
@@ -156,7 +157,8 @@ func inMount(path string) (mnt, below string, err error) {
 var duVerb = quotaVerb{"du", "DIR...", "Show what directory trees take, at once where they are accounted for",
 	`It counts as du(1) does on the mount, in the server, without looking up each file
 through the kernel: many times faster. A tree with an account (anvilfs quota set DIR)
-is known without looking at any file, if it is not asked for in parts.`,
+is known without looking at any file, if it is not asked for in parts. On a read-only
+mount the others are counted through the kernel.`,
 	func(f *pflag.FlagSet, w *quotaWords) {
 		listFlags(f, w)
 		f.IntVarP(&w.depth, "max-depth", "d", 0, "also show the trees so far below")
@@ -173,7 +175,7 @@ func duCommand() *cobra.Command {
 			if w.sort != "name" && w.sort != "size" && w.sort != "inodes" {
 				return usageError("--sort %s: name, size or inodes", w.sort)
 			}
-			return duAll(c.Context(), c, flags, args)
+			return duAll(c, flags, w, args)
 		},
 	}
 	c.Flags().AddFlagSet(flags)
@@ -181,8 +183,9 @@ func duCommand() *cobra.Command {
 }
 
 // duAll asks each mount for the trees on it, in the order given.
-func duAll(_ context.Context, c *cobra.Command, flags *pflag.FlagSet, args []string) error {
+func duAll(c *cobra.Command, flags *pflag.FlagSet, w *quotaWords, args []string) error {
 	for len(args) > 0 {
+		first := args
 		mnt, _, err := inMount(args[0])
 		if err != nil {
 			return err
@@ -199,7 +202,11 @@ func duAll(_ context.Context, c *cobra.Command, flags *pflag.FlagSet, args []str
 			words = append(words, path, args[0])
 			args = args[1:]
 		}
-		if err := askQuota(c, mnt, words); err != nil {
+		err = askQuota(c, mnt, words)
+		if errors.Is(err, syscall.EROFS) {
+			err = readOnlyUse(c.OutOrStdout(), mnt, first[:len(first)-len(args)], w)
+		}
+		if err != nil {
 			return err
 		}
 	}

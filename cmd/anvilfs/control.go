@@ -29,6 +29,7 @@ type controller struct {
 	merging  atomic.Pointer[merging] // nil: nothing can be written
 	server   serverStatus
 	files    atomic.Pointer[fs.FS] // nil while it is being mounted
+	trees    *treeLook
 	log      *slog.Logger
 }
 
@@ -40,6 +41,8 @@ type mountStatus struct {
 	Calls  []fs.CallReport `json:"calls"`     // the kernel's requests since the mount
 	Out    int64           `json:"calls_out"` // of them, not answered yet
 	Server serverStatus    `json:"server"`
+	// Quotas are the directory trees near their limits, the fullest first.
+	Quotas []advice.Tree `json:"quotas,omitempty"`
 }
 
 type serverStatus struct {
@@ -126,11 +129,20 @@ func (c *controller) Status(w io.Writer) error {
 	return e.Encode(m)
 }
 
+// Quotas writes the content of quotas.json: what quota list --json prints, as of
+// the last commit.
+func (c *controller) Quotas(w io.Writer) error {
+	list := slices.Clone(c.trees.trees())
+	slices.SortFunc(list, func(a, b advice.Tree) int { return strings.Compare(a.Path, b.Path) })
+	return printQuotas(w, list, &quotaWords{json: true})
+}
+
 // report is the whole status at this instant.
 func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}
 	m.Calls, m.Out = c.calls.Report()
 	m.Server.Metrics, _ = c.metrics.Load().(string)
+	m.Quotas = advice.Filled(c.trees.trees())
 	return m
 }
 

@@ -13,18 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
 )
 
 // quotaVersion is the output_version of the JSON of quota and du.
 const quotaVersion = 1
-
-// A quotaReport is an account with its path from the mount point.
-type quotaReport struct {
-	Path    string `json:"path"`
-	Percent int    `json:"percent"` // of the nearer limit, 0 without
-	fs.Quota
-}
 
 // quota carries out a quota command on a mount.
 func (c *controller) quota(ctx context.Context, words []string, w io.Writer) error {
@@ -157,20 +151,13 @@ func (c *controller) quotaRecount(ctx context.Context, files *fs.FS, f *quotaWor
 }
 
 // quotas lists the accounts by path, with what was not committed until now.
-func (c *controller) quotas(ctx context.Context, files *fs.FS) ([]quotaReport, error) {
+func (c *controller) quotas(ctx context.Context, files *fs.FS) ([]advice.Tree, error) {
 	if err := c.pool.Sync(ctx); err != nil {
 		return nil, err
 	}
-	all, err := files.Quotas(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]quotaReport, len(all))
-	for i := range all {
-		list[i] = quotaReport{Path: c.pool.PathOf(ctx, all[i].Inum), Percent: all[i].Percent(), Quota: all[i]}
-	}
-	slices.SortFunc(list, func(a, b quotaReport) int { return cmp.Compare(a.Path, b.Path) })
-	return list, nil
+	list, err := treesOf(ctx, c.pool, files, nil)
+	slices.SortFunc(list, func(a, b advice.Tree) int { return cmp.Compare(a.Path, b.Path) })
+	return list, err
 }
 
 func (c *controller) quotaShow(ctx context.Context, files *fs.FS, inum uint64, name string, f *quotaWords, w io.Writer) error {
@@ -188,16 +175,16 @@ func (c *controller) quotaShow(ctx context.Context, files *fs.FS, inum uint64, n
 	if !ok {
 		return fmt.Errorf("%s is in no tree with a quota: anvilfs quota set gives it one", name)
 	}
-	return printQuotas(w, []quotaReport{{Path: c.pool.PathOf(ctx, root), Percent: q.Percent(), Quota: q}}, f)
+	return printQuotas(w, []advice.Tree{{Path: c.pool.PathOf(ctx, root), Percent: q.Percent(), Quota: q}}, f)
 }
 
-func printQuotas(w io.Writer, list []quotaReport, f *quotaWords) error {
+func printQuotas(w io.Writer, list []advice.Tree, f *quotaWords) error {
 	if f.json {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(struct {
 			Version int           `json:"output_version"`
-			Quotas  []quotaReport `json:"quotas"`
+			Quotas  []advice.Tree `json:"quotas"`
 		}{quotaVersion, list})
 	}
 	if f.script {
@@ -232,9 +219,14 @@ func quotaState(q *fs.Quota) string {
 		return "being cleared"
 	case q.Counting:
 		return "being counted"
+	case q.Stale:
+		return "stale" // another system wrote since
 	}
-	return "exact"
+	return exact
 }
+
+// exact is the state of an account that is what is in its tree.
+const exact = "exact"
 
 // du answers for pairs of a path from the mount point and its name for people;
 // a path alone is its own name.
@@ -266,12 +258,7 @@ func (c *controller) du(ctx context.Context, words []string, w io.Writer) error 
 		}
 		list = append(list, part...)
 	}
-	switch f.sort {
-	case "size":
-		slices.SortStableFunc(list, func(a, b fs.TreeUse) int { return cmp.Compare(a.Bytes, b.Bytes) })
-	case "inodes":
-		slices.SortStableFunc(list, func(a, b fs.TreeUse) int { return cmp.Compare(a.Inodes, b.Inodes) })
-	}
+	sortUse(list, f.sort)
 	return printUse(w, list, f, time.Since(began))
 }
 

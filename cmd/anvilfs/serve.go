@@ -72,7 +72,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	ctl.branches = newBranches(p, log)
 	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
 		FsName: s.display(), ReadOnly: o.readOnly, AllowOther: o.allowOther, Flags: o.flags,
-		Debug: o.debug, Logger: log, Control: ctl, Snapshots: fs.SnapshotsOf(p), Meter: ctl.calls, Closing: closing, Stopping: ctl.branches.stop,
+		Debug: o.debug, Logger: log, Control: ctl, Snapshots: fs.SnapshotsOf(p), Meter: ctl.calls, Closing: closing, Stopping: ctl.stop,
 	})
 	if err != nil {
 		return errors.Join(err, closing())
@@ -84,7 +84,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	log.Info("mounted", "source", s.display(), "directory", dir, "pid", os.Getpid())
 	defer unmountOn(ctx, dir, log)()
 	defer serveMetrics(ctl, o, ready, log)()
-	watcher := watchEvents(p, look, s, dir, o, log)
+	watcher := watchEvents(watched{p, look, ctl.trees}, s, dir, o, log)
 	ready.ok()
 	err = server.Wait()
 	watcher.Close(err)
@@ -105,10 +105,17 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 // serves tells the controller what it commands.
 func (c *controller) serves(s *fs.Server, readOnly bool) {
 	c.files.Store(s.FS)
+	c.trees.start(s.FS)
 	if !readOnly {
 		c.merging.Store(&merging{start: s.FS.NewDedup})
 		c.branches.start(s.FS, s)
 	}
+}
+
+// stop ends what the controller does with the filesystem.
+func (c *controller) stop() {
+	c.branches.stop()
+	c.trees.stop()
 }
 
 // noteNodes says what is not as it should be when a mount begins. A soft node
@@ -131,7 +138,7 @@ func noteNodes(p *cluster.Pool, ready *readiness) {
 }
 
 func newController(p *cluster.Pool, look *care, s source, dir string, log *slog.Logger) *controller {
-	return &controller{pool: p, care: look, log: log, label: s.label, calls: new(fs.Meter), server: serverStatus{
+	return &controller{pool: p, care: look, log: log, label: s.label, calls: new(fs.Meter), trees: &treeLook{pool: p, log: log}, server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
 	}}
 }
@@ -144,7 +151,7 @@ func serveMetrics(ctl *controller, o *mountOptions, ready *readiness, log *slog.
 	}
 	look := func() metrics.Look {
 		r := ctl.report()
-		return metrics.Look{Status: r.Status, Copies: r.Integrity, Calls: r.Calls, Out: r.Out}
+		return metrics.Look{Status: r.Status, Copies: r.Integrity, Trees: ctl.trees.known(), Calls: r.Calls, Out: r.Out}
 	}
 	s, err := metrics.Listen(o.metrics, metrics.Source{Look: look, Label: ctl.label, Dir: ctl.server.Dir, Version: version()}, log)
 	if err != nil {
@@ -165,18 +172,22 @@ func serveMetrics(ctl *controller, o *mountOptions, ready *readiness, log *slog.
 type watched struct {
 	*cluster.Pool
 	look *care
+	uses *treeLook
 }
 
 // Integrity is how the copies are looked after.
 func (w watched) Integrity() advice.Integrity { return w.look.report() }
 
+// Trees are the accounts of directories.
+func (w watched) Trees() []advice.Tree { return w.uses.trees() }
+
 // watchEvents logs what happens to the mount, and runs the hook.
-func watchEvents(p *cluster.Pool, look *care, s source, dir string, o *mountOptions, log *slog.Logger) *events.Watcher {
+func watchEvents(w watched, s source, dir string, o *mountOptions, log *slog.Logger) *events.Watcher {
 	m := events.Mount{Label: s.label, Dir: dir, Source: s.display()}
 	if o.hook == "" {
-		return events.Watch(watched{p, look}, m, nil, log)
+		return events.Watch(w, m, nil, log)
 	}
-	return events.Watch(watched{p, look}, m, events.NewHook(o.hook, m, log), log)
+	return events.Watch(w, m, events.NewHook(o.hook, m, log), log)
 }
 
 // troubled reports whether a node's state is worth a word when mounting: one

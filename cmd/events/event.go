@@ -27,6 +27,9 @@ const (
 	ScrubFailed  = "scrub failed" // Error says why
 	Unrepaired   = "unrepaired"   // Count places in files are bad; more than before
 	AllRepaired  = "all repaired" // none any more
+	QuotaNear    = "quota near"   // Path takes nine tenths of a limit; Count says how many per cent
+	QuotaFull    = "quota full"   // writers in Path are refused
+	QuotaOK      = "quota ok"     // there is room again in Path, or no limit any more
 )
 
 // An Event is one thing that happened.
@@ -34,7 +37,8 @@ type Event struct {
 	Time  time.Time
 	What  string
 	Node  string // "" = the mount as a whole
-	Count uint64 // of damaged blocks
+	Path  string // of a directory, from the mount point; "" = of none
+	Count uint64 // of damaged blocks; of per cent
 	Error string
 	Bad   bool // worth a warning
 }
@@ -57,6 +61,7 @@ func (e *Event) Env(m *Mount) []string {
 		"ANVILFS_LEVEL=" + level,
 		"ANVILFS_TIME=" + e.Time.UTC().Format(time.RFC3339Nano),
 		"ANVILFS_NODE=" + e.Node,
+		"ANVILFS_PATH=" + e.Path,
 		"ANVILFS_ERROR=" + e.Error,
 		"ANVILFS_COUNT=" + strconv.FormatUint(e.Count, 10),
 		"ANVILFS_LABEL=" + m.Label,
@@ -70,6 +75,9 @@ func (e *Event) log(log *slog.Logger, m *Mount) {
 	attrs := []any{"event", e.What, "label", m.Label, "mount", m.Dir}
 	if e.Node != "" {
 		attrs = append(attrs, "node", e.Node)
+	}
+	if e.Path != "" {
+		attrs = append(attrs, "path", e.Path)
 	}
 	if e.Count > 0 {
 		attrs = append(attrs, "count", e.Count)

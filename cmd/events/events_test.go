@@ -13,6 +13,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/sync/ledger"
 	"github.com/anvilfs/anvilfs/sync/scrub"
 )
@@ -163,6 +164,39 @@ type fakePool struct {
 func (p *fakePool) Subscribe() <-chan cluster.Event { return p.ch }
 func (p *fakePool) Status() cluster.Status          { return p.st }
 func (p *fakePool) Integrity() advice.Integrity     { return advice.Integrity{} }
+func (p *fakePool) Trees() []advice.Tree            { return nil }
+
+// TestFills: a tree is told of when it comes near its limit, is full, has room.
+func TestFills(t *testing.T) {
+	tree := func(inum, bytes uint64) advice.Tree {
+		q := fs.Quota{Inum: inum, Bytes: bytes << 20, MaxBytes: 100 << 20}
+		return advice.Tree{Path: fmt.Sprint("/", inum), Percent: q.Percent(), Quota: q}
+	}
+	small := advice.Tree{Path: "/s", Percent: 91, Quota: fs.Quota{Inum: 7, Bytes: 91000, MaxBytes: 100000}}
+	var f fills
+	for i, c := range []struct {
+		now  []advice.Tree
+		want string
+	}{
+		{nil, ""},
+		{[]advice.Tree{tree(1, 50), tree(2, 95)}, "quota near /2 95 false;"},
+		{[]advice.Tree{tree(1, 50), tree(2, 97)}, ""},
+		{[]advice.Tree{tree(1, 100), tree(2, 89)}, "quota full /1 100 true;"},
+		{[]advice.Tree{tree(1, 99), tree(2, 90)}, ""}, // at a border
+		{[]advice.Tree{tree(1, 95), tree(2, 87)}, "quota near /1 95 false;quota ok /2 87 false;"},
+		{[]advice.Tree{tree(1, 10), tree(2, 87)}, "quota ok /1 10 false;"},
+		{[]advice.Tree{small, tree(2, 120)}, "quota full /s 91 true;quota full /2 120 true;"}, // no block fits
+		{[]advice.Tree{tree(2, 120)}, "quota ok /s 0 false;"},
+	} {
+		var got strings.Builder
+		for _, e := range f.compare(c.now, time.Unix(1, 0)) {
+			fmt.Fprintf(&got, "%s %s %d %v;", e.What, e.Path, e.Count, e.Bad)
+		}
+		if got.String() != c.want {
+			t.Errorf("look %d: %q, want %q", i, got.String(), c.want)
+		}
+	}
+}
 
 func TestCompareIntegrity(t *testing.T) {
 	ended := time.Unix(9, 0)

@@ -16,6 +16,7 @@ type Pool interface {
 	Subscribe() <-chan cluster.Event
 	Status() cluster.Status
 	Integrity() advice.Integrity
+	Trees() []advice.Tree
 }
 
 // A Watcher turns what a pool tells into lines of the log and runs of a hook.
@@ -26,6 +27,7 @@ type Watcher struct {
 	hook  *Hook // nil: none
 	last  cluster.Status
 	lastI advice.Integrity
+	fills fills
 	quit  chan struct{}
 	done  chan struct{}
 }
@@ -62,6 +64,7 @@ func (w *Watcher) loop(subscription <-chan cluster.Event) {
 			w.tell(Event{Time: n.Since, What: string(n.State), Node: n.Name, Error: n.Error, Bad: true})
 		}
 	}
+	w.lookAtTrees()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -88,6 +91,13 @@ func (w *Watcher) look() {
 		w.tell(e)
 	}
 	w.last, w.lastI = now, integrity
+	w.lookAtTrees()
+}
+
+func (w *Watcher) lookAtTrees() {
+	for _, e := range w.fills.compare(w.pool.Trees(), time.Now()) {
+		w.tell(e)
+	}
 }
 
 // fromPool knows which of what the pool says is bad.

@@ -1,6 +1,11 @@
 package metrics
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/anvilfs/anvilfs/cluster"
@@ -14,6 +19,7 @@ import (
 type Look struct {
 	Status cluster.Status
 	Copies advice.Integrity
+	Trees  []advice.Tree
 	Calls  []fs.CallReport
 	Out    int64 // calls not answered yet
 }
@@ -64,6 +70,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.gauge("info", 1, c.src.Version)
 	s.mount(&look.Status)
 	s.integrity(&look.Copies)
+	s.trees(look.Trees)
 	for i := range look.Status.Nodes {
 		s.node(&look.Status.Nodes[i])
 	}
@@ -131,6 +138,43 @@ func (s *shot) integrity(i *advice.Integrity) {
 	s.gauge("scrub_unrepaired", float64(r.Unrepaired))
 	if !r.Ended.IsZero() {
 		s.gauge("scrub_ended_timestamp_seconds", float64(r.Ended.UnixMilli())/1000)
+	}
+}
+
+// treesMax is how many directory trees have series of their own.
+const treesMax = 1000
+
+// trees are the accounts of directories; of very many, the fullest.
+func (s *shot) trees(list []advice.Tree) {
+	full := 0
+	for i := range list {
+		if list[i].Fill() == advice.Full {
+			full++
+		}
+	}
+	s.gauge("quota_full_trees", float64(full))
+	if len(list) > treesMax {
+		list = slices.Clone(list)
+		slices.SortStableFunc(list, func(a, b advice.Tree) int { return cmp.Compare(b.Percent, a.Percent) })
+		list = list[:treesMax]
+	}
+	told := make(map[string]bool)
+	for i := range list {
+		t := &list[i]
+		// Names of files are any bytes, labels are UTF-8 and tell series apart.
+		name := strings.ToValidUTF8(t.Path, "\uFFFD")
+		if told[name] {
+			name = fmt.Sprintf("%s (inode %d)", name, t.Inum)
+		}
+		told[name] = true
+		s.gauge("quota_bytes", float64(t.Bytes), name, "used")
+		s.gauge("quota_inodes", float64(t.Inodes), name, "used")
+		if t.MaxBytes > 0 {
+			s.gauge("quota_bytes", float64(t.MaxBytes), name, "limit")
+		}
+		if t.MaxInodes > 0 {
+			s.gauge("quota_inodes", float64(t.MaxInodes), name, "limit")
+		}
 	}
 }
 

@@ -37,6 +37,8 @@ func source() Source {
 						Queue: 2, Write: cluster.RequestStatus{Bytes: 8192, Took: took}}},
 				},
 			},
+			Trees: []advice.Tree{{Path: "/a", Percent: 100, Quota: fs.Quota{Bytes: 7, MaxBytes: 7, Inodes: 3}}, {Path: "/b", Quota: fs.Quota{MaxInodes: 9}},
+				{Path: "/\xff", Quota: fs.Quota{Inum: 8}}, {Path: "/\xfe", Quota: fs.Quota{Inum: 9, Inodes: 44}}},
 			Calls: []fs.CallReport{{Name: "write", Bytes: 512, Failed: 1, Took: took}}, Out: 4,
 		}
 	}}
@@ -78,6 +80,11 @@ func TestSeries(t *testing.T) {
 		`anvilfs_call_duration_seconds_count{call="write",` + common + `} 2`,
 		`anvilfs_calls_out{` + common + `} 4`,
 		`anvilfs_errors_unrepaired{` + common + `} 6`,
+		`anvilfs_quota_bytes{filesystem="HOME",kind="used",mount="/mnt",path="/a"} 7`,
+		`anvilfs_quota_bytes{filesystem="HOME",kind="limit",mount="/mnt",path="/a"} 7`,
+		`anvilfs_quota_inodes{filesystem="HOME",kind="limit",mount="/mnt",path="/b"} 9`,
+		`anvilfs_quota_inodes{filesystem="HOME",kind="used",mount="/mnt",path="/` + "\uFFFD" + ` (inode 9)"} 44`,
+		`anvilfs_quota_full_trees{` + common + `} 1`,
 		`anvilfs_scrub_phase{` + common + `,phase="done"} 1`,
 		`anvilfs_scrub_phase{` + common + `,phase="verifying"} 0`,
 		`anvilfs_scrub_unrepaired{` + common + `} 2`,

@@ -42,5 +42,8 @@ var series = []struct {
 	{"scrub_differing_leaves", "Leaves that it found intact and not the same everywhere.", nil},
 	{"scrub_unrepaired", "What it could not repair.", nil},
 	{"scrub_ended_timestamp_seconds", "When the last scrub ended.", nil},
+	{"quota_bytes", "What a directory tree with an account takes, and may.", []string{"path", "kind"}},
+	{"quota_inodes", "Inodes of a directory tree with an account, and most that it may have.", []string{"path", "kind"}},
+	{"quota_full_trees", "Directory trees that are at a limit.", nil},
 	{"calls_out", "The kernel's requests that are not answered yet.", nil},
 }
