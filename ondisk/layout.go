@@ -144,7 +144,7 @@ const (
 var (
 	blockTypeNames = []string{"empty", "inode", "indirect", "data", "dirent", "freemap-node", "freemap-leaf", "invalid"}
 	objTypeNames   = []string{"unknown", "dir", "file", "", "fifo", "char", "block", "symlink", "", "socket", "whiteout"}
-	pfsTypeNames   = []string{"none", "cache", "", "slave", "softslave", "softmaster", "master", "", "superroot", "dummy"}
+	pfsTypeNames   = []string{"none", "cache", "", "slave", "soft-slave", "soft-master", "master", "", "superroot", "dummy"}
 	checkNames     = []string{"none", "disabled", "iscsi32", "xxhash64", "sha192", "freemap"}
 	compNames      = []string{"none", "autozero", "lz4", "zlib"}
 )

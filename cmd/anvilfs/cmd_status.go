@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -77,20 +76,8 @@ func statusWords(args []string) (dirs []string, every time.Duration, err error) 
 			}
 		}
 	}
-	if len(args) > 0 {
-		return args, every, nil
-	}
-	list, err := anvilMounts()
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, m := range list {
-		dirs = append(dirs, m.target)
-	}
-	if len(dirs) == 0 {
-		return nil, 0, errors.New("no anvilfs filesystem is mounted here")
-	}
-	return dirs, every, nil
+	dirs, err = mountsOr(args)
+	return dirs, every, err
 }
 
 func statusOf(ctx context.Context, dir string) (*mountStatus, error) {

@@ -30,7 +30,7 @@ func TestWrongCommandLines(t *testing.T) {
 	}{
 		{"frobnicate", exitUsage}, {"newfs", exitUsage}, {"newfs --bogus a", exitUsage}, {"mount", exitUsage},
 		{"node", exitOK}, {"node frobnicate", exitUsage}, {"node offline /mnt", exitUsage}, {"sync", exitUsage},
-		{"wait quorum", exitUsage}, {"fsck", fsckUsage}, {"fsck /nowhere", fsckOperational}, {"status /nowhere", exitFailed},
+		{"wait", exitUsage}, {"fsck", fsckUsage}, {"fsck /nowhere", fsckOperational}, {"status /nowhere", exitFailed},
 		{"status --check /nowhere", checkCritical}, {"show", exitOK}, {"show volume", exitUsage}, {"umount /nowhere", exitMount},
 		{"sync /proc", exitFailed}, {"show volume /nowhere", exitFailed}, {"pfs list /nowhere", exitFailed},
 	} {

@@ -9,16 +9,28 @@ import (
 func waitCommand() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use:   "wait resync|quorum|healthy|snapshots MNT",
+		Use:   "wait resync|quorum|healthy|snapshots [MNT...]",
 		Short: "Wait until the nodes are where you want them",
 		Long: `resync     every node that can be written is in sync
 quorum     a majority of the masters answers
 healthy    every node of the configuration is there and in sync
-snapshots  every node that is in sync has all snapshots`,
-		Args: exactly(2, "resync, quorum, healthy or snapshots, and a mount point"),
+snapshots  every node that is in sync has all snapshots
+
+Without MNT it waits for every anvilfs mount of this system.`,
+		Args: atLeast(1, "resync, quorum, healthy or snapshots, and mount points"),
 		RunE: func(c *cobra.Command, args []string) error {
-			_, err := tell(c.Context(), args[1], "wait", args[0], timeout.String())
-			return err
+			dirs, err := mountsOr(args[1:])
+			if err != nil {
+				return err
+			}
+			began, left := time.Now(), timeout
+			for _, dir := range dirs {
+				if _, err := tell(c.Context(), dir, "wait", args[0], left.String()); err != nil {
+					return err
+				}
+				left = max(timeout-time.Since(began), 0)
+			}
+			return nil
 		},
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "give up after this long")

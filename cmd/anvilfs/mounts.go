@@ -31,6 +31,21 @@ func anvilMounts() ([]mountEntry, error) {
 	return list, nil
 }
 
+// mountsOr returns dirs, or if there are none all mounts.
+func mountsOr(dirs []string) ([]string, error) {
+	if len(dirs) > 0 {
+		return dirs, nil
+	}
+	list, err := anvilMounts()
+	for _, m := range list {
+		dirs = append(dirs, m.target)
+	}
+	if err == nil && len(dirs) == 0 {
+		err = errors.New("no anvilfs filesystem is mounted here")
+	}
+	return dirs, err
+}
+
 func isAnvil(kind string) bool { return kind == "fuse.anvilfs" || kind == "fuseblk.anvilfs" }
 
 // parseMountinfo reads "36 35 0:44 / /mnt rw,noatime shared:1 - fuse.anvilfs SRC rw,...".

@@ -238,7 +238,7 @@ func TestWatcher(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	p := &fakePool{ch: make(chan cluster.Event, 3), st: cluster.Status{Nodes: []cluster.NodeStatus{
 		{Name: "a", State: cluster.NodeInSync}, {Name: "b", State: cluster.NodeMissing, Error: "not given"},
-		{Name: "c", Role: "softmaster", State: cluster.NodeMissing, Error: "not given"}}}} // it may be away
+		{Name: "c", Role: "soft-master", State: cluster.NodeMissing, Error: "not given"}}}} // it may be away
 	w := Watch(p, mount, NewHook(path, mount, logger), logger)
 	p.ch <- cluster.Event{Time: time.Unix(5, 0), Node: "a", What: "in-sync"}
 	p.ch <- cluster.Event{Time: time.Unix(5, 0), Node: "a", What: "tainted", Error: "it lost writes"} // it is over already
