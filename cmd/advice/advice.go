@@ -151,6 +151,11 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 	case cluster.NodeFailed:
 		a.add(Note, n.Name+" is away"+why+".", "", "It is looked for from time to time.", "")
 	case cluster.NodeBranch:
+		if n.Next != "" {
+			a.add(Note, n.Name+" was changed while it was away: it waits to be merged.", "", "",
+				command("online", "   (merges; "+command("discard", "")+" gives it up)"))
+			break
+		}
 		a.add(Note, n.Name+" was changed while it was away: that is being merged.", "", "It is brought up to date afterwards.", "")
 	case cluster.NodeBehind, cluster.NodeResync:
 		a.add(Note, n.Name+" is being brought up to date"+why+".", "", "", "anvilfs wait resync "+a.dir)

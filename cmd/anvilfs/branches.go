@@ -25,6 +25,15 @@ type branches struct {
 
 	turn sync.Mutex // of the list of conflicts
 	fs   *fs.FS     // nil until it is mounted
+
+	wake chan struct{} // capacity 1
+
+	mu   sync.Mutex
+	held map[string]bool    // not to be merged
+	now  string             // being merged; "" = none is
+	cut  context.CancelFunc // ends that merge
+	wait bool               // none is merged before node online says so
+	told map[string]bool    // those that it said so of
 }
 
 const (
@@ -34,7 +43,7 @@ const (
 )
 
 func newBranches(p *cluster.Pool, log *slog.Logger) *branches {
-	return &branches{pool: p, log: log, cancel: func() {}}
+	return &branches{pool: p, log: log, cancel: func() {}, wake: make(chan struct{}, 1), held: make(map[string]bool), told: make(map[string]bool)}
 }
 
 // start begins to look for branches. f is what they are merged into, and kernel
@@ -57,7 +66,14 @@ func (b *branches) run(ctx context.Context, kernel merge.Kernel) {
 	for ctx.Err() == nil {
 		pause := branchLook
 		for _, n := range b.pool.Branches() {
-			if err := b.merge(ctx, &n, kernel); err != nil && ctx.Err() == nil {
+			mctx, ok := b.begin(ctx, n.Name)
+			if !ok {
+				continue
+			}
+			err := b.merge(mctx, &n, kernel)
+			cut := mctx.Err() != nil
+			b.end()
+			if err != nil && !cut {
 				b.log.Warn("merging a branch failed", "node", n.Name, "err", err)
 				pause, wait = wait, min(2*wait, mergeLatest)
 				continue
@@ -70,6 +86,7 @@ func (b *branches) run(ctx context.Context, kernel merge.Kernel) {
 		}
 		select {
 		case <-changed:
+		case <-b.wake:
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}

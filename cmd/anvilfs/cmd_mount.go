@@ -43,6 +43,7 @@ Options, separated by commas:
   quorum=hang|eio   without a majority: wait for nodes to return, or fail (hang)
   deadline=SECONDS  a device that does not answer so long counts as failed (30)
   dedup             look for equals of blocks among those written lately
+  nomerge           a soft master that was changed while it was away waits for node online
   allow_other       let other users look (always on for root)
   noatime, relatime, nosuid, nodev, noexec, sync, dirsync: as for any filesystem
   log=FILE          write the log there instead of to the system log

@@ -14,7 +14,7 @@ func nodeCommand() *cobra.Command {
 	return group("node", "Take nodes away, bring them back, add, remove and replace them",
 		nodeVerb("offline", "Stop using a node and close its device: it can be pulled"),
 		nodeVerb("online", "Use a node again; it is brought in sync while you work"),
-		nodeVerb("discard", "Give up what a node holds that the others do not, and copy it anew"),
+		nodeDiscardCommand(),
 		nodeReplaceCommand(),
 		nodeAddCommand(),
 		nodeVerb("remove", "Take a node out of the cluster for good; its device is closed"),
@@ -35,6 +35,36 @@ func nodeVerb(verb, short string) *cobra.Command {
 			return err
 		},
 	}
+}
+
+func nodeDiscardCommand() *cobra.Command {
+	var force, all bool
+	c := &cobra.Command{
+		Use:   "discard MNT NODE",
+		Short: "Give up what a node holds that the others do not, and copy it anew",
+		Long: `The node is one that another system changed, or a soft master that was changed
+while it was away: such a branch is given up instead of being merged. What it has
+is listed first, by path; if that is anything, --force is needed. It may be here,
+half merged (what came stays), or offline with its device at hand.
+
+The node keeps what it had as a snapshot beside the filesystem: anvilfs pfs list
+shows it, anvilfs pfs delete frees its space.
+
+NODE is the member as given to mount; anvilfs status MNT lists them.`,
+		Args: exactly(2, "a mount point and a node"),
+		RunE: func(c *cobra.Command, args []string) error {
+			words := []string{"node", "discard", args[1]}
+			for flag, given := range map[string]bool{"--force": force, "--all": all} {
+				if given {
+					words = append(words, flag)
+				}
+			}
+			return relay(c, args[0], words...)
+		},
+	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "give up what was changed in a branch")
+	c.Flags().BoolVar(&all, "all", false, "list all that was changed, not only the first")
+	return c
 }
 
 func nodeReplaceCommand() *cobra.Command {

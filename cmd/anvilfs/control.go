@@ -102,7 +102,8 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 const controlHelp = `status [--json]                   the state of the mount and its nodes
 sync                              make everything durable
 wait resync|quorum|healthy|snapshots TIME   return when it is so
-node offline|online|discard NODE  take away, bring back, copy anew
+node offline|online NODE          take away, bring back
+node discard NODE [--force]       give up what only it has, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
 node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave, soft-master
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
@@ -142,6 +143,11 @@ func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}
 	m.Calls, m.Out = c.calls.Report()
 	m.Server.Metrics, _ = c.metrics.Load().(string)
+	for i := range m.Nodes {
+		if n := &m.Nodes[i]; n.State == cluster.NodeBranch && c.branches.waits(n.Name) {
+			n.Next = "node online " + n.Name + " merges it, node discard gives it up"
+		}
+	}
 	m.Quotas = advice.Filled(c.trees.trees())
 	return m
 }
@@ -181,7 +187,7 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		return errors.New("node takes add, remove, offline, online, promote, demote, discard or replace, and a node: status lists them")
 	}
 	verb, name, rest := words[0], words[1], words[2:]
-	err := c.changeNode(ctx, verb, name, rest)
+	err := c.changeNode(ctx, verb, name, rest, w)
 	if err != nil {
 		return fmt.Errorf("node %s %s: %w", verb, name, err)
 	}
@@ -204,16 +210,20 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 	return nil
 }
 
-func (c *controller) changeNode(ctx context.Context, verb, name string, rest []string) error {
+func (c *controller) changeNode(ctx context.Context, verb, name string, rest []string, w io.Writer) error {
 	has := func(flag string) bool { return slices.Contains(rest, flag) }
 	switch verb {
 	case "offline":
 		return c.pool.NodeOffline(ctx, name)
 	case "online":
 		err := c.pool.NodeOnline(ctx, name)
+		c.branches.allow(name)
 		c.care.retryNow()
 		return err
 	case "discard":
+		if c.mayBranch(name) {
+			return c.branches.discard(ctx, name, has("--force"), has("--all"), w)
+		}
 		return c.pool.NodeDiscard(ctx, name)
 	case "remove":
 		return c.pool.NodeRemove(ctx, name)

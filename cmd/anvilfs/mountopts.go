@@ -21,6 +21,7 @@ type mountOptions struct {
 	remount    bool
 	allowOther bool
 	dedup      bool
+	noMerge    bool // branches wait for node online
 	debug      bool
 	flags      uintptr // MS_*, without MS_RDONLY
 	commit     time.Duration
@@ -126,6 +127,8 @@ func (o *mountOptions) set(word string) error {
 		o.dedup = true
 	case "nodedup":
 		o.dedup = false
+	case "nomerge":
+		o.noMerge = true
 	case "allow_other":
 		o.allowOther = true
 	case "debug":

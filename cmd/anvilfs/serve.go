@@ -70,6 +70,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	}
 	ctl := newController(p, look, s, dir, log)
 	ctl.branches = newBranches(p, log)
+	ctl.branches.wait = o.noMerge
 	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
 		FsName: s.display(), ReadOnly: o.readOnly, AllowOther: o.allowOther, Flags: o.flags,
 		Debug: o.debug, Logger: log, Control: ctl, Snapshots: fs.SnapshotsOf(p), Meter: ctl.calls, Closing: closing, Stopping: ctl.stop,

@@ -178,6 +178,20 @@ func (r *Run) Finish(ctx context.Context) error {
 	return err
 }
 
+// Begun tells how many steps of a merge of this branch are done; ok is false if
+// none was begun.
+func (r *Run) Begun(ctx context.Context) (steps int, ok bool, err error) {
+	content, err := r.f.Load(ctx, ondisk.InumMerge)
+	if err != nil || len(content) == 0 {
+		return 0, false, err
+	}
+	p, err := DecodeProgress(content)
+	if err != nil || p.Branch != r.b.Clid {
+		return 0, false, err
+	}
+	return p.Next, true, nil
+}
+
 // open takes up the trees of the branch and what is known of its merge.
 func (r *Run) open(ctx context.Context) (err error) {
 	if r.ours, err = r.b.Volume.View(ctx, r.b.Label); err != nil {
