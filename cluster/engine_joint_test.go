@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/cluster/core"
@@ -31,4 +33,44 @@ func TestBatchDuringAChangeOfMembers(t *testing.T) {
 	case <-c.ctx.Done():
 		t.Fatal("the batch is not committed")
 	}
+}
+
+// Until the end of a change of members is committed, those before it count as
+// well: taking one of them away then stalled the cluster.
+func TestOfflineDuringAChange(t *testing.T) {
+	c := newTestCluster(t, 2, ondisk.PFSSlave)
+	e := c.mustStart(Options{})
+	untilStates(t, e, "in-sync in-sync in-sync")
+	var seen error
+	for n := 0; seen == nil && n < 100; n++ {
+		role := []ondisk.PFSType{ondisk.PFSMaster, ondisk.PFSSlave}[n%2]
+		done := make(chan error, 1)
+		go func() { done <- e.setRole(c.ctx, "c.img", role) }()
+		for changing := true; changing; {
+			e.ask(func() {
+				ending := e.primary.Changing() && e.primary.Charter().Config.Joint == nil
+				if seen == nil && ending && role == ondisk.PFSMaster {
+					seen = e.spare(e.byName("b.img"))
+					if seen == nil {
+						seen = errors.New("a master that is still needed may go")
+					}
+				}
+			})
+			select {
+			case err := <-done:
+				check(t, err)
+				changing = false
+			default:
+			}
+		}
+		untilStates(t, e, "in-sync in-sync in-sync")
+	}
+	if !errors.Is(seen, errChanging) {
+		t.Fatalf("while a change of members ends: %v", seen)
+	}
+	if err := e.setRole(c.ctx, "c.img", ondisk.PFSMaster); err != nil && !strings.Contains(err.Error(), "already") {
+		t.Fatal(err)
+	}
+	check(t, e.offline(c.ctx, "b.img"))
+	put(t, e, 2000, "two of three")
 }

@@ -282,9 +282,11 @@ func (e *engine) fail(m *member, why string) {
 // closeLater closes a conn however long it takes; only then the member is
 // opened again, since a late write would land on newer data.
 func (e *engine) closeLater(m *member, c *conn) {
-	m.closing = true
+	closed := make(chan struct{})
+	m.closing, m.closed = true, closed
 	e.tasks.Go(func() {
 		err := c.close()
+		defer close(closed)
 		e.post(func() {
 			m.closing = false
 			if err != nil {

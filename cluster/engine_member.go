@@ -29,8 +29,9 @@ type member struct {
 	lags   time.Time // since when it lacks the committed txg; zero = it does not
 
 	opening   bool
-	closing   bool // an old conn is still being closed
-	attempt   int  // counts reopenings
+	closing   bool            // an old conn is still being closed
+	closed    <-chan struct{} // closed when that has ended; nil: there was none
+	attempt   int             // counts reopenings
 	backoff   time.Duration
 	waiters   []chan<- error // for the end of a reopening
 	hold      *hold          // a resync owns it; nil: none does

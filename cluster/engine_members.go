@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -28,9 +29,14 @@ func (e *engine) add(ctx context.Context, with MemberSpec, role ondisk.PFSType, 
 	if err := e.notBranch(); err != nil {
 		return err
 	}
-	law, err := e.law(func() error {
-		if m := e.byName(with.Name); m != nil && (m.conn != nil || m.closing || !m.fsid.IsZero()) {
+	err := e.check(func() error {
+		switch m := e.byName(with.Name); {
+		case m == nil:
+			return nil
+		case m.conn != nil || e.belongs(m):
 			return fmt.Errorf("%s is a member already", with.Name)
+		case m.closing:
+			return fmt.Errorf("%s: a request of before has not returned yet", with.Name)
 		}
 		return nil
 	})
@@ -47,7 +53,8 @@ func (e *engine) add(ctx context.Context, with MemberSpec, role ondisk.PFSType, 
 	if err := e.prepare(ctx, with, fresh, force); err != nil {
 		return err
 	}
-	if err := e.reconfigure(ctx, append(slices.Clone(law.Config.Members), fresh)); err != nil {
+	err = e.reconfigure(ctx, func(now []Member) ([]Member, error) { return append(now, fresh), nil })
+	if err != nil {
 		return err
 	}
 	return e.enroll(ctx, with)
@@ -71,90 +78,108 @@ func (e *engine) enroll(ctx context.Context, with MemberSpec) error {
 	return e.online(ctx, with.Name)
 }
 
-// law returns the charter in force, if check finds nothing against it.
-func (e *engine) law(check func() error) (law *Charter, err error) {
-	err = ErrPoolClosed
-	e.ask(func() {
-		if err = check(); err == nil {
-			law = e.primary.Charter()
-		}
-	})
-	return law, err
+// check asks the loop whether something may be done.
+func (e *engine) check(may func() error) error {
+	err := ErrPoolClosed
+	e.ask(func() { err = may() })
+	return err
 }
 
-// configured finds who of the configuration is meant.
-func (e *engine) configured(name string) (in Member, law *Charter, err error) {
-	if e.solo || e.o.ReadOnly {
-		return in, nil, errNotClustered
-	}
-	law, err = e.law(func() error { return nil })
-	if err != nil {
-		return in, nil, err
-	}
+// configured finds who of the configuration is meant. The caller is the loop.
+func (e *engine) configured(name string) (in Member, err error) {
 	var fsid ondisk.UUID
-	e.ask(func() {
-		if m := e.byName(name); m != nil {
-			fsid = m.fsid
-		}
-	})
-	for _, m := range law.Config.Members {
+	if m := e.byName(name); m != nil {
+		fsid = m.fsid
+	}
+	for _, m := range e.primary.Charter().Config.Members {
 		if m.Fsid == fsid && !fsid.IsZero() || m.Fsid.String() == name {
-			return m, law, nil
+			return m, nil
 		}
 	}
-	return in, nil, fmt.Errorf("%s is no member of the cluster", name)
+	return in, fmt.Errorf("%s is no member of the cluster", name)
 }
 
-// remove takes a member out of the cluster for good.
+// belongs reports whether m is of the configuration, open or not. One that was
+// removed keeps its line in the status, and can be added again. The caller is
+// the loop.
+func (e *engine) belongs(m *member) bool {
+	law := e.primary.Charter()
+	if law == nil {
+		return false
+	}
+	_, ok := law.Config.Member(m.fsid)
+	return ok
+}
+
+// remove takes a member out of the cluster for good. When it returns, its
+// device is closed, unless that does not answer.
 func (e *engine) remove(ctx context.Context, name string) error {
-	in, law, err := e.configured(name)
+	if e.solo || e.o.ReadOnly {
+		return errNotClustered
+	}
+	var in Member
+	err := e.reconfigure(ctx, func(now []Member) (rest []Member, err error) {
+		if in, err = e.configured(name); err != nil {
+			return nil, err
+		}
+		rest = slices.DeleteFunc(now, func(m Member) bool { return m.Fsid == in.Fsid || m.Replaces == in.Fsid })
+		return rest, e.holds(rest, "without "+name)
+	})
 	if err != nil {
 		return err
 	}
-	rest := slices.DeleteFunc(slices.Clone(law.Config.Members), func(m Member) bool {
-		return m.Fsid == in.Fsid || m.Replaces == in.Fsid
+	var closed <-chan struct{}
+	e.ask(func() {
+		if m := e.byFsid(in.Fsid); m != nil && m.closing {
+			closed = m.closed
+		}
 	})
-	if err := e.holds(rest, "without "+name); err != nil {
-		return err
+	if closed == nil {
+		return nil
 	}
-	return e.reconfigure(ctx, rest)
+	hung := time.NewTimer(e.deadline)
+	defer hung.Stop()
+	select {
+	case <-closed:
+	case <-hung.C:
+		e.log.Warn("the member is removed, but its device does not answer: it is still open", "member", name)
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // setRole makes a slave a master, or a master a slave.
 func (e *engine) setRole(ctx context.Context, name string, role ondisk.PFSType) error {
-	in, law, err := e.configured(name)
-	if err != nil {
-		return err
+	if e.solo || e.o.ReadOnly {
+		return errNotClustered
 	}
-	if in.Role == role {
-		return fmt.Errorf("%s is a %v already", name, role)
-	}
-	members := slices.Clone(law.Config.Members)
-	for i := range members {
-		if members[i].Fsid == in.Fsid {
-			members[i].Role, members[i].Replaces = role, ondisk.UUID{}
+	return e.reconfigure(ctx, func(now []Member) ([]Member, error) {
+		in, err := e.configured(name)
+		switch {
+		case err != nil:
+			return nil, err
+		case in.Role == role:
+			return nil, fmt.Errorf("%s is a %v already", name, role)
+		case role == ondisk.PFSMaster && !e.synced(in.Fsid):
+			return nil, fmt.Errorf("%s is not in sync: a copy that is not complete gets no vote (anvilfs wait resync)", name)
 		}
-	}
-	if role == ondisk.PFSMaster && !e.synced(in.Fsid) {
-		return fmt.Errorf("%s is not in sync: a copy that is not complete gets no vote (anvilfs wait resync)", name)
-	}
-	if err := e.holds(members, fmt.Sprintf("with %s as a %v", name, role)); err != nil {
-		return err
-	}
-	return e.reconfigure(ctx, members)
+		for i := range now {
+			if now[i].Fsid == in.Fsid {
+				now[i].Role, now[i].Replaces = role, ondisk.UUID{}
+			}
+		}
+		return now, e.holds(now, fmt.Sprintf("with %s as a %v", name, role))
+	})
 }
 
-// synced reports whether a member has what is committed.
-func (e *engine) synced(id ondisk.UUID) (is bool) {
-	e.ask(func() {
-		m := e.byFsid(id)
-		is = m != nil && m.conn != nil && m.hold == nil && m.flags == 0 && m.state == NodeInSync
-	})
-	return is
+// synced reports whether a member has what is committed. The caller is the loop.
+func (e *engine) synced(id ondisk.UUID) bool {
+	m := e.byFsid(id)
+	return m != nil && m.conn != nil && m.hold == nil && m.flags == 0 && m.state == NodeInSync
 }
 
 // holds refuses members of whom no majority of the masters would be in sync:
-// the mount could not go on.
+// the mount could not go on. The caller is the loop.
 func (e *engine) holds(members []Member, change string) error {
 	masters := 0
 	for _, m := range members {

@@ -5,14 +5,42 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// offline closes a member until online. It refuses to take away the quorum.
+// errChanging: who decides is not settled while a change of members is under way.
+var errChanging = errors.New("a change of members is under way: try again when it has ended")
+
+// offline closes a member until online. It refuses to take away the quorum, and
+// waits for a change of members that is about to end.
 func (e *engine) offline(ctx context.Context, name string) error {
+	patience := time.NewTimer(changePatience)
+	defer patience.Stop()
+	for {
+		changed := e.changed()
+		err := e.offlineNow(ctx, name)
+		if err != errChanging {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// changePatience is how long a change of members takes at most, if enough of
+// them answer.
+const changePatience = 5 * time.Second
+
+func (e *engine) offlineNow(ctx context.Context, name string) error {
 	var c *conn
 	var m *member
 	err := ErrPoolClosed
@@ -65,11 +93,14 @@ func (e *engine) spare(m *member) error {
 	if law == nil || m.state != NodeInSync || !law.Config.IsMaster(m.fsid) {
 		return nil
 	}
-	rest := law.Config.HasQuorum(func(id ondisk.UUID) bool {
+	rest := e.primary.QuorumOf(func(id ondisk.UUID) bool {
 		o := e.byFsid(id)
 		return o != nil && o != m && o.conn != nil && o.flags == 0 && (o.state == NodeInSync || o.state == NodeBehind)
 	})
-	if !rest {
+	switch {
+	case !rest && e.primary.Changing():
+		return errChanging
+	case !rest:
 		return fmt.Errorf("without %s there is no quorum: bring another master in sync first", m.spec.Name)
 	}
 	return nil
@@ -157,8 +188,9 @@ func keepForeign(ctx context.Context, c *conn) error {
 	return t.Commit(ctx)
 }
 
-// reconfigure makes members the configuration and waits until it is.
-func (e *engine) reconfigure(ctx context.Context, members []Member) error {
+// reconfigure changes the members and waits until the configuration is what
+// change makes of those at that time. change is called by the loop.
+func (e *engine) reconfigure(ctx context.Context, change func(now []Member) ([]Member, error)) error {
 	if err := e.takeGate(ctx); err != nil {
 		return err
 	}
@@ -166,8 +198,12 @@ func (e *engine) reconfigure(ctx context.Context, members []Member) error {
 	done := make(chan *Config, 1)
 	err := ErrPoolClosed
 	e.ask(func() {
-		if err = nil; e.reconfig != nil {
+		if e.reconfig != nil {
 			err = errors.New("another change of members is under way")
+			return
+		}
+		var members []Member
+		if members, err = change(slices.Clone(e.primary.Charter().Config.Members)); err != nil {
 			return
 		}
 		e.reconfig = done
@@ -227,7 +263,7 @@ func (e *engine) expel() {
 		m.enter(NodeOffline, "not a member of the cluster any more", "node replace makes it one, with new content")
 		c.mute()
 		e.step(core.Detach{Node: m.fsid})
-		e.tasks.Go(func() { c.close() })
+		e.closeLater(m, c)
 	}
 }
 

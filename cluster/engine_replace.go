@@ -22,7 +22,7 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 	if err := e.notBranch(); err != nil {
 		return err
 	}
-	old, law, err := e.replaceable(name, with)
+	old, err := e.replaceable(name, with)
 	if err != nil {
 		return err
 	}
@@ -30,25 +30,26 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 	if err := e.prepare(ctx, with, fresh, force); err != nil {
 		return err
 	}
-	members := slices.DeleteFunc(slices.Clone(law.Config.Members), func(m Member) bool {
-		return m.Replaces == old.Fsid && !old.Fsid.IsZero() // an earlier attempt
+	err = e.reconfigure(ctx, func(now []Member) ([]Member, error) {
+		if !slices.ContainsFunc(now, func(m Member) bool { return m.Fsid == old.Fsid }) {
+			return nil, fmt.Errorf("%s is no member of the cluster any more", name)
+		}
+		earlier := func(m Member) bool { return m.Replaces == old.Fsid } // attempts
+		return append(slices.DeleteFunc(now, earlier), fresh), nil
 	})
-	if err := e.reconfigure(ctx, append(members, fresh)); err != nil {
+	if err != nil {
 		return err
 	}
 	return e.enroll(ctx, with)
 }
 
 // replaceable finds the member of the configuration that name means.
-func (e *engine) replaceable(name string, with MemberSpec) (Member, *Charter, error) {
-	var old Member
-	var law *Charter
-	err := ErrPoolClosed
+func (e *engine) replaceable(name string, with MemberSpec) (old Member, err error) {
+	err = ErrPoolClosed
 	e.ask(func() {
 		err = nil
-		law = e.primary.Charter()
 		m := e.byName(name)
-		for _, c := range law.Config.Members {
+		for _, c := range e.primary.Charter().Config.Members {
 			if c.Fsid.String() == name || m != nil && c.Fsid == m.fsid {
 				old = c
 			}
@@ -61,11 +62,11 @@ func (e *engine) replaceable(name string, with MemberSpec) (Member, *Charter, er
 			err = fmt.Errorf("%s is no member of the cluster", name)
 		case same != nil && (same.conn != nil || same.closing):
 			err = fmt.Errorf("%s is in use: take it offline first", with.Name)
-		case same != nil && same.fsid != old.Fsid && !same.fsid.IsZero():
+		case same != nil && same.fsid != old.Fsid && e.belongs(same):
 			err = fmt.Errorf("%s is another member", with.Name)
 		}
 	})
-	return old, law, err
+	return old, err
 }
 
 // prepare makes the device an empty member.
@@ -152,31 +153,17 @@ func (e *engine) inSync(m *member) {
 }
 
 func (e *engine) promote(ctx context.Context, in Member) error {
-	var members []Member
-	err := ErrPoolClosed
-	e.ask(func() {
-		err = nil
-		cfg := &e.primary.Charter().Config
-		role := in.Role
-		if old, ok := cfg.Member(in.Replaces); ok {
-			role = old.Role
+	return e.reconfigure(ctx, func(now []Member) ([]Member, error) {
+		at := slices.IndexFunc(now, func(m Member) bool { return m.Fsid == in.Fsid })
+		if at < 0 {
+			return nil, errors.New("it was removed meanwhile")
 		}
 		if in.Replaces == in.Fsid {
-			role = ondisk.PFSMaster
+			now[at].Role = ondisk.PFSMaster
+		} else if old := slices.IndexFunc(now, func(m Member) bool { return m.Fsid == in.Replaces }); old >= 0 {
+			now[at].Role = now[old].Role
 		}
-		for _, o := range cfg.Members {
-			switch o.Fsid {
-			case in.Fsid:
-				o.Role, o.Replaces = role, ondisk.UUID{}
-				members = append(members, o)
-			case in.Replaces:
-			default:
-				members = append(members, o)
-			}
-		}
+		now[at].Replaces = ondisk.UUID{}
+		return slices.DeleteFunc(now, func(m Member) bool { return m.Fsid == in.Replaces && m.Fsid != in.Fsid }), nil
 	})
-	if err != nil {
-		return err
-	}
-	return e.reconfigure(ctx, members)
 }

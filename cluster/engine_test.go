@@ -312,6 +312,7 @@ func TestEngineChangesMembers(t *testing.T) {
 	check(t, e.remove(c.ctx, "b.img"))
 	untilStates(t, e, "offline offline in-sync in-sync")
 	put(t, e, 2003, "two of two")
+	reuseRemoved(c, e)
 	check(t, e.close(c.ctx))
 	e = c.mustStart(Options{}, 2, 3)
 	for inum := range uint64(4) {
@@ -324,6 +325,26 @@ func TestEngineChangesMembers(t *testing.T) {
 			t.Errorf("%s, which was removed, is a cluster of its own", diskName(i))
 		}
 	}
+}
+
+// reuseRemoved has removed members (a and b, of c and d) added again, and put in
+// the place of another, and ends with what was there.
+func reuseRemoved(c *testCluster, e *engine) {
+	master := func(i int) {
+		check(c.t, e.catchUp(c.ctx, diskName(i)))
+		until(c.t, e, "promotion of "+diskName(i), func(rs []NodeReport) bool {
+			return rs[i].State == NodeInSync && rs[i].Role == ondisk.PFSMaster && rs[i].Replaces.IsZero()
+		})
+	}
+	check(c.t, e.add(c.ctx, c.spec(1), ondisk.PFSMaster, true))
+	master(1)
+	check(c.t, e.offline(c.ctx, "d.img"))
+	check(c.t, e.replace(c.ctx, "d.img", c.spec(0), true))
+	master(0)
+	check(c.t, e.add(c.ctx, c.spec(3), ondisk.PFSMaster, true))
+	master(3)
+	check(c.t, e.remove(c.ctx, "a.img"))
+	check(c.t, e.remove(c.ctx, "b.img"))
 }
 
 func TestEngineSlave(t *testing.T) {

@@ -257,6 +257,18 @@ func (p *Primary) counts(ok func(*peer) bool) bool {
 	return p.charter != nil
 }
 
+// QuorumOf reports whether those nodes are a quorum of every set that counts now:
+// also of the members before a change that is under way.
+func (p *Primary) QuorumOf(has func(ondisk.UUID) bool) bool {
+	old := p.inForce == nil || p.inForce.Config.HasQuorum(has)
+	return old && p.charter != nil && p.charter.Config.HasQuorum(has)
+}
+
+// Changing reports whether a change of members is under way.
+func (p *Primary) Changing() bool {
+	return p.inForce != nil || p.charter != nil && p.charter.Config.Joint != nil
+}
+
 func (p *Primary) noteQuorum() []Effect {
 	q := p.counts(func(n *peer) bool { return n.attached && !n.behind })
 	if q == p.quorum || p.phase != Serving && p.phase != Barrier {
