@@ -235,7 +235,7 @@ func (a *adviser) copies() {
 	switch q := a.st.Quorum; {
 	case a.st.Health != cluster.PoolHealthy:
 	case q.Masters == 2:
-		a.add(Note, "Both masters are needed for changes: a third would let one fail.", "", "", "")
+		a.add(Note, "Both masters are needed for changes: a third would let one fail.", "", "", "anvilfs node add "+a.dir+" DEVICE")
 	case q.Masters == 1 && len(a.st.Nodes) == 1:
 		a.add(Note, "There is one copy: damage is found, and cannot be repaired.", "", "", "")
 	}
@@ -250,6 +250,9 @@ func (a *adviser) conflicts() {
 		a.add(Note, fmt.Sprintf("%d files were changed on both sides of a merge: both versions are kept.", n), "", "", "anvilfs conflicts list "+a.dir)
 	}
 }
+
+// Quote makes a word that a shell reads as it is.
+func Quote(word string) string { return quote(word) }
 
 // quote makes a word that a shell reads as it is.
 func quote(word string) string {

@@ -15,8 +15,9 @@ func doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine lacks for mounting, and how to get it",
-		Long: `Doctor looks at the kernel, the helpers of mount(8), limits and services, worst
-first, each line with its remedy. It changes nothing.
+		Long: `Doctor looks at the kernel, the helpers of mount(8), limits and services, and at
+what the members of mounts tolerate less than it seems, worst first, each line with
+its remedy. It changes nothing.
 
 It ends with 0 if nothing is wrong, 1 if mounts work but something is lost, and
 2 if mounts do not work here.`,
@@ -26,7 +27,7 @@ It ends with 0 if nothing is wrong, 1 if mounts work but something is lost, and
 			if err != nil {
 				return err
 			}
-			r := m.Examine()
+			r := m.Examine(layoutFindings(c.Context())...)
 			if asJSON {
 				e := json.NewEncoder(c.OutOrStdout())
 				e.SetIndent("", "  ")

@@ -280,6 +280,7 @@ func (n *newfs) report(out io.Writer, list []*newMember) error {
 	default:
 		fmt.Fprintf(out, "%s can be written while %d of %d masters are there.\n", n.label, quorum, nMasters)
 	}
+	fmt.Fprint(out, layoutOfNew(list))
 	_, err := fmt.Fprintf(out, "Mount it with: anvilfs mount %s@%s DIR\n", strings.Join(names, ","), n.label)
 	return err
 }

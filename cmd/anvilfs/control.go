@@ -14,6 +14,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/cmd/layout"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -30,6 +31,7 @@ type controller struct {
 	server   serverStatus
 	files    atomic.Pointer[fs.FS] // nil while it is being mounted
 	trees    *treeLook
+	layout   *layoutLook
 	log      *slog.Logger
 }
 
@@ -43,6 +45,8 @@ type mountStatus struct {
 	Server serverStatus    `json:"server"`
 	// Quotas are the directory trees near their limits, the fullest first.
 	Quotas []advice.Tree `json:"quotas,omitempty"`
+	// Layout is what the members tolerate less than it seems.
+	Layout []layout.Finding `json:"layout,omitempty"`
 }
 
 type serverStatus struct {
@@ -148,6 +152,7 @@ func (c *controller) report() *mountStatus {
 			n.Next = "node online " + n.Name + " merges it, node discard gives it up"
 		}
 	}
+	m.Layout = c.layout.findings(&m.Status)
 	m.Quotas = advice.Filled(c.trees.trees())
 	return m
 }

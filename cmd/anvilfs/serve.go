@@ -58,7 +58,8 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		return err
 	}
 	noteNodes(p, ready)
-	if err := os.Chdir("/"); err != nil { // do not keep a directory busy
+	ctl := newController(p, look, s, dir, log) // before the directory is left
+	if err := os.Chdir("/"); err != nil {      // do not keep a directory busy
 		return err
 	}
 	look.start(p, o)
@@ -68,7 +69,6 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		defer cancel()
 		return p.Close(cctx)
 	}
-	ctl := newController(p, look, s, dir, log)
 	ctl.branches = newBranches(p, log)
 	ctl.branches.wait = o.noMerge
 	server, err := fs.Mount(ctx, onPool(p), dir, fs.MountOptions{
@@ -139,7 +139,7 @@ func noteNodes(p *cluster.Pool, ready *readiness) {
 }
 
 func newController(p *cluster.Pool, look *care, s source, dir string, log *slog.Logger) *controller {
-	return &controller{pool: p, care: look, log: log, label: s.label, calls: new(fs.Meter), trees: &treeLook{pool: p, log: log}, server: serverStatus{
+	return &controller{pool: p, care: look, log: log, label: s.label, calls: new(fs.Meter), trees: &treeLook{pool: p, log: log}, layout: newLayoutLook(dir), server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
 	}}
 }

@@ -49,7 +49,7 @@ func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
 
 // advice is what to say of the mount, worst first.
 func (m *mountStatus) advice(dir string, size func(uint64) string) []advice.Advice {
-	return advice.Join(advice.For(&m.Status, dir, size), m.Integrity.Advice(&m.Status, dir), advice.Trees(m.Quotas, dir, size))
+	return advice.Join(advice.For(&m.Status, dir, size), m.Integrity.Advice(&m.Status, dir), advice.Trees(m.Quotas, dir, size), layoutAdvice(m))
 }
 
 // scrubWords are a scrub that is under way, in one line.

@@ -47,9 +47,9 @@ func Here() (*Machine, error) {
 	}, nil
 }
 
-// Examine makes all checks.
-func (m *Machine) Examine() Report {
-	var list []Finding
+// Examine makes all checks. more is what others found.
+func (m *Machine) Examine(more ...Finding) Report {
+	list := more
 	for _, check := range []func() []Finding{
 		m.fuse, m.device, m.requests, m.user, m.mountHelpers, m.otherHelpers, m.loops,
 		m.probe, m.memory, m.limits, m.syslog, m.systemd, m.clock,
