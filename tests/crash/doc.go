@@ -27,6 +27,10 @@
 // is compared with the filesystem after each call while nothing is cut. What the
 // filesystem shows then, with times, is what an image must show.
 //
+// The return of a branch (merge.go) has its own judge: of a merge that is under
+// way each file is as before or as after it, the branch ends only when all of it
+// is there, and whatever a cut leaves comes to the same end when it is mounted.
+//
 // Not here: one volume and its operations (chain/crashtest), errors of devices
 // and messages (cluster/sim), the kernel (tests/NNN).
 package crash

@@ -63,10 +63,18 @@ func numbered() func() ondisk.UUID {
 
 // build formats the members and makes them one cluster.
 func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
+	roles := make([]ondisk.PFSType, s.Masters)
+	for i := range roles {
+		roles[i] = ondisk.PFSMaster
+	}
+	return s.buildRoles(ctx, roles)
+}
+
+// buildRoles is build with members that need not be masters.
+func (s Shape) buildRoles(ctx context.Context, roles []ondisk.PFSType) (*memdev.Device, error) {
 	img := memdev.New(int64(len(s.sizes())) * s.Size)
 	id := numbered()
 	var vols []*chain.Volume
-	var roles []ondisk.PFSType
 	for _, d := range crashdev.Split(img, s.sizes()...)[:s.Masters] {
 		devs := []ondisk.Device{d}
 		_, err := chain.Format(ctx, devs, chain.FormatOptions{
@@ -80,7 +88,7 @@ func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 		if err != nil {
 			return nil, err
 		}
-		vols, roles = append(vols, v), append(roles, ondisk.PFSMaster)
+		vols = append(vols, v)
 	}
 	if err := cluster.FoundWith(ctx, vols, label, roles, id); err != nil {
 		return nil, err

@@ -1,0 +1,109 @@
+package crash
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anvilfs/anvilfs/chain/crashtest"
+	"github.com/anvilfs/anvilfs/tests/bar"
+)
+
+var goalMerge = bar.Goal{What: "distinct crash images of branches that come back", Quick: 120, Test: 300, Nightly: 20_000}
+
+// TestMerge cuts the return of a branch everywhere: its merge, its end, and the
+// conflicts that are decided.
+func TestMerge(t *testing.T) {
+	e := &crashtest.Explorer{Limit: 4}
+	if d, ok := bar.Long(t); ok {
+		e.Deadline = time.Now().Add(d)
+	}
+	for round := uint64(0); e.Counts().Distinct < goalMerge.N(t) && !e.Done(); round++ {
+		mergeRound(t, e, *seed+round, "")
+	}
+	for _, f := range e.Failures() {
+		t.Error(f)
+	}
+	t.Logf("%v", e.Counts())
+	goalMerge.Check(t, e.Counts().Distinct)
+}
+
+func mergeRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
+	t.Helper()
+	c := &comeback{seed: seed, race: seed%2 == 1}
+	rec, err := c.record(t.Context())
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	if err := c.asPlanned(); err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	e.Explore(t.Context(), rec, crashtest.Job{Name: fmt.Sprintf("merge, seed %d", seed), Replay: fmt.Sprintf("merge,%d", seed),
+		Seed: seed, Max: 1, Only: only})
+}
+
+// asPlanned demands that the merge decides what it is meant to: all ways in
+// which an item can end are among them.
+func (c *comeback) asPlanned() error {
+	names := func(lines []string) (list []string) {
+		for _, line := range lines {
+			if !isConflict(line) {
+				name, _, _ := strings.Cut(line, " ")
+				list = append(list, name)
+			}
+		}
+		slices.Sort(list)
+		return list
+	}
+	last := len(c.shows) - 1
+	for _, want := range []struct {
+		phase     int
+		names     string
+		conflicts int
+	}{
+		{phaseMerged, "/ /account /account/f /account/more /account/n /account/tree /account/tree/a /account/tree/deep /account/tree/deep/b " +
+			"/both /both.conflict-m1-1 /both2 /both2.conflict-m1-1 /d /d/y /kept /large /more /new /new/f /new/g /one /same /two", 3},
+		{last, "/ /account /account/f /account/more /account/n /account/tree /account/tree/a /account/tree/deep /account/tree/deep/b " +
+			"/both /both2 /d /d/y /kept /large /more /new /new/f /new/g /one /same /two", 0},
+	} {
+		if got := strings.Join(names(c.shows[want.phase]), " "); got != want.names {
+			return fmt.Errorf("phase %d shows %s", want.phase, got)
+		}
+		n := 0
+		for _, line := range c.shows[want.phase] {
+			if isConflict(line) {
+				n++
+			}
+		}
+		if n != want.conflicts {
+			return fmt.Errorf("phase %d has %d conflicts, want %d", want.phase, n, want.conflicts)
+		}
+	}
+	if last != phaseEnded+3 {
+		return fmt.Errorf("%d phases", last)
+	}
+	return nil
+}
+
+// TestReplayMerge shows one failure of TestMerge again.
+func TestReplayMerge(t *testing.T) {
+	part := strings.SplitN(*replay, ",", 3)
+	if len(part) < 3 || part[0] != "merge" {
+		t.Skip("nothing to replay")
+	}
+	n, err := strconv.ParseUint(part[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &crashtest.Explorer{Limit: 4}
+	mergeRound(t, e, n, part[2])
+	for _, f := range e.Failures() {
+		t.Error(f)
+	}
+	if e.Counts().Images == 0 && len(e.Failures()) == 0 {
+		t.Error("there is no such image")
+	}
+}
