@@ -271,5 +271,8 @@ func (p *Pool) Committed() Position { return p.engine.committed() }
 
 func (p *Pool) now() time.Time { return p.opts.Now() }
 
+// FailsWithoutQuorum reports whether calls fail, and do not wait, without one.
+func (p *Pool) FailsWithoutQuorum() bool { return p.opts.OnNoQuorum == EIO }
+
 // ReadOnly reports whether the pool refuses changes.
 func (p *Pool) ReadOnly() bool { return p.opts.ReadOnly }

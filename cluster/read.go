@@ -247,6 +247,10 @@ func hiddenKey(layers []*overlay, dir, key uint64) bool {
 func (p *Pool) ReadDir(ctx context.Context, dir, from uint64, fn func(ondisk.Dirent) bool) error {
 	s := p.acquire()
 	defer s.release()
+	return p.readDir(ctx, s, dir, from, fn)
+}
+
+func (p *Pool) readDir(ctx context.Context, s *state, dir, from uint64, fn func(ondisk.Dirent) bool) error {
 	m := &dirMerge{next: max(from, ondisk.DirBit), fn: fn}
 	open, syncing := s.layers()
 	tree := true

@@ -24,6 +24,9 @@ var (
 
 	// ErrHeld: a hold keeps the snapshot.
 	ErrHeld = errors.New("the snapshot is held")
+
+	// errNotDurable: it was done, and is not committed yet.
+	errNotDurable = errors.New("not durable yet")
 )
 
 // snapshotTable reads the list as the open group has it. A PFS that never had
@@ -91,7 +94,7 @@ func (p *Pool) changeSnapshots(ctx context.Context, edit func(t *SnapshotTable) 
 		return err
 	}
 	if err := p.Sync(ctx); err != nil {
-		return fmt.Errorf("not durable yet, it is made so when the members answer: %w", err)
+		return fmt.Errorf("%w, it is made so when the members answer: %w", errNotDurable, err)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type atimes struct {
 	wake chan struct{} // capacity 1
 	stop chan struct{}
 	done chan struct{}
+	busy sync.Mutex // held while times are stored
 
 	mu    sync.Mutex
 	nodes []*node
@@ -83,6 +84,8 @@ func (a *atimes) close() {
 
 // store writes the times of all nodes that have one.
 func (a *atimes) store() {
+	a.busy.Lock()
+	defer a.busy.Unlock()
 	a.mu.Lock()
 	nodes := a.nodes
 	a.nodes = nil

@@ -115,6 +115,14 @@ func (c *conn) handle(b *buffers, in []byte) {
 	began := c.meter.begin()
 	var reply []byte
 	ours := c.raw.refused(op, in)
+	if c.raw.gated(op, in) {
+		if c.raw.fs.gate.enter(op == opForget || op == opBatchForget) {
+			// Until it is answered: what the kernel learns later is new.
+			defer c.raw.fs.gate.leave()
+		} else {
+			ours = true
+		}
+	}
 	if ours {
 		reply = errorReply(b.out, in, errIO)
 	} else {
@@ -133,6 +141,7 @@ func (c *conn) handle(b *buffers, in []byte) {
 	if err != nil && err != syscall.ENOENT && err != syscall.ENODEV {
 		c.log.Error("answering the kernel", "opcode", op, "bytes", len(reply), "error", err)
 	}
+	c.appended(op, in)
 }
 
 // decode lets go-fuse call raw.

@@ -232,7 +232,7 @@ func (f *FS) adopt(b *newborn) {
 	n := f.table.pin(b.rec.Meta.Inum)
 	n.rec.Store(b.rec)
 	n.attrs.Store(&attrSet{list: b.attrs, exists: len(b.attrs) > 0})
-	f.table.ref(n.inum)
+	f.table.ref(n.inum, b.rec.Meta.Type)
 	f.table.unpin(n)
 }
 

@@ -87,6 +87,13 @@
 // closed when the kernel has forgotten the last of its nodes, deleted or not:
 // files that are open stay readable.
 //
+// # Other content under a mount
+//
+// A rollback closes a gate that all requests about files pass (gate.go), puts
+// the other content in place, forgets what was known of inodes, opens the gate
+// and has the kernel forget, too (rollback.go, renew.go). Who changes files and is
+// no request enters by Use. The gate is outside of all locks.
+//
 // Not here: quorum and repair (cluster, sync), media (chain, ondisk), who may
 // do what (the kernel checks permissions: default_permissions).
 package fs

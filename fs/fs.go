@@ -35,6 +35,9 @@ type FS struct {
 	reaper *reaper
 	atimes *atimes
 	down   atomic.Bool // by Shutdown
+	gate   *gate       // that requests go through
+	rolled atomic.Bool // files may be gone without their last name
+	mapped atomic.Bool // what mappings write is of content that was rolled back
 
 	stopCollecting context.CancelFunc // nil if nothing is collected
 	collected      chan struct{}
@@ -43,7 +46,7 @@ type FS struct {
 // New returns the filesystem in store. What a crash left without a name is
 // deleted in the background; with readOnly nothing is.
 func New(ctx context.Context, store Store, readOnly bool, opts Options) (*FS, error) {
-	f := &FS{readOnly: readOnly, store: store, table: newTable(opts.Nodes), opts: opts, log: opts.Logger, now: opts.Now}
+	f := &FS{readOnly: readOnly, store: store, table: newTable(opts.Nodes), opts: opts, log: opts.Logger, now: opts.Now, gate: newGate()}
 	if f.log == nil {
 		f.log = slog.Default()
 	}
@@ -116,7 +119,7 @@ func (f *FS) Lookup(ctx context.Context, dir uint64, name string) (r *Record, ok
 	if err != nil {
 		return nil, false, err
 	}
-	f.table.ref(entry.Inum)
+	f.table.ref(entry.Inum, r.Meta.Type)
 	return r, true, nil
 }
 
@@ -150,7 +153,7 @@ func (f *FS) Reopen(ctx context.Context, inum uint64) (*Record, error) {
 	if r.Meta.Nlinks == 0 {
 		return nil, errStale
 	}
-	f.table.ref(inum)
+	f.table.ref(inum, r.Meta.Type)
 	return r, nil
 }
 

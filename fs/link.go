@@ -58,7 +58,7 @@ func (f *FS) Link(ctx context.Context, inum, dir uint64, name string) (*Record, 
 	})
 	f.touchDir(t, s.node(dir), ondisk.ObjFile, 0)
 	f.table.found(inum)
-	f.table.ref(inum)
+	f.table.ref(inum, ondisk.ObjFile)
 	return rec, nil
 }
 

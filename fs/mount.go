@@ -45,6 +45,7 @@ type Server struct {
 	opts       MountOptions
 	done       chan struct{}
 	sweeper    sweeper
+	rolling    sync.Mutex // held by a rollback
 
 	once sync.Once
 	err  error // of closing; valid when done is closed
@@ -149,6 +150,8 @@ func (s *Server) close() {
 			s.opts.Stopping()
 		}
 		s.conn.raw.ctl.snaps.close()
+		s.rolling.Lock()
+		defer s.rolling.Unlock()
 		s.err = s.FS.Close(context.Background())
 		if s.opts.Closing != nil {
 			if err := s.opts.Closing(); s.err == nil {

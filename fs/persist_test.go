@@ -132,7 +132,7 @@ func TestTableSize(t *testing.T) {
 	for i := range uint64(files) {
 		n := table.pin(ondisk.InumFirst + i)
 		n.rec.Store(&Record{Meta: ondisk.InodeMeta{Inum: n.inum}})
-		table.ref(n.inum)
+		table.ref(n.inum, ondisk.ObjFile)
 		table.unpin(n)
 	}
 	runtime.GC()

@@ -38,6 +38,8 @@ func (s poolSnapshots) OpenSnapshot(ctx context.Context, n cluster.SnapshotName)
 
 type poolStore struct{ *cluster.Pool }
 
+func (s poolStore) Before() Before { return s.Pool.Before() }
+
 func (s poolStore) Begin(ctx context.Context, cost Cost) (Txn, error) {
 	t, err := s.Pool.Begin(ctx, cost)
 	if err != nil {

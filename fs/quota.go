@@ -123,6 +123,19 @@ func (q *quotas) load(ctx context.Context) error {
 	return nil
 }
 
+// again goes on after stop: with other content there are other accounts.
+func (q *quotas) again(ctx context.Context, other bool) {
+	if q.store == nil {
+		return
+	}
+	if other {
+		if err := q.load(ctx); err != nil {
+			q.f.log.Warn("directory quotas are not known: none is enforced", "error", err)
+		}
+	}
+	q.start()
+}
+
 // keep takes over what a record says of its account. q.mu is held.
 func (q *quotas) keep(m *ondisk.InodeMeta) {
 	a := q.accounts[m.Inum]

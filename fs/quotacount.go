@@ -42,8 +42,10 @@ type count struct {
 // cut off.
 func (q *quotas) start() {
 	c := &q.counter
+	c.mu.Lock()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.runs, c.ended = make(map[uint64]*count), make(chan struct{})
+	c.mu.Unlock()
 	q.mu.Lock()
 	var open []uint64
 	for inum, a := range q.accounts {

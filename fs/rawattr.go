@@ -64,6 +64,7 @@ func decodeDev(dev uint32) (major, minor uint32) {
 // fillAttr translates a record.
 func (r *raw) fillAttr(ctx context.Context, out *fuse.Attr, rec *Record) {
 	m := &rec.Meta
+	r.fs.told(m.Inum)
 	out.Ino = r.base | m.Inum
 	out.Size = m.Size
 	out.Blocks = r.blocks(ctx, m)
@@ -96,6 +97,9 @@ func (r *raw) blocks(ctx context.Context, m *ondisk.InodeMeta) uint64 {
 func (r *raw) fillEntry(ctx context.Context, out *fuse.EntryOut, rec *Record) {
 	out.NodeId = r.base | rec.Meta.Inum
 	out.Generation = 1 // numbers are never used again
+	if r.fs.rolled.Load() {
+		out.Generation = r.fs.table.generation(rec.Meta.Inum)
+	}
 	out.EntryValid, out.AttrValid = lifetime, lifetime
 	r.fillAttr(ctx, &out.Attr, rec)
 }

@@ -45,7 +45,14 @@ func (r *raw) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	if r.ctl.owns(in.NodeId) {
 		return r.ctl.write(cancel, in, data)
 	}
+	if in.WriteFlags&fuse.WRITE_CACHE != 0 && r.fs.mapped.Load() {
+		return uint32(len(data)), fuse.OK // a page of before the rollback
+	}
 	kill := in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0
+	if r.appends(in) {
+		n, err := r.fs.Append(contextOf(cancel), in.NodeId, data, kill)
+		return uint32(n), r.status(err)
+	}
 	n, err := r.fs.Write(contextOf(cancel), in.NodeId, in.Offset, data, kill)
 	return uint32(n), r.status(err)
 }
@@ -93,7 +100,13 @@ func (r *raw) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if r.ctl.owns(in.NodeId) || r.readOnly {
 		return fuse.OK
 	}
-	return r.status(r.fs.store.Sync(contextOf(cancel)))
+	ctx := contextOf(cancel)
+	if r.fs.rolled.Load() {
+		if _, err := r.fs.peek(ctx, in.NodeId); err != nil {
+			return r.status(err)
+		}
+	}
+	return r.status(r.fs.store.Sync(ctx))
 }
 
 func (r *raw) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {

@@ -70,6 +70,6 @@ func (f *FS) Peek(ctx context.Context, inum uint64) *Record {
 	if err != nil {
 		return nil
 	}
-	f.table.ref(inum)
+	f.table.ref(inum, r.Meta.Type)
 	return r
 }

@@ -16,6 +16,7 @@ type reaper struct {
 	f    *FS
 	wake chan struct{} // capacity 1
 	done chan struct{}
+	turn sync.Mutex // held while a batch is taken and deleted
 
 	mu      sync.Mutex
 	queue   []uint64
@@ -89,12 +90,8 @@ func (r *reaper) settle(ctx context.Context) {
 func (r *reaper) loop() {
 	defer close(r.done)
 	for {
-		batch, closing := r.take()
-		if len(batch) > 0 {
-			if err := r.f.reap(context.Background(), batch); err != nil {
-				// They have no link, so the next mount finds them.
-				r.f.log.Warn("unnamed files stay until the next mount", "files", len(batch), "error", err)
-			}
+		some, closing := r.work()
+		if some {
 			continue
 		}
 		if closing {
@@ -102,6 +99,28 @@ func (r *reaper) loop() {
 		}
 		<-r.wake
 	}
+}
+
+// work deletes a batch, if there is one.
+func (r *reaper) work() (some, closing bool) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	batch, closing := r.take()
+	if len(batch) == 0 {
+		return false, closing
+	}
+	if err := r.f.reap(context.Background(), batch); err != nil {
+		// They have no link, so the next mount finds them.
+		r.f.log.Warn("unnamed files stay until the next mount", "files", len(batch), "error", err)
+	}
+	return true, closing
+}
+
+// clear forgets what is queued: it is of content that is gone.
+func (r *reaper) clear() {
+	r.mu.Lock()
+	r.queue = nil
+	r.mu.Unlock()
 }
 
 // close deletes what is queued and ends the loop.
@@ -160,8 +179,7 @@ func (f *FS) knownAttrs(ctx context.Context, inum uint64) (bool, error) {
 
 // collectOrphans has deleted what a crash or a foreign writer left: files
 // without a link, attributes without a file. They are those of the state that
-// was mounted, so the walk, which takes its time, cannot meet a file that is
-// in use.
+// was there when it began; what of them is in use by then stays in use.
 func (f *FS) collectOrphans(ctx context.Context) error {
 	walk, err := f.store.Orphans(ctx)
 	if err != nil {
@@ -172,7 +190,7 @@ func (f *FS) collectOrphans(ctx context.Context) error {
 	go func() {
 		defer close(f.collected)
 		err := walk(ctx, func(inum uint64) bool {
-			f.reaper.add(inum)
+			f.orphan(ctx, inum)
 			return true
 		})
 		if err != nil && ctx.Err() == nil {

@@ -45,7 +45,10 @@ type shard struct {
 	mu      sync.Mutex
 	nodes   map[uint64]*node
 	refs    map[uint64]uint32   // references the kernel holds
+	dirs    map[uint64]struct{} // directories with refs
 	unnamed map[uint64]struct{} // inodes with refs that have no link left
+	reborn  map[uint64]uint64   // see generation; only of inodes with refs
+	unsized map[uint64]struct{} // see sizeUnknown; only of inodes with refs
 }
 
 // A table finds nodes and counts the kernel's references.
@@ -63,7 +66,10 @@ func newTable(maxNodes int) *table {
 		s := &t.shards[i]
 		s.nodes = make(map[uint64]*node)
 		s.refs = make(map[uint64]uint32)
+		s.dirs = make(map[uint64]struct{})
 		s.unnamed = make(map[uint64]struct{})
+		s.reborn = make(map[uint64]uint64)
+		s.unsized = make(map[uint64]struct{})
 	}
 	return t
 }
@@ -109,10 +115,13 @@ func (s *shard) evict() {
 }
 
 // ref counts a reference that the kernel is about to be given.
-func (t *table) ref(inum uint64) {
+func (t *table) ref(inum uint64, typ ondisk.ObjType) {
 	s := t.shard(inum)
 	s.mu.Lock()
 	s.refs[inum]++
+	if typ == ondisk.ObjDir {
+		s.dirs[inum] = struct{}{}
+	}
 	s.mu.Unlock()
 }
 
@@ -139,6 +148,20 @@ func (t *table) all() (inums []uint64) {
 	return inums
 }
 
+// directories returns those to which the kernel holds references, and the root,
+// which it does not count.
+func (t *table) directories() []uint64 {
+	inums := []uint64{ondisk.InumRoot}
+	t.each(func(s *shard) {
+		for inum := range s.dirs {
+			if inum != ondisk.InumRoot {
+				inums = append(inums, inum)
+			}
+		}
+	})
+	return inums
+}
+
 // unref takes back count references and reports whether the inode has lost
 // both its last name and its last reference.
 func (t *table) unref(inum, count uint64) (dead bool) {
@@ -150,6 +173,9 @@ func (t *table) unref(inum, count uint64) (dead bool) {
 		return false
 	}
 	delete(s.refs, inum)
+	delete(s.dirs, inum)
+	delete(s.reborn, inum)
+	delete(s.unsized, inum)
 	_, dead = s.unnamed[inum]
 	delete(s.unnamed, inum)
 	return dead
@@ -202,6 +228,9 @@ func (t *table) drain() []uint64 {
 		dead = slices.AppendSeq(dead, maps.Keys(s.unnamed))
 		clear(s.unnamed)
 		clear(s.refs)
+		clear(s.dirs)
+		clear(s.reborn)
+		clear(s.unsized)
 	})
 	return dead
 }

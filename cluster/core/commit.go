@@ -35,6 +35,11 @@ func (p *Primary) launch(now time.Duration, ev Propose) []Effect {
 	x := &Txg{Pos: Position{T, NextH(p.head.H, T, version, ev.Manifest)},
 		Prev: p.head, Batch: ev.Batch, Size: ev.Size, Charter: ev.Charter, Acked: p.ackedBy(T, p.head, p.charter)}
 	p.head, p.flight = x.Pos, x
+	if n := len(p.window); n > 0 && p.window[n-1].rollsBack() {
+		// Only who has the snapshot can replay a rollback. Who was not sent it
+		// by now may have come without: it is brought in sync by a copy.
+		p.window, p.kept = nil, 0
+	}
 	p.window = append(p.window, x)
 	p.kept += x.Size
 	p.trim()
@@ -43,6 +48,15 @@ func (p *Primary) launch(now time.Duration, ev Propose) []Effect {
 		out = append(out, p.feed(now, &p.peers[i])...)
 	}
 	return out
+}
+
+// rollsBack reports whether the txg put back the content of an older one.
+func (x *Txg) rollsBack() bool {
+	if x.Charter == nil {
+		return false
+	}
+	marks := x.Charter.Lineage.Rollbacks
+	return len(marks) > 0 && marks[len(marks)-1].At == x.Pos.T
 }
 
 // feed sends a node the txg that follows its position, if there is one and

@@ -71,3 +71,41 @@ func TestFeedGoesOnAfterOlderFact(t *testing.T) {
 		t.Errorf("the last txg it got is %v, the last one made is %v", sent.T, made[3].T)
 	}
 }
+
+// Symptom: a member that was away during a rollback was sent it and what came
+// after, had no such snapshot, and failed each time anew.
+func TestRollbackIsNotReplayed(t *testing.T) {
+	for _, later := range []int{0, 1, 3} {
+		p, ids, answer := leading(t)
+		propose := func(c *Charter) Position {
+			p.Step(0, Propose{Size: 1, Charter: c})
+			for i := range 2 {
+				p.Step(0, Recv{Msg: &Message{Kind: Ack, Node: ids[i], Ballot: p.Ballot(), Pos: p.Head()}})
+			}
+			return p.Head()
+		}
+		before := propose(nil)
+		law := *p.Charter()
+		law.Lineage = *law.Lineage.WithRollback(p.NextT(), before.T)
+		propose(&law)
+		for range later {
+			propose(nil)
+		}
+		at := answer(2)
+		at.Pos, at.Promised = before, p.Ballot().Epoch
+		var sent, behind int
+		for _, e := range p.Step(0, Attach{at}) {
+			switch e.(type) {
+			case Send:
+				sent++
+			case Behind:
+				behind++
+			}
+		}
+		// One that comes before the next txg may have gone just now: it is sent
+		// the rollback, and says so if it cannot.
+		if want := min(later, 1); behind != want || sent != 1-want {
+			t.Errorf("%d txgs later: sent %d txgs, found behind %d times", later, sent, behind)
+		}
+	}
+}

@@ -216,7 +216,7 @@ const dedupStep = 200 * time.Millisecond
 // A merging is the dedup that a mount is doing. There is one at most: it has an
 // index in memory, and nobody gains by two.
 type merging struct {
-	start func(fs.DedupOptions) (*fs.Dedup, error)
+	files *fs.FS
 
 	mu   sync.Mutex
 	opts fs.DedupOptions
@@ -305,10 +305,15 @@ func (m *merging) add(words []string) error {
 
 func (m *merging) step(ctx context.Context) (err error) {
 	if m.job == nil {
-		if m.job, err = m.start(m.opts); err != nil {
+		if m.job, err = m.files.NewDedup(m.opts); err != nil {
 			return err
 		}
 	}
+	done, err := m.files.Use()
+	if err != nil {
+		return err
+	}
+	defer done()
 	for until := time.Now().Add(dedupStep); time.Now().Before(until); {
 		if more, err := m.job.Step(ctx); err != nil || !more {
 			return err

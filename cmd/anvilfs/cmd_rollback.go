@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/fs"
 	resync "github.com/anvilfs/anvilfs/sync"
 )
 
@@ -17,41 +22,73 @@ import (
 // rollback. Those that are not there by then follow at the next mount.
 const rollbackPatience = 30 * time.Second
 
-func rollbackCommand() *cobra.Command {
-	var noKeep bool
-	c := &cobra.Command{
-		Use:   "rollback DEVICE[,DEVICE...]@LABEL NAME",
-		Short: "Put back everything as a snapshot has it, in a filesystem that is not mounted",
-		Long: `Rollback puts back what the snapshot has, on all members in one commit, however
-large the difference. What was there until now is kept as a snapshot, which is
-named, and other snapshots stay. A member that is not given, or is away, follows
-when it is back.
+// rollbackFlags are those of the client and of the mount.
+func rollbackFlags() (f *pflag.FlagSet, noKeep, asJSON *bool) {
+	f = pflag.NewFlagSet("rollback", pflag.ContinueOnError)
+	noKeep = f.Bool("no-keep", false, "do not keep what is there now")
+	asJSON = f.Bool("json", false, "print JSON")
+	return f, noKeep, asJSON
+}
 
-The filesystem must not be mounted: programs would go on with files that are not
-there any more. Single files are put back by copying them from
-MNT/.anvilfs/snapshots/NAME.`,
-		Args: exactly(2, "the source of a filesystem and a snapshot"),
+func rollbackCommand() *cobra.Command {
+	flags, noKeep, asJSON := rollbackFlags()
+	c := &cobra.Command{
+		Use:   "rollback MNT|DEVICE[,DEVICE...]@LABEL NAME",
+		Short: "Put back everything as a snapshot has it",
+		Long: `Rollback puts back what the snapshot has, on all members in one commit, however
+large the difference. What was there until now, all that was written before the
+command included, is kept as a snapshot, which is named: a rollback to that undoes
+this one. Other snapshots stay, newer ones too. A member that is away follows when it
+is back.
+
+A mounted filesystem is rolled back in place. Calls wait while it is done. A file
+that is open goes on with the content that the snapshot has of it, as if another
+machine had changed it; if the snapshot has no such file, every use of it fails with
+ESTALE, and so it is with working directories. A directory that had been removed has
+to be entered anew. Mapped pages are those of the snapshot
+afterwards; what is written through a mapping meanwhile is lost. Locks stay with the
+open file. Programs that keep in memory what they read - databases, editors - do not
+notice: stop them before.
+
+Single files are put back by copying them from MNT/.anvilfs/snapshots/NAME.`,
+		Args: exactly(2, "a mount point, or the source of a filesystem, and a snapshot"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
-				return fmt.Errorf("%s is a directory: unmount the filesystem, and give its source, as to mount: DEVICE,DEVICE@LABEL", args[0])
+				words := []string{"snapshot", "rollback", fmt.Sprintf("--no-keep=%v", *noKeep), fmt.Sprintf("--json=%v", *asJSON), "--", args[1]}
+				reply, err := tell(c.Context(), args[0], words...)
+				fmt.Fprint(c.OutOrStdout(), reply)
+				return err
 			}
 			s, err := parseSource(args[0])
 			if err != nil {
 				return err
 			}
-			kept, err := rollback(c.Context(), s, args[1], !noKeep)
+			kept, err := rollback(c.Context(), s, args[1], !*noKeep)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "rolled back to %s\n", args[1])
-			if kept != "" {
-				fmt.Fprintf(c.OutOrStdout(), "what was there is snapshot %s\n", kept)
-			}
-			return nil
+			return printRollback(c.OutOrStdout(), args[1], kept, *asJSON)
 		},
 	}
-	c.Flags().BoolVar(&noKeep, "no-keep", false, "do not keep what is there now")
+	c.Flags().AddFlagSet(flags)
 	return c
+}
+
+func printRollback(w io.Writer, name, kept string, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(struct {
+			Version int    `json:"output_version"`
+			To      string `json:"rolled_back_to"`
+			Kept    string `json:"kept,omitempty"`
+		}{snapshotVersion, name, kept})
+	}
+	fmt.Fprintf(w, "rolled back to %s\n", name)
+	if kept != "" {
+		fmt.Fprintf(w, "what was there is snapshot %s\n", kept)
+	}
+	return nil
 }
 
 // rollback opens the filesystem for as long as it takes.
@@ -82,4 +119,53 @@ func gather(ctx context.Context, p *cluster.Pool, log *slog.Logger) {
 	}
 	cancel()
 	<-done
+}
+
+// rollback rolls back the filesystem that this process serves.
+func (c *controller) rollback(ctx context.Context, words []string, w io.Writer) error {
+	flags, noKeep, asJSON := rollbackFlags()
+	if err := flags.Parse(words); err != nil {
+		return fmt.Errorf("snapshot rollback: %w", err)
+	}
+	server := c.mount.Load()
+	switch {
+	case flags.NArg() != 1:
+		return errors.New("snapshot rollback takes the name of a snapshot: snapshot list shows those there are")
+	case server == nil:
+		return errors.New("snapshot rollback: the mount is not complete yet: try again")
+	}
+	name, kept := flags.Arg(0), ""
+	if err := c.pool.CanRollBack(ctx, name); err != nil {
+		return err
+	}
+	if !c.branches.turn.TryLock() {
+		return errors.New("snapshot rollback: a branch is being merged, or a conflict forgotten: try again when status says that it is done")
+	}
+	defer c.branches.turn.Unlock()
+	ctx = context.WithoutCancel(ctx) // from here on it is done or not, whoever asked
+	err := server.Rollback(ctx, func(refuse func()) (done bool, err error) {
+		kept, err = c.pool.SnapshotRollbackSettled(ctx, name, !*noKeep, func(err error) {
+			c.log.Warn("a rollback waits for the members", "snapshot", name, "err", err)
+			if c.pool.FailsWithoutQuorum() {
+				refuse()
+			}
+		})
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	c.branches.count(ctx) // the list of conflicts is part of the content
+	c.log.Info("rolled back", "snapshot", name, "kept", kept)
+	return printRollback(w, name, kept, *asJSON)
+}
+
+// using changes files while no rollback is done.
+func using(files *fs.FS, change func() error) error {
+	done, err := files.Use()
+	if err != nil {
+		return fmt.Errorf("a rollback waits for the members: %w", err)
+	}
+	defer done()
+	return change()
 }

@@ -32,6 +32,7 @@ type controller struct {
 	files    atomic.Pointer[fs.FS] // nil while it is being mounted
 	trees    *treeLook
 	layout   *layoutLook
+	mount    atomic.Pointer[fs.Server]
 	log      *slog.Logger
 }
 
@@ -112,7 +113,7 @@ node replace NODE DEVICE [-f]     put an empty device in its place
 node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave, soft-master
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
 snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
-                                  release NAME, clone NAME LABEL, policy, with the
+                                  release NAME, clone NAME LABEL, rollback NAME, policy, with the
                                   flags of anvilfs snapshot
 scrub start [0..10]|pause|resume|stop|status [--json]   verify all copies
 errors list [--all] [--json]|retry|clear [--all]        what was found bad

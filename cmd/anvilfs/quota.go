@@ -49,7 +49,8 @@ func (c *controller) quota(ctx context.Context, words []string, w io.Writer) err
 	case "set":
 		return c.quotaSet(ctx, files, dir, f)
 	case "clear":
-		if err := files.ClearQuota(ctx, dir); err != nil {
+		err := using(files, func() error { return files.ClearQuota(ctx, dir) })
+		if err != nil {
 			return quotaError(flags.Arg(0), err)
 		}
 		return waitQuota(ctx, files, dir, f)
@@ -88,7 +89,7 @@ func (c *controller) quotaSet(ctx context.Context, files *fs.FS, dir uint64, f *
 	if err != nil {
 		return err
 	}
-	if err := files.SetQuota(ctx, dir, limits); err != nil {
+	if err := using(files, func() error { return files.SetQuota(ctx, dir, limits) }); err != nil {
 		return quotaError(c.pool.PathOf(ctx, dir), err)
 	}
 	return waitQuota(ctx, files, dir, f)
@@ -140,7 +141,7 @@ func parseCount(s string) (int64, error) {
 }
 
 func (c *controller) quotaRecount(ctx context.Context, files *fs.FS, f *quotaWords) error {
-	if err := files.RecountQuotas(ctx); err != nil {
+	if err := using(files, func() error { return files.RecountQuotas(ctx) }); err != nil {
 		return err
 	}
 	list, err := files.Quotas(ctx)

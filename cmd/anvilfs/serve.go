@@ -107,8 +107,9 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 func (c *controller) serves(s *fs.Server, readOnly bool) {
 	c.files.Store(s.FS)
 	c.trees.start(s.FS)
+	c.mount.Store(s)
 	if !readOnly {
-		c.merging.Store(&merging{start: s.FS.NewDedup})
+		c.merging.Store(&merging{files: s.FS})
 		c.branches.start(s.FS, s)
 	}
 }

@@ -20,6 +20,9 @@ import (
 // snapshot carries out a snapshot command on a mount.
 func (c *controller) snapshot(ctx context.Context, words []string, w io.Writer) error {
 	i := -1
+	if len(words) > 0 && words[0] == "rollback" {
+		return c.rollback(ctx, words[1:], w)
+	}
 	if len(words) > 0 {
 		i = slices.IndexFunc(snapshotVerbs, func(v snapshotVerb) bool { return v.name == words[0] })
 	}
@@ -61,7 +64,7 @@ func verbNames() (names []string) {
 	for i := range snapshotVerbs {
 		names = append(names, snapshotVerbs[i].name)
 	}
-	return names
+	return append(names, "rollback")
 }
 
 func (c *controller) snapshotCreate(ctx context.Context, name string, f *snapshotWords, w io.Writer) error {

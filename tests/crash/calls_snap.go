@@ -137,6 +137,22 @@ func callRollback(s *session, m *model) error {
 	return err
 }
 
+// callRollbackOpen does so while the filesystem is in use.
+func callRollbackOpen(s *session, m *model) error {
+	name, err := m.oldest()
+	if err != nil {
+		return err
+	}
+	err = s.f.Exchange(s.ctx, func(func()) (bool, error) {
+		_, err := s.pool.SnapshotRollbackSettled(s.ctx, name, false, func(error) {})
+		return err == nil, err
+	}, func(fs.Before) {})
+	if err == nil {
+		m.files = maps.Clone(m.snaps[name].files)
+	}
+	return err
+}
+
 // cloneMark is in the description of a file that is made once there is a clone.
 const (
 	cloneLabel = "CLONE"

@@ -144,6 +144,7 @@ func Workloads(seed uint64) []Run {
 	alone, four, three, spare, threeFour := shapes[0], shapes[1], shapes[2], shapes[3], shapes[4]
 	calls := (*session).stepCalls
 	create, hold, erase, rollback, clone := synced(callSnapshot), synced(callHold), synced(callErase), synced(callRollback), (*session).stepClone
+	rollbackOpen := synced(callRollbackOpen)
 	return []Run{
 		{"calls-alone", alone, seed, repeat(8, calls)},
 		{"calls-four-slots", four, seed, repeat(8, calls)},
@@ -155,7 +156,9 @@ func Workloads(seed uint64) []Run {
 		{"discard", threeFour, seed, []func(*session) error{calls, (*session).stepForeign, calls}},
 		{"replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}},
 		{"snapshots", alone, seed, []func(*session) error{calls, create, calls, hold, create, calls, erase, calls, rollback, calls, create, clone, calls}},
-		{"snapshots-three", three, seed, []func(*session) error{calls, create, calls, create, clone, erase, calls, rollback, calls}},
+		{"snapshots-three", three, seed, []func(*session) error{calls, create, calls, create, clone, erase, calls, rollbackOpen, calls}},
+		{"rollback-open", alone, seed, []func(*session) error{calls, create, calls, rollbackOpen, calls, create, calls, rollbackOpen, calls}},
+		{"rollback-away", three, seed, []func(*session) error{calls, create, calls, (*session).stepOffline, rollbackOpen, calls, (*session).stepOnline, calls}},
 		{"snapshots-away", three, seed, []func(*session) error{calls, create, (*session).stepOffline, calls, create, erase, calls, (*session).stepOnline, calls, rollback, calls}},
 		{"trim", alone, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, (*session).stepTrim, calls}},
 		{"trim-four-slots", four, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, calls, (*session).stepTrim, calls}},
