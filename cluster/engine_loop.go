@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -336,11 +335,7 @@ func (e *engine) retryFull(m *member) {
 	wait := max(m.backoff, reopenFirst)
 	m.backoff = min(2*wait, reopenMax)
 	e.tasks.Go(func() {
-		err := c.vol.DrainFrees(e.ctx)
-		if err == nil && c.vol.Space().Avail() < c.vol.Space().Total/64 {
-			_, err = c.vol.Bulkfree(e.ctx, chain.BulkfreeOptions{})
-		}
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if err := c.MakeRoom(e.ctx); err != nil && !errors.Is(err, context.Canceled) {
 			e.log.Warn("no space could be freed", "member", m.spec.Name, "err", err)
 		}
 		select {

@@ -336,6 +336,18 @@ func (e *engine) catchUpHeld(ctx context.Context, h *hold) error {
 // CatchUp makes a target equal to a source in one transaction, so that it is
 // its old state or the new one and nothing between. It returns what both had.
 func CatchUp(ctx context.Context, t *ResyncTarget, s Source) (common ondisk.Tid, err error) {
+	common, err = catchUp(ctx, t, s)
+	if !errors.Is(err, chain.ErrNoSpace) {
+		return common, err
+	}
+	// An election may wait for this copy, and nothing else would look for room.
+	if merr := makeRoom(ctx, t.Volume); merr != nil {
+		return common, errors.Join(err, merr)
+	}
+	return catchUp(ctx, t, s)
+}
+
+func catchUp(ctx context.Context, t *ResyncTarget, s Source) (common ondisk.Tid, err error) {
 	common = CommonTid(&t.Lineage, t.Position, &s.Lineage, s.Position)
 	old, err := t.Volume.View(ctx, t.Label)
 	if err != nil {

@@ -177,6 +177,19 @@ func (m *Media) Perform(j *core.Job, before core.Durable) error {
 	return nil
 }
 
+// MakeRoom looks for space after a txg found none.
+func (m *Media) MakeRoom(ctx context.Context) error { return makeRoom(ctx, m.vol) }
+
+// makeRoom finds what a crash or deleted snapshots left allocated, however
+// little is lacking: what was admitted counted on all that was free then.
+func makeRoom(ctx context.Context, v *chain.Volume) error {
+	err := v.DrainFrees(ctx)
+	if s := v.Space(); err == nil && (s.Lost > 0 || s.Avail() < s.Total/64) {
+		_, err = v.Bulkfree(ctx, chain.BulkfreeOptions{})
+	}
+	return err
+}
+
 // Result is what the node is to be told of a job that ended with err.
 func (m *Media) Result(err error) core.Result {
 	switch {

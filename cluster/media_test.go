@@ -84,6 +84,39 @@ func TestTaintedIsCopiedWhole(t *testing.T) {
 	}
 }
 
+// A full member looks for what its deleted snapshots left, also where there is
+// a little room: the txg that waits may need more.
+func TestMediaMakesRoom(t *testing.T) {
+	c := newTestCluster(t, 1)
+	m, _ := c.media(0)
+	v := m.Volume()
+	defer v.Close()
+	step := func(change func(*chain.Txn) error) {
+		t.Helper()
+		txn, err := v.Begin(c.ctx)
+		check(t, err)
+		check(t, change(txn))
+		check(t, txn.Commit(c.ctx))
+	}
+	data := make([]byte, ondisk.LogicalBlock)
+	for i := range data {
+		data[i] = byte(i * i >> 7)
+	}
+	step(func(txn *chain.Txn) error {
+		return txn.Apply(c.ctx, "HOME", blockFile(t, ondisk.MakeTid(1, 1), 2000, data))
+	})
+	step(func(txn *chain.Txn) error { return txn.Snapshot(c.ctx, "HOME", "S", chain.SnapSpec{}) })
+	gone := &chain.Batch{T: ondisk.MakeTid(1, 2), Changes: []chain.Change{{Inum: 2000, Kind: chain.KindInode, Delete: true}}}
+	step(func(txn *chain.Txn) error { return txn.Apply(c.ctx, "HOME", gone) })
+	step(func(txn *chain.Txn) error { return txn.DeletePFS(c.ctx, "S") })
+	check(t, v.DrainFrees(c.ctx))
+	before := v.Space()
+	check(t, m.MakeRoom(c.ctx))
+	if after := v.Space(); after.Free < before.Free+ondisk.LogicalBlock || after.Lost != 0 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
+
 // Writers are admitted against the smallest master.
 func TestEngineSpaceIsTheSmallest(t *testing.T) {
 	t.Parallel()

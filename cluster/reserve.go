@@ -63,20 +63,29 @@ func (p *Pool) measure() {
 		b.pending.Store(int64(s.Pending))
 	}
 	if st := p.state.Load(); st != nil && len(st.views) > 0 {
-		root := st.views[0].View.Root()
-		elements := 3*root.InodeCount() + root.DataCount()/ondisk.LogicalBlock
-		b.tables.Store(int64(elements/tableFill) + 8)
+		b.tables.Store(Tables(st.views[0].View.Root()))
 	}
 }
 
 // need is what the overlay takes on media at most, in a tree of that many tables.
 func (l *load) need(tables int64) int64 {
-	leaves, inodes := l.leaves.Load(), l.inodes.Load()
+	return WorstCase(l.leaves.Load(), l.inodes.Load(), l.data.Load(), tables)
+}
+
+// WorstCase is what a group of so many leaves, of so many inodes, with so many
+// bytes of data takes on media at most, in a tree of that many tables.
+func WorstCase(leaves, inodes, data, tables int64) int64 {
 	if leaves+inodes == 0 {
 		return 0
 	}
 	touched := min(leaves+inodes, tables+(leaves+inodes)/tableFill+1)
-	return l.data.Load() + leaves*costGrowth + inodes*(costInode+costGrowth) + touched*costTable
+	return data + leaves*costGrowth + inodes*(costInode+costGrowth) + touched*costTable
+}
+
+// Tables is how many tables the tree of a PFS has at most.
+func Tables(root ondisk.Blockref) int64 {
+	elements := 3*root.InodeCount() + root.DataCount()/ondisk.LogicalBlock
+	return int64(elements/tableFill) + 8
 }
 
 // bytes is the most that a call of this cost adds.
@@ -104,11 +113,16 @@ func (p *Pool) outstanding() int64 {
 // fits reports whether extra bytes fit beside all that was admitted, with the
 // fixed cost of a group on top.
 func (p *Pool) fits(extra int64, useReserve bool) bool {
-	room := p.budget.free.Load()
+	return Fits(p.outstanding()+extra, p.budget.free.Load(), p.budget.reserved.Load(), useReserve)
+}
+
+// Fits reports whether what takes at most need bytes is admitted where so many
+// are free, some of them reserved for calls that give space back.
+func Fits(need, free, reserved int64, useReserve bool) bool {
 	if useReserve {
-		return p.outstanding()+extra <= room
+		return need <= free
 	}
-	return p.outstanding()+extra+costFixed <= room-p.budget.reserved.Load()
+	return need+costFixed <= free-reserved
 }
 
 // Begin starts a call that changes something: a transaction, all of which

@@ -52,8 +52,8 @@ var pool = sync.OnceValue(func() []*ondisk.EncodedBlock {
 	return blocks
 })
 
-// operate makes one change of the content.
-func (c *content) operate(rng *rand.Rand, old *content) {
+// operate makes one change of the content; heavy ones bring large blocks.
+func (c *content) operate(rng *rand.Rand, old *content, heavy bool) {
 	i := rng.IntN(files)
 	f := &c[i]
 	switch op := rng.IntN(10); {
@@ -63,6 +63,11 @@ func (c *content) operate(rng *rand.Rand, old *content) {
 		if i%2 == 1 {
 			f.blocks[0] = uint8(1 + rng.IntN(len(pool())-1))
 		}
+		for k := range f.blocks {
+			if i%2 == 1 && heavy {
+				f.blocks[k] = uint8(len(pool()) - 1)
+			}
+		}
 	case op < 2 && old[i].born != 0:
 		*f = file{}
 	case op < 4:
@@ -70,7 +75,22 @@ func (c *content) operate(rng *rand.Rand, old *content) {
 	case i%2 == 0:
 		f.inline = rng.Uint32()
 	default:
-		f.blocks[rng.IntN(fileBlocks)] = uint8(rng.IntN(len(pool())))
+		k, block := rng.IntN(fileBlocks), uint8(rng.IntN(len(pool())))
+		if heavy && block > 1 {
+			block = uint8(len(pool()) - 1)
+		}
+		f.blocks[k] = block
+	}
+}
+
+// touch changes one of the small files there are.
+func (c *content) touch(rng *rand.Rand, old *content) {
+	first := rng.IntN(files)
+	for i := range c {
+		if k := (first + i) % files; c[k].born != 0 && old[k].born != 0 && k%2 == 0 {
+			c[k].inline = rng.Uint32()
+			return
+		}
 	}
 }
 

@@ -73,12 +73,20 @@ func describe(m *core.Message) string {
 
 // faults plans the next fault.
 func (w *world) faults() {
-	w.after(time.Duration(20+w.rng.IntN(400))*time.Millisecond, func() {
+	wait := 20 + w.rng.IntN(400)
+	if w.kind.full {
+		wait *= 3 // it takes time to fill disks
+	}
+	w.after(time.Duration(wait)*time.Millisecond, func() {
 		if w.calm {
 			return
 		}
 		w.stats.Faults++
-		w.strike(w.nodes[w.rng.IntN(len(w.nodes))], w.prims[w.rng.IntN(len(w.prims))])
+		if w.kind.full && w.chance(0.3) {
+			w.stayAway(w.nodes[1]) // which decides how much is admitted
+		} else {
+			w.strike(w.nodes[w.rng.IntN(len(w.nodes))], w.prims[w.rng.IntN(len(w.prims))])
+		}
 		w.faults()
 	})
 }

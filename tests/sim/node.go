@@ -46,6 +46,11 @@ type node struct {
 	voted    bool          // it is or was a master
 	followed core.Position // the last one that was checked, of one that never was
 	refused  error         // why it does not open: it has to be replaced
+
+	granted core.Position // the last txg that was admitted against it
+	isFull  bool          // its last job found no space
+	chores  bool          // it looks for space
+	waiting *core.Job     // for the end of that
 }
 
 func (n *node) clock() time.Duration { return n.w.clock(n.skew, n.drift) }
@@ -104,6 +109,7 @@ func (n *node) openLater(wait time.Duration) {
 func (n *node) crash(power bool) {
 	n.w.logf("%s crashes, power cut %v, durable %v", nodeName(n.id), power, n.durable.Pos)
 	n.core, n.hung = nil, false
+	n.chores, n.waiting, n.granted = false, nil, core.Position{}
 	n.life++
 	if c := n.taken; c != nil {
 		c.abandon()
@@ -138,6 +144,10 @@ func (n *node) step(ev core.Event) {
 // start runs a job on the disk, flush by flush.
 func (n *node) start(j *core.Job) {
 	w := n.w
+	if n.chores {
+		n.waiting = j
+		return
+	}
 	before := n.core.State()
 	if j.Txg != nil && !j.Whole {
 		w.check.record(w, j.Txg)
@@ -193,6 +203,14 @@ func (n *node) ended(j *core.Job, r core.Result) {
 		w.check.durable(w, n, j)
 		n.durable = j.After(n.core.State())
 		w.check.changed()
+		if n.isFull && j.Txg != nil {
+			n.isFull = false
+			w.stats.Emptied++
+		}
+	case core.Full:
+		if n.vol != nil {
+			n.full(j)
+		}
 	case core.Broken:
 		// The header may have reached the cache.
 		n.maybe = []core.Position{j.After(n.core.State()).Pos}

@@ -153,10 +153,14 @@ func (p *prim) effect(e core.Effect) {
 			p.resync(e, p.core.Ballot())
 		}
 	case core.Trouble:
-		if w.kind.calm {
+		if w.kind.calm && (e.Kind != core.NoSpace || p.core.Charter().Config.IsMaster(e.Node)) {
 			w.fail("calm: %v of %s", e.Kind, nodeName(e.Node))
 		}
-		p.retry(w.nodes[e.Node[0]-1])
+		if n := w.nodes[e.Node[0]-1]; e.Kind == core.NoSpace {
+			p.retryFull(n)
+		} else {
+			p.retry(n)
+		}
 	case core.Refuse:
 		w.refuses(p, e.Err)
 	case core.Lost:
@@ -170,7 +174,7 @@ func (p *prim) effect(e core.Effect) {
 	}
 }
 
-// retry attaches a node again that said it had no space.
+// retry attaches a node again that had trouble.
 func (p *prim) retry(n *node) {
 	p.later(200*time.Millisecond, func() { p.reattach(n) })
 }
@@ -252,15 +256,21 @@ func (p *prim) work(life int) {
 		case !w.calm && w.chance(w.kind.change):
 			p.step(core.Reconfigure{Members: w.shuffled(p.core.Charter().Config.Members)})
 		default:
-			head := p.core.Head()
-			b, m, next, bytes := w.newBatch(p.core.NextT(), w.check.content[head])
-			p.step(core.Propose{Batch: b, Manifest: m, Size: bytes})
-			if now := p.core.Head(); now != head {
-				w.check.holdsContent(now, next)
-			}
+			p.propose()
 		}
 		p.work(life)
 	})
+}
+
+// propose makes the next txg.
+func (p *prim) propose() {
+	w, head := p.w, p.core.Head()
+	b, m, next, bytes, against := p.newBatch(p.core.NextT(), w.check.content[head])
+	p.step(core.Propose{Batch: b, Manifest: m, Size: bytes})
+	if now := p.core.Head(); now != head {
+		w.check.holdsContent(now, next)
+		p.granted(now, against)
+	}
 }
 
 // shuffled swaps the roles of two members, at times only drops one from the

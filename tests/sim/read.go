@@ -71,9 +71,10 @@ func (n *node) mend(at core.Position, err error) {
 		n.condemn()
 		return
 	}
-	if n.taken != nil || n.core.Busy() {
+	if n.taken != nil || n.busy() {
 		return
 	}
+	n.granted = core.Position{}
 	for _, o := range w.nodes {
 		if o == n || o.core == nil || o.hung || o.taken != nil || o.core.State().Pos != at || o.core.State().Flags != 0 {
 			continue
@@ -121,7 +122,7 @@ func (n *node) condemn() {
 		o := w.nodes[id[0]-1]
 		return o != n && o.core != nil && o.core.State().Flags == 0 && w.check.ancestor(top, o.durable.Pos)
 	})
-	if n.taken != nil || n.core.Busy() || !rest && law.Config.IsMaster(n.id) {
+	if n.taken != nil || n.busy() || !rest && law.Config.IsMaster(n.id) {
 		return
 	}
 	w.stats.Condemned++

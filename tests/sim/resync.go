@@ -41,6 +41,10 @@ func (p *prim) copyTo(b core.Behind) {
 		if p.life != life || n.life != nlife || p.core.Ballot() != ballot || n.core == nil || n.taken != nil || n.hung || p.cut[n.index] {
 			return // somebody else has it, or it will be attached anew
 		}
+		if n.core.State().Pos != b.Answer.Pos {
+			p.reattach(n) // it came elsewhere meanwhile: a copy may have been made already
+			return
+		}
 		votes := p.core.Charter().Config.IsMaster(n.id) && b.Answer.Flags == 0
 		if p.core.Phase() != core.Serving && !(b.Urgent && votes) {
 			p.copyTo(b)
@@ -54,7 +58,7 @@ func (p *prim) copyTo(b core.Behind) {
 // takeIdle waits for the job that is out.
 func (p *prim) takeIdle(n *node, nlife int) {
 	life := p.life
-	if n.core.Busy() {
+	if n.busy() {
 		p.later(5*time.Millisecond, func() {
 			if p.life == life && n.life == nlife && n.taken == nil && !n.hung {
 				p.takeIdle(n, nlife)
@@ -69,7 +73,7 @@ func (p *prim) takeIdle(n *node, nlife int) {
 	}
 	c := &copying{w: p.w, p: p, n: n, life: p.life}
 	c.run = resync.NewRun(c, nodeName(n.id), p.w.copyOptions())
-	n.taken = c
+	n.taken, n.granted = c, core.Position{}
 	p.w.stats.Resyncs++
 	p.w.logf("p%d copies to %s at %v %v", p.index, nodeName(n.id), n.durable.Pos, n.core.State().Flags)
 	if p.core.Phase() == core.Barrier {
@@ -147,6 +151,10 @@ func (c *copying) end() {
 		return
 	}
 	n.wait[c.p.index] = 0
+	if n.isFull {
+		n.isFull = false
+		w.stats.Emptied++
+	}
 	if rep.Mode == "" {
 		rep.Mode = "whole" // by catchUp
 	}

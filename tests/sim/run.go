@@ -41,6 +41,9 @@ func Run(o Options) (Stats, error) {
 	if w.kind.deep {
 		w.stats.Deep++
 	}
+	if w.kind.full {
+		w.stats.Crowded++
+	}
 	if w.failure != nil {
 		return w.stats, fmt.Errorf("seed %d: %w", o.Seed, w.failure)
 	}
@@ -60,7 +63,7 @@ func (w *world) end() {
 
 // heal ends all faults. One process goes on wanting to be primary.
 func (w *world) heal() {
-	w.calm = true
+	w.calm, w.trim = true, true
 	w.logf("faults end")
 	for _, p := range w.prims {
 		clear(p.cut)
@@ -130,7 +133,7 @@ func (w *world) compare() {
 			if n.refused != nil {
 				continue
 			}
-			if n.core == nil || n.taken != nil || n.core.Busy() || n.core.State().Flags != 0 || !n.matches(n.core.State().Pos, -1) {
+			if n.core == nil || n.taken != nil || n.busy() || n.core.State().Flags != 0 || !n.matches(n.core.State().Pos, -1) {
 				sound = false
 			}
 		}

@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"hash"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 var (
 	seedFlag    = flag.Uint64("seed", 0, "play this seed only, with a log")
 	fromFlag    = flag.Uint64("from", 1, "the first seed")
+	strideFlag  = flag.Uint64("stride", 1, "from one seed to the next: seeds of a kind are evenly spaced")
 	seedsFlag   = flag.Int("seeds", 0, "play this many seeds, whatever the depth")
 	volumesFlag = flag.Bool("volumes", true, "-seed is one over real volumes")
 )
@@ -36,6 +39,14 @@ func TestSeeds(t *testing.T) {
 	if *seedsFlag == 0 {
 		bar.Goal{What: "faults in them", Quick: 2000, Test: 150_000, Nightly: 10_000_000}.Check(t, sum.Faults)
 	}
+	counted(t, map[bar.Goal]int{
+		{What: "seeds with small disks", Quick: 15, Test: 500, Nightly: 30_000}:                       sum.Crowded,
+		{What: "txgs that were cut short for want of space", Quick: 30, Test: 1500, Nightly: 100_000}: sum.NoRoom,
+		{What: "members that were full", Quick: 2, Test: 100, Nightly: 6000}:                          sum.Full,
+		{What: "full members that came back", Quick: 2, Test: 90, Nightly: 5400}:                      sum.Emptied,
+		{What: "searches for space", Quick: 30, Test: 1500, Nightly: 100_000}:                         sum.Bulkfrees,
+		{What: "KiB that they found", Quick: 5000, Test: 300_000, Nightly: 20_000_000}:                sum.Regained,
+	})
 	happened(t, map[string]int{
 		"calm seeds": sum.Calm, "deep seeds": sum.Deep, "elections": sum.Elections, "resyncs": sum.Resyncs,
 		"reads": sum.Reads, "media checks": sum.Checks, "copies in one commit": sum.Copied["direct"],
@@ -59,6 +70,17 @@ func happened(t *testing.T, counts map[string]int) {
 	}
 }
 
+// counted records counts of what seeds over volumes are for. A run of other
+// seeds than the committed ones has no goals.
+func counted(t *testing.T, counts map[bar.Goal]int) {
+	t.Helper()
+	for _, g := range slices.SortedFunc(maps.Keys(counts), func(a, b bar.Goal) int { return strings.Compare(a.What, b.What) }) {
+		if *seedsFlag == 0 {
+			g.Check(t, counts[g])
+		}
+	}
+}
+
 // play runs seeds on all processors until the goal, or its time, is reached.
 func play(t *testing.T, g bar.Goal, volumes bool) Stats {
 	t.Helper()
@@ -72,15 +94,15 @@ func play(t *testing.T, g bar.Goal, volumes bool) Stats {
 	var mu sync.Mutex // guards what follows
 	var sum Stats
 	var failed error
-	next, last := *fromFlag, *fromFlag+uint64(n)
+	next, last := *fromFlag, *fromFlag+uint64(n)**strideFlag
 	take := func() (seed uint64, ok bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		if next == last || failed != nil || !until.IsZero() && time.Now().After(until) {
 			return 0, false
 		}
-		next++
-		return next - 1, true
+		next += *strideFlag
+		return next - *strideFlag, true
 	}
 	start := time.Now()
 	var wg sync.WaitGroup
@@ -271,6 +293,12 @@ func (s *Stats) add(o Stats) {
 	s.Mended += o.Mended
 	s.Condemned += o.Condemned
 	s.Refused += o.Refused
+	s.Crowded += o.Crowded
+	s.NoRoom += o.NoRoom
+	s.Full += o.Full
+	s.Regained += o.Regained
+	s.Emptied += o.Emptied
+	s.Bulkfrees += o.Bulkfrees
 	if s.Copied == nil {
 		s.Copied = make(map[string]int)
 	}

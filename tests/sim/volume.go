@@ -151,6 +151,7 @@ type image struct {
 type shape struct {
 	masters, slaves int
 	small           bool
+	full            int // which rooms are left; 0 = they are large
 }
 
 var images struct {
@@ -185,16 +186,28 @@ func found(s shape) (*image, error) {
 		if s.small {
 			size = 96 << 20 // one
 		}
+		if s.full > 0 {
+			size = 64 << 20
+		}
 		d := memdev.New(size).Named(fmt.Sprint("n", i))
 		spec := chain.PFSSpec{Label: label, Type: ondisk.PFSMaster, Fsid: fsid(i), Clid: ondisk.UUID{15: 1}}
+		specs := []chain.PFSSpec{spec}
+		if s.full > 0 {
+			specs = append(specs, chain.PFSSpec{Label: ballast, Fsid: ondisk.UUID{13: 1, 14: byte(i)}, Clid: ondisk.UUID{13: 2, 14: byte(i)}})
+		}
 		_, err := chain.Format(bg, []ondisk.Device{d}, chain.FormatOptions{
-			Labels: []chain.PFSSpec{spec}, NoLocal: true, Fsid: ondisk.UUID{14: byte(i), 15: 2}, Now: time.Unix(1e9, 0)})
+			Labels: specs, NoLocal: true, Fsid: ondisk.UUID{14: byte(i), 15: 2}, Now: time.Unix(1e9, 0)})
 		if err != nil {
 			return nil, err
 		}
 		v, err := chain.Open(bg, []ondisk.Device{d}, chain.Options{})
 		if err != nil {
 			return nil, err
+		}
+		if s.full > 0 {
+			if err := load(v, d, s.room(i)); err != nil {
+				return nil, err
+			}
 		}
 		img.devs, vols = append(img.devs, d), append(vols, v)
 		role := ondisk.PFSMaster

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -36,28 +37,31 @@ type Stats struct {
 	Seeds, Steps, Messages, Faults, Elections, Commits, Operations, Changes int
 	Calm, Deep                                                              int // seeds
 	Resyncs, Held, Reads, Flushes, Checks, Mended, Condemned, Refused       int
+	Crowded, NoRoom, Full, Regained, Emptied, Bulkfrees                     int // of seeds with full disks; Regained in KiB
 	Copied                                                                  map[string]int
 }
 
 // A world is one run.
 type world struct {
-	opt     Options
-	rng     *rand.Rand
-	now     time.Duration
-	seq     uint64
-	queue   events
-	nodes   []*node
-	prims   []*prim
-	kind    kind
-	calm    bool // no more faults
-	rotted  bool // see onlyOnRot
-	lease   time.Duration
-	lossy   float64
-	check   checker
-	lie     lie
-	stats   Stats
-	ids     uint64
-	failure error
+	opt      Options
+	rng      *rand.Rand
+	now      time.Duration
+	seq      uint64
+	queue    events
+	nodes    []*node
+	prims    []*prim
+	kind     kind
+	calm     bool // no more faults
+	rotted   bool // see onlyOnRot
+	trim     bool // faults are over: what is on full disks goes
+	refusing bool // space was short a moment ago: files are deleted
+	lease    time.Duration
+	lossy    float64
+	check    checker
+	lie      lie
+	stats    Stats
+	ids      uint64
+	failure  error
 }
 
 // A kind is what a seed is about.
@@ -65,6 +69,7 @@ type kind struct {
 	calm   bool    // no faults at all: everything must succeed
 	deep   bool    // a long run
 	rot    bool    // one node's disk damages what it holds
+	full   bool    // disks are small
 	change float64 // how often members change instead of a txg
 	busy   int     // operations of a txg, at most
 	last   time.Duration
@@ -146,22 +151,29 @@ func (w *world) run(until time.Duration) {
 
 func fsid(i int) ondisk.UUID { return ondisk.UUID{0: byte(i + 1)} }
 
-// newBatch makes the next txg of a primary whose head has that content.
-func (w *world) newBatch(T ondisk.Tid, head *content) (batch any, manifest [32]byte, next *content, bytes int64) {
+// newBatch makes the next txg of a primary whose head has that content. Where
+// disks are small it was admitted against some nodes.
+func (p *prim) newBatch(T ondisk.Tid, head *content) (batch any, manifest [32]byte, next *content, bytes int64, against []*node) {
+	w := p.w
 	if !w.opt.Volumes {
 		w.ids++
 		binary.LittleEndian.PutUint64(manifest[:], w.ids)
 		w.stats.Operations++
-		return w.ids, manifest, nil, 1
+		return w.ids, manifest, nil, 1, nil
 	}
-	c := *head
-	ops := 1 + w.rng.IntN(w.kind.busy)
-	for range ops {
-		c.operate(w.rng, head)
+	var b *chain.Batch
+	if w.kind.full {
+		b, next, against = p.fill(T, head)
+	} else {
+		c := *head
+		ops := 1 + w.rng.IntN(w.kind.busy)
+		for range ops {
+			c.operate(w.rng, head, false)
+		}
+		w.stats.Operations += ops
+		next, b = &c, c.batch(T, head)
 	}
-	w.stats.Operations += ops
-	b := c.batch(T, head)
-	return b, cluster.Manifest(b), &c, size(b)
+	return b, cluster.Manifest(b), next, size(b), against
 }
 
 // copyOptions of a resync: mostly so small that it takes many commits.
@@ -180,6 +192,7 @@ func (w *world) newKind() {
 	k.calm = w.opt.Seed%10 == 3
 	k.deep = w.opt.Volumes && w.opt.Seed%25 == 7
 	k.rot = w.chance(0.2)
+	k.full = w.opt.Volumes && w.opt.Seed%6 == 1
 	switch x := w.rng.Float64(); {
 	case k.rot || x < 0.4:
 	case x < 0.8:
@@ -189,6 +202,10 @@ func (w *world) newKind() {
 	}
 	k.busy = 1 + w.rng.IntN(12)
 	k.last = time.Duration(1000+w.rng.IntN(3000)) * time.Millisecond
+	if k.full {
+		k.change = 0 // to make one master who has no room is to wait for room
+		k.busy, k.last = 6+w.rng.IntN(20), 5*time.Second
+	}
 	if k.deep {
 		k.busy, k.last = 80, 25*time.Second
 	}
@@ -219,8 +236,18 @@ func newWorld(o Options) *world {
 		w.lossy = w.rng.Float64() * 0.15
 	}
 	w.kind.rot = w.kind.rot && masters >= 3
+	if w.kind.full {
+		masters, w.kind.rot = 3, false
+		if prims > 1 && w.chance(0.75) {
+			prims = 1
+		}
+	}
 	if o.Volumes {
-		w.volumes(shape{masters, spares, w.chance(0.4)})
+		s := shape{masters: masters, slaves: spares, small: w.chance(0.4)}
+		if w.kind.full {
+			s.full = 1 + int(o.Seed/6%2)
+		}
+		w.volumes(s)
 	} else {
 		w.imagine(masters, spares)
 	}
