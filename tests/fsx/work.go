@@ -15,7 +15,8 @@ import (
 
 const (
 	maxFile  = 400 << 10 // bytes
-	maxWrite = 96 << 10  // one request to the server, so one step
+	maxWrite = 96 << 10
+	page     = 4096 // of the kernel's cache: the least there is
 	maxFiles = 12
 )
 
@@ -186,10 +187,23 @@ func (w *worker) write(name string) error {
 		}
 		_, err = o.WriteAt(p, int64(off))
 		return errors.Join(err, o.Close())
-	}, func() {
-		f.resize(max(len(f.data), off+len(p)))
-		copy(f.data[off:], p)
-	})
+	}, func() { w.wrote(f, off, p) })
+}
+
+// wrote notes what a write leaves: the kernel hands it to the server in pieces
+// that end with a page of its cache, as after one that it has not read and that
+// is written in part, or where the memory of the program is not at hand. Each
+// piece is one step.
+func (w *worker) wrote(f *file, off int, p []byte) {
+	for done := 0; ; {
+		n := min(page-(off+done)%page, len(p)-done)
+		f.resize(max(len(f.data), off+done+n))
+		copy(f.data[off+done:], p[done:done+n])
+		if done += n; done == len(p) {
+			return
+		}
+		w.since = append(w.since, w.s.String())
+	}
 }
 
 // resize also makes the data the file's own again: states share them.
