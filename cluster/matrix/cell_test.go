@@ -111,6 +111,7 @@ func script(r *run) {
 		r.rise()
 	case r.life == nil: // the mount was refused: there is no majority without m
 		r.heal()
+		r.givenBack() // what hung had a lock, as long as its request was out
 		r.check(r.open(), "mounting again")
 	case r.cell.bare && r.row().stalls:
 		r.stalled(pending)

@@ -216,6 +216,12 @@ func (r *run) abandon() error {
 	r.note("unmounting: %v", err)
 	l.cancel()
 	r.life = nil
-	r.until("the devices given back", func() bool { return r.w.Held() == "" })
+	r.givenBack()
 	return err
+}
+
+// givenBack waits until no process has a device open.
+func (r *run) givenBack() {
+	r.t.Helper()
+	r.until("the devices given back", func() bool { return r.w.Held() == "" })
 }
