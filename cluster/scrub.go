@@ -244,6 +244,9 @@ func (e *engine) overwrite(ctx context.Context, node, from string, c chain.Chang
 		e.post(func() { e.fail(v.m, err.Error()) })
 	case err == nil && written:
 		v.m.repaired.Add(1)
+		e.mu.Lock()
+		e.announce() // or readers keep the tree with the wrong copy until the next commit
+		e.mu.Unlock()
 		e.log.Info("a differing copy was overwritten", "member", node, "from", from, "inode", c.Inum, "key", c.Key)
 	}
 	return err

@@ -243,7 +243,7 @@ func TestScrubOverwritesTheMinority(t *testing.T) {
 	r := newRig(t, 3)
 	inums := r.fill(10)
 	r.unmount()
-	for _, member := range []int{0, 2} { // the one that all are compared with, too
+	for member := range 3 { // the one that all are compared with, too, and the one that is read
 		v := r.open(member)
 		txn, err := v.Begin(r.ctx)
 		r.must(err)
@@ -262,8 +262,15 @@ func TestScrubOverwritesTheMinority(t *testing.T) {
 	}
 	r.mount()
 	rep := r.scrub()
-	if rep.Phase != Done || rep.Bad != 0 || rep.Differing != 2 || rep.Repaired != 2 || rep.Unrepaired != 0 {
+	if rep.Phase != Done || rep.Bad != 0 || rep.Differing != 3 || rep.Repaired != 3 || rep.Unrepaired != 0 {
 		t.Errorf("%+v", rep)
+	}
+	for i, inum := range inums { // readers had the wrong copy until then
+		got := make([]byte, 150_000)
+		r.until(func() bool {
+			r.must(r.pool.ReadData(r.ctx, inum, 0, got))
+			return bytes.Equal(got, content(i))
+		})
 	}
 	if rep := r.scrub(); rep.Differing != 0 {
 		t.Errorf("again: %+v", rep)
