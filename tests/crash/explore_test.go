@@ -138,7 +138,7 @@ func (a *tally) report(t *testing.T) {
 
 // TestReplay shows one failure again, from what the failure says.
 func TestReplay(t *testing.T) {
-	if *replay == "" || strings.HasPrefix(*replay, "merge,") {
+	if *replay == "" || strings.HasPrefix(*replay, "merge,") || strings.HasPrefix(*replay, "scrub,") {
 		t.Skip("nothing to replay")
 	}
 	part := strings.SplitN(*replay, ",", 3)
