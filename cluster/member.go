@@ -69,7 +69,7 @@ func (c *conn) run(j *core.Job, before core.Durable, now time.Duration) {
 	result := core.OK
 	if err := c.perform(j, before); err != nil {
 		result = c.Result(err)
-		spoilt := result == core.Broken && c.damage(err)
+		spoilt := result == core.Broken && c.Damages(err)
 		c.log.Warn("member cannot be written", "member", c.name, "err", err)
 		c.mu.Lock()
 		c.why, c.spoilt = err.Error(), spoilt

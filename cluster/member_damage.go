@@ -12,8 +12,8 @@ import (
 // code, meets it again each time the member is opened anew and fed. Its device
 // works: it is copied anew from the root, which needs no table of the old tree.
 
-// damage reports whether err is about the tree and not about the device.
-func (m *Media) damage(err error) bool {
+// Damages reports whether err is about the tree and not about the device.
+func (m *Media) Damages(err error) bool {
 	var where *chain.NodeError
 	return errors.As(err, &where) && m.vol.Failed() == nil && m.vol.Probe() == nil
 }

@@ -36,6 +36,7 @@ type world struct {
 	lastBytes int64 // of file data in the last txg
 
 	known   bool             // the primary has the txgs after any position
+	missed  []*chain.Batch   // these
 	onPin   func()           // before a source is pinned
 	pinned  cluster.Position // last one
 	held    int
@@ -223,7 +224,7 @@ func (w *world) Join(_ *cluster.ResyncTarget, pos cluster.Position) error {
 	return nil
 }
 
-func (w *world) Retained(after cluster.Position) ([]*chain.Batch, bool) { return nil, w.known }
+func (w *world) Retained(after cluster.Position) ([]*chain.Batch, bool) { return w.missed, w.known }
 
 func (w *world) SnapshotTargets(context.Context) []cluster.SnapshotTarget { return nil }
 

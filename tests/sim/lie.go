@@ -18,7 +18,7 @@ import (
 
 // liarWorld shapes the world for a liar.
 func (w *world) liarWorld() (masters, prims int) {
-	w.kind.change, w.kind.rot, w.lease = 0, false, 0
+	w.kind.change, w.kind.damage, w.lease = 0, none, 0
 	return 3 + 2*w.rng.IntN(2), 1
 }
 
@@ -40,7 +40,18 @@ func newLie() lie {
 	return lie{told: make(map[*node]core.Position), voted: make(map[*node]vote), acked: make(map[core.Position]uint64)}
 }
 
-func (n *node) lies() bool { return n.w.opt.Lies && n.index == 0 }
+func (n *node) lies() bool { return n.w.opt.Lies && n.index == 0 || n.damages(heads, reads) }
+
+// lying reports whether some node may forget what it said.
+func (w *world) lying() bool { return w.opt.Lies || w.opt.Volumes && w.kind.damage >= heads }
+
+// liar is the node that may.
+func (w *world) liar() *node {
+	if w.opt.Lies {
+		return w.nodes[0]
+	}
+	return w.nodes[w.victim]
+}
 
 // forget is a power cut of the liar.
 func (d *imagined) forget() {
@@ -61,7 +72,7 @@ func (c *checker) has(n *node, pos core.Position) bool {
 
 // hears takes note of what a node tells the primary.
 func (w *world) hears(n *node, m *core.Message) {
-	if !w.opt.Lies {
+	if !w.lying() {
 		return
 	}
 	switch m.Kind {
@@ -86,7 +97,7 @@ func (w *world) unvoted(p *prim, id ondisk.UUID) {
 
 // excused reports whether top may have been dropped by whoever serves pos.
 func (c *checker) excused(w *world, pos core.Position) bool {
-	if !w.opt.Lies || !w.lie.forgot {
+	if !w.lying() || !w.lie.forgot {
 		return false
 	}
 	top := c.top
@@ -159,14 +170,17 @@ func (w *world) undecided() bool {
 // known: I8, a master that has less than the answer of another proves that it
 // acknowledged is not copied to as if it were only behind.
 func (w *world) known(p *prim, e core.Behind) {
-	liar := w.nodes[0]
-	if !w.opt.Lies || e.Node != liar.id || e.Answer.Flags != 0 || w.lie.voted[liar].ballot != p.core.Ballot() {
+	liar := w.liar()
+	if !w.lying() || e.Node != liar.id || e.Answer.Flags != 0 || w.lie.voted[liar].ballot != p.core.Ballot() {
 		return
 	}
 	if liar.core == nil || liar.core.State().Pos != e.Answer.Pos {
 		return // of an old greeting
 	}
-	for _, n := range w.nodes[1:] {
+	for _, n := range w.nodes {
+		if n == liar {
+			continue
+		}
 		d := w.lie.voted[n].answer
 		i := memberIndex(d.Charter, liar.id)
 		if w.lie.voted[n].ballot != p.core.Ballot() || i < 0 || d.Pos.T.Seq() == 0 || d.Acked>>i&1 == 0 || e.Answer.Pos.T >= d.Pos.T-1 {

@@ -82,9 +82,12 @@ func (w *world) faults() {
 			return
 		}
 		w.stats.Faults++
-		if w.kind.full && w.chance(0.3) {
+		switch {
+		case w.kind.full && w.chance(0.3):
 			w.stayAway(w.nodes[1]) // which decides how much is admitted
-		} else {
+		case w.kind.damage >= heads && w.chance(0.2):
+			w.spoil()
+		default:
 			w.strike(w.nodes[w.rng.IntN(len(w.nodes))], w.prims[w.rng.IntN(len(w.prims))])
 		}
 		w.faults()
@@ -117,7 +120,7 @@ func (w *world) strike(n *node, p *prim) {
 	case 8:
 		p.suspend(time.Duration(100+w.rng.IntN(1500)) * time.Millisecond)
 	case 9:
-		w.rotOne()
+		w.spoil()
 	}
 }
 
@@ -136,19 +139,6 @@ func (w *world) clog(p *prim) {
 	})
 }
 
-// rotOne damages a block at rest, always on the same node: what a quorum of
-// the others holds must be enough to mend it.
-func (w *world) rotOne() {
-	n := w.nodes[0]
-	if !w.kind.rot || n.vol == nil {
-		return
-	}
-	if off, ok := n.vol.platter.rot(w.rng.Uint64()); ok {
-		n.spoilt = true
-		w.logf("%s: a bit at %#x turned over", nodeName(n.id), off)
-	}
-}
-
 // diskFault draws what a node's disk does next, and how long it takes.
 func (w *world) diskFault(n *node, wait time.Duration) (time.Duration, diskFault) {
 	switch x := w.rng.Float64(); {
@@ -161,8 +151,10 @@ func (w *world) diskFault(n *node, wait time.Duration) (time.Duration, diskFault
 		return time.Duration(500+w.rng.IntN(3000)) * time.Millisecond, noFault
 	case x < 0.034:
 		return wait, failWrite + diskFault(w.rng.IntN(4))
-	case x < 0.05 && w.kind.rot && n == w.nodes[0]:
-		return wait, loseWrite + diskFault(w.rng.IntN(3))
+	case x < 0.05 && n.damages(blocks), x < 0.15 && n.damages(heads):
+		return wait, loseWrite + diskFault(w.rng.IntN(4))
+	case x < 0.1 && n.damages(reads):
+		return wait, failRead
 	}
 	return wait, noFault
 }

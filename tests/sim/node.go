@@ -49,6 +49,7 @@ type node struct {
 
 	granted core.Position // the last txg that was admitted against it
 	isFull  bool          // its last job found no space
+	noRoom  bool          // nor did its last job or copy
 	chores  bool          // it looks for space
 	waiting *core.Job     // for the end of that
 }
@@ -83,6 +84,11 @@ func (n *node) open() {
 // found checks what an open found: the state that was durable, or what the
 // work that was cut off would have made of it, and nothing between: I10, I16.
 func (n *node) found(d core.Durable) {
+	if n.forgets(d) {
+		n.durable, n.maybe = d, nil
+		n.w.check.changed()
+		return
+	}
 	if n.vol != nil && d.Pos != n.durable.Pos && !slices.Contains(n.maybe, d.Pos) {
 		n.w.fail("I10: %s was at %v, might be at %v, and is at %v", nodeName(n.id), n.durable.Pos, n.maybe, d.Pos)
 	}
@@ -202,6 +208,7 @@ func (n *node) ended(j *core.Job, r core.Result) {
 	case core.OK:
 		w.check.durable(w, n, j)
 		n.durable = j.After(n.core.State())
+		n.noRoom = n.noRoom && j.Txg == nil
 		w.check.changed()
 		if n.isFull && j.Txg != nil {
 			n.isFull = false
@@ -216,7 +223,7 @@ func (n *node) ended(j *core.Job, r core.Result) {
 		n.maybe = []core.Position{j.After(n.core.State()).Pos}
 	}
 	n.step(core.Done{Result: r})
-	if r == core.Broken {
+	if r == core.Broken && !n.spoiltJob() {
 		n.reopen()
 	}
 }

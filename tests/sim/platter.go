@@ -13,9 +13,9 @@ import (
 
 const sectorSize = 512
 
-// reserved is how much of each zone holds headers and freemap: silent faults
-// leave it alone. A header that is lost without an error is a promise or a
-// txg lost, which no protocol survives on q masters.
+// reserved is how much of each zone holds headers and freemap. A header that is
+// lost without an error is a promise or a txg lost, which no protocol survives
+// on q masters: only where the world knows of it silent faults go there.
 const reserved = 4 << 20
 
 var errGone = errors.New("the process is gone")
@@ -27,6 +27,7 @@ type platter struct {
 	media   *memdev.Device // what is sure to survive
 	pending []write        // in the cache only
 	touched []int64        // places of blocks ever written, for damage at rest
+	bad     map[int64]bool // sectors that cannot be read until they are written
 }
 
 type write struct {
@@ -35,7 +36,7 @@ type write struct {
 }
 
 func newPlatter(image *memdev.Device) *platter {
-	return &platter{cache: image.Clone(), media: image.Clone()}
+	return &platter{cache: image.Clone(), media: image.Clone(), bad: make(map[int64]bool)}
 }
 
 // cut is a power cut: of each pending sector chance decides by its place, not
@@ -62,23 +63,35 @@ func (p *platter) flush() {
 	p.pending = nil
 }
 
-// rot inverts one bit of a block that was written once. It reports whether
-// there was one to choose.
-func (p *platter) rot(salt uint64) (int64, bool) {
+// place is where a block was written once, if there is one to choose.
+func (p *platter) place(salt uint64) (int64, bool) {
 	slices.Sort(p.touched)
 	p.touched = slices.Compact(p.touched)
 	if len(p.touched) == 0 {
 		return 0, false
 	}
-	off := p.touched[salt%uint64(len(p.touched))] + int64(salt>>32%1024)
+	return p.touched[salt%uint64(len(p.touched))] + int64(salt>>32%1024), true
+}
+
+// flip inverts bits at rest.
+func (p *platter) flip(off int64, bits byte) {
 	var b [1]byte
 	if _, err := p.media.ReadAt(b[:], off); err != nil {
 		panic(err)
 	}
-	b[0] ^= 1 << (salt >> 60 & 7)
+	b[0] ^= bits
 	put(p.media, b[:], off)
 	put(p.cache, b[:], off)
-	return off, true
+}
+
+// unreadable reports whether a request meets a bad sector.
+func (p *platter) unreadable(off int64, n int) bool {
+	for at := range p.bad {
+		if at < off+int64(n) && at+sectorSize > off {
+			return true
+		}
+	}
+	return false
 }
 
 func put(d *memdev.Device, b []byte, off int64) {
@@ -107,15 +120,20 @@ const (
 	loseWrite            // silently
 	strayWrite           // silently, to another place
 	flipWrite            // silently, one bit
+	halfWrite            // silently, the first half only
+	failRead             // some reads: EIO, until the next stage
 )
 
 var diskFaultNames = [...]string{"no fault", "write fails", "write is torn", "flush fails", "flush fails and drops",
-	"write is lost", "write goes astray", "a bit of a write flips"}
+	"write is lost", "write goes astray", "a bit of a write flips", "half of a write is lost", "reads fail"}
 
 func (f diskFault) String() string { return diskFaultNames[f] }
 
 // silent faults are not reported by the disk.
-func (f diskFault) silent() bool { return f >= loseWrite }
+func (f diskFault) silent() bool { return f >= loseWrite && f <= halfWrite }
+
+// final faults are errors of a write: nothing may be written after one.
+func (f diskFault) final() bool { return f == failWrite || f == failFlush || f == dropFlush }
 
 // A session is one open of a platter by one process.
 type session struct {
@@ -123,12 +141,14 @@ type session struct {
 	name string
 	task *task // stops at each flush; nil while opening
 	deaf bool  // flushes are not heard
+	blab bool  // silent faults are of headers and freemap as well
 
 	mu     sync.Mutex // guards what follows: the volume writes concurrently
 	gone   bool
 	fault  diskFault
 	salt   uint64
 	fired  int
+	heads  int    // of fired: silent faults of headers and freemap
 	owed   bool   // an error of a write that the flush reports
 	failed bool   // an error was returned in an earlier stage: I13
 	after  string // a write that came all the same
@@ -140,8 +160,8 @@ var _ ondisk.Device = (*session)(nil)
 func (s *session) stage(f diskFault, salt uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = s.failed || s.fired > 0 && s.fault != tornWrite && !s.fault.silent()
-	s.fault, s.salt, s.fired = f, salt, 0
+	s.failed = s.failed || s.fired > 0 && s.fault.final()
+	s.fault, s.salt, s.fired, s.heads = f, salt, 0, 0
 }
 
 // ReadAt implements ondisk.Device.
@@ -150,6 +170,13 @@ func (s *session) ReadAt(b []byte, off int64) (int, error) {
 	defer s.mu.Unlock()
 	if s.gone {
 		return 0, errGone
+	}
+	if s.fault == failRead && mix(s.salt, uint64(off))%4 == 0 {
+		s.fired = 1
+		return 0, eio("read")
+	}
+	if s.p.unreadable(off, len(b)) {
+		return 0, eio("bad sector")
 	}
 	return s.p.cache.ReadAt(b, off)
 }
@@ -169,7 +196,10 @@ func (s *session) WriteAt(b []byte, off int64) (int, error) {
 		return 0, eio("write")
 	}
 	head := off%ondisk.ZoneSize < reserved
-	hit := mix(s.salt, uint64(off))%3 == 0 && !(head && s.fault.silent())
+	hit := mix(s.salt, uint64(off))%3 == 0 && !(head && s.fault.silent() && !s.blab)
+	if hit && head && s.fault.silent() {
+		s.heads++
+	}
 	if hit {
 		switch s.fault {
 		case tornWrite:
@@ -181,7 +211,11 @@ func (s *session) WriteAt(b []byte, off int64) (int, error) {
 			s.fired++
 			return len(b), nil
 		case strayWrite:
-			if to := off + 4<<20; to+int64(len(b)) <= s.p.cache.Size() && to%ondisk.ZoneSize >= reserved {
+			step := int64(4 << 20)
+			if head {
+				step = ondisk.MaxBlock // the place of another header, or of the freemap
+			}
+			if to := off + step; to+int64(len(b)) <= s.p.cache.Size() && (head || to%ondisk.ZoneSize >= reserved) {
 				s.fired++
 				s.write(b, to)
 				return len(b), nil
@@ -190,6 +224,10 @@ func (s *session) WriteAt(b []byte, off int64) (int, error) {
 			s.fired++
 			b = slices.Clone(b)
 			b[s.salt%uint64(len(b))] ^= 1
+		case halfWrite:
+			s.fired++
+			s.write(b[:len(b)/2&^(sectorSize-1)], off)
+			return len(b), nil
 		}
 	}
 	s.write(b, off)
@@ -201,6 +239,9 @@ func (s *session) WriteAt(b []byte, off int64) (int, error) {
 
 func (s *session) write(b []byte, off int64) {
 	b = slices.Clone(b)
+	for at := off; at < off+int64(len(b)) && len(s.p.bad) > 0; at += sectorSize {
+		delete(s.p.bad, at)
+	}
 	put(s.p.cache, b, off)
 	s.p.pending = append(s.p.pending, write{off, b})
 }

@@ -25,7 +25,10 @@ func (p *prim) read() {
 		}
 		w.stats.Reads++
 		f := w.rng.IntN(files)
-		if n.matches(at, f) {
+		n.mayFail(0.1)
+		matches := n.matches(at, f)
+		n.calmReads()
+		if matches {
 			return
 		}
 	}

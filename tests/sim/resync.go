@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -143,6 +145,7 @@ func (c *copying) end() {
 		return
 	}
 	if rep.State != resync.Done && !c.joined {
+		n.noRoom = n.noRoom || strings.Contains(rep.Err, chain.ErrNoSpace.Error()) || errors.Is(c.err, chain.ErrNoSpace)
 		n.wait[c.p.index] = min(2*max(n.wait[c.p.index], 50*time.Millisecond), time.Second)
 		if c.giveBack() != nil {
 			n.crash(false)
@@ -151,6 +154,7 @@ func (c *copying) end() {
 		return
 	}
 	n.wait[c.p.index] = 0
+	n.noRoom = false
 	if n.isFull {
 		n.isFull = false
 		w.stats.Emptied++

@@ -108,7 +108,7 @@ func (w *world) settled() error {
 		}
 	}
 	for _, n := range w.nodes {
-		if n.refused == nil && !w.check.ancestor(recent, n.durable.Pos) {
+		if !n.unusable() && !w.check.ancestor(recent, n.durable.Pos) {
 			return fmt.Errorf("L2: %s is at %v, committed is %v", nodeName(n.id), n.durable.Pos, p.Committed())
 		}
 	}
@@ -119,7 +119,7 @@ func (w *world) settled() error {
 // silently, so that the others can get no copy. It may have been acknowledged:
 // nothing short of an operator's word may drop it.
 func (w *world) onlyOnRot(p *core.Primary) bool {
-	return w.kind.rot && !slices.ContainsFunc(w.nodes, func(n *node) bool {
+	return w.kind.damage != none && !slices.ContainsFunc(w.nodes, func(n *node) bool {
 		return !n.spoilt && (n.durable.Pos == p.Adopted() || n.durable.Pos == p.Head())
 	})
 }
@@ -130,7 +130,7 @@ func (w *world) compare() {
 	for range 40 {
 		sound := true
 		for _, n := range w.nodes {
-			if n.refused != nil {
+			if n.unusable() {
 				continue
 			}
 			if n.core == nil || n.taken != nil || n.busy() || n.core.State().Flags != 0 || !n.matches(n.core.State().Pos, -1) {
@@ -146,7 +146,7 @@ func (w *world) compare() {
 		switch {
 		case w.failure != nil:
 			return
-		case n.refused != nil:
+		case n.unusable():
 			w.stats.Refused++ // a named refusal
 		case n.core == nil || n.core.State().Flags != 0:
 			w.fail("L2: %s does not come back", nodeName(n.id))

@@ -40,6 +40,9 @@ func TestSeeds(t *testing.T) {
 		bar.Goal{What: "faults in them", Quick: 2000, Test: 150_000, Nightly: 10_000_000}.Check(t, sum.Faults)
 	}
 	counted(t, map[bar.Goal]int{
+		{What: "failing reads, sectors that stay bad apart", Quick: 1, Test: 80, Nightly: 5000}:       sum.FailedReads,
+		{What: "silent faults of headers and freemap", Quick: 1, Test: 70, Nightly: 4500}:             sum.BadHeads,
+		{What: "openings that found less than was durable", Quick: 1, Test: 150, Nightly: 9000}:       sum.Forgot,
 		{What: "seeds with small disks", Quick: 15, Test: 500, Nightly: 30_000}:                       sum.Crowded,
 		{What: "txgs that were cut short for want of space", Quick: 30, Test: 1500, Nightly: 100_000}: sum.NoRoom,
 		{What: "members that were full", Quick: 2, Test: 100, Nightly: 6000}:                          sum.Full,
@@ -47,6 +50,9 @@ func TestSeeds(t *testing.T) {
 		{What: "searches for space", Quick: 30, Test: 1500, Nightly: 100_000}:                         sum.Bulkfrees,
 		{What: "KiB that they found", Quick: 5000, Test: 300_000, Nightly: 20_000_000}:                sum.Regained,
 	})
+	if sum.Refused > sum.Seeds/20 {
+		t.Errorf("%d of %d seeds end in a refusal: little is shown", sum.Refused, sum.Seeds)
+	}
 	happened(t, map[string]int{
 		"calm seeds": sum.Calm, "deep seeds": sum.Deep, "elections": sum.Elections, "resyncs": sum.Resyncs,
 		"reads": sum.Reads, "media checks": sum.Checks, "copies in one commit": sum.Copied["direct"],
@@ -145,6 +151,8 @@ func TestOldSeeds(t *testing.T) {
 		{886, true, "a super-root that cannot be read is a named refusal"},
 		{1461, true, "a slave got a barrier that was not committed: I22"},
 		{2882, true, "the adopted state is on a rotten disk only"},
+		{2857, true, "an election waited for a copy without looking for room: cluster.TestCatchUpMakesRoom"},
+		{1382, true, "a copy met an inode that could not be read, each time anew: resync.TestReplayMeetsUnreadableInode"},
 	} {
 		if _, err := Run(Options{Seed: s.seed, Volumes: s.volumes}); err != nil {
 			t.Errorf("%s: %v", s.what, err)
@@ -170,7 +178,7 @@ func trace(o Options) string {
 
 var replayed = []Options{
 	{Seed: 3, Volumes: true}, {Seed: 7, Volumes: true}, {Seed: 12, Volumes: true}, {Seed: 61}, {Seed: 252, Volumes: true}, {Seed: 886, Volumes: true},
-	{Seed: 1461, Volumes: true},
+	{Seed: 1461, Volumes: true}, {Seed: 13, Volumes: true}, {Seed: 14, Volumes: true}, {Seed: 16, Volumes: true},
 }
 
 const traceOnly = "ANVILFS_SIM_TRACE"
@@ -293,6 +301,9 @@ func (s *Stats) add(o Stats) {
 	s.Mended += o.Mended
 	s.Condemned += o.Condemned
 	s.Refused += o.Refused
+	s.FailedReads += o.FailedReads
+	s.BadHeads += o.BadHeads
+	s.Forgot += o.Forgot
 	s.Crowded += o.Crowded
 	s.NoRoom += o.NoRoom
 	s.Full += o.Full

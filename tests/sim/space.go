@@ -164,8 +164,9 @@ func (p *prim) granted(pos core.Position, against []*node) {
 func (n *node) full(j *core.Job) {
 	w := n.w
 	w.stats.Full++
-	n.isFull = true
+	n.isFull, n.noRoom = true, true
 	switch {
+	case n.spoilt: // what can be allocated is not what is free
 	case j.Txg == nil:
 		w.fail("space: %s has none for a promise: %v", nodeName(n.id), n.vol.err)
 	case j.Txg.Pos == n.granted:

@@ -34,10 +34,13 @@ type volume struct {
 
 func (v *volume) open() (core.Durable, error) {
 	var d core.Durable
-	v.session = &session{p: v.platter, name: nodeName(v.n.id), deaf: v.n.w.opt.NoOpenFlush}
+	v.session = &session{p: v.platter, name: nodeName(v.n.id), deaf: v.n.w.opt.NoOpenFlush, blab: v.n.damages(heads)}
+	v.n.mayFail(0.2)
+	defer v.n.calmReads()
 	m, err := cluster.OpenMedia(bg, v.session.name, []ondisk.Device{v.session}, label, chain.Options{CacheBytes: 1 << 20})
 	v.session.deaf = false
 	if err != nil {
+		v.heard()
 		v.session = nil
 		return d, err
 	}
@@ -49,6 +52,9 @@ func (v *volume) open() (core.Durable, error) {
 	d, why, err := m.Load(bg)
 	if why != "" {
 		v.n.w.logf("%s: %s", v.session.name, why)
+	}
+	if err == nil && d.Charter != nil && d.Charter.Config.Version == 0 {
+		err = errors.New("it is not of this cluster") // a header of before: a mount refuses it
 	}
 	return d, err
 }
@@ -77,10 +83,10 @@ func (v *volume) advance(f diskFault) (done bool) {
 	if done = v.task.run(); done {
 		v.task, s.task = nil, nil
 	}
-	if s.fired > 0 {
-		w.stats.Faults += s.fired
-		w.logf("%s: %v (%d)", s.name, f, s.fired)
-		v.n.spoilt = v.n.spoilt || f.silent()
+	failed := s.fired > 0 && f.final()
+	v.heard()
+	if s.failed = s.failed || failed; f == failRead {
+		s.stage(noFault, 0)
 	}
 	if s.after != "" {
 		w.fail("I13: %s wrote %s after it had failed", s.name, s.after)

@@ -37,6 +37,7 @@ type Stats struct {
 	Seeds, Steps, Messages, Faults, Elections, Commits, Operations, Changes int
 	Calm, Deep                                                              int // seeds
 	Resyncs, Held, Reads, Flushes, Checks, Mended, Condemned, Refused       int
+	FailedReads, BadHeads, Forgot                                           int
 	Crowded, NoRoom, Full, Regained, Emptied, Bulkfrees                     int // of seeds with full disks; Regained in KiB
 	Copied                                                                  map[string]int
 }
@@ -53,6 +54,7 @@ type world struct {
 	kind     kind
 	calm     bool // no more faults
 	rotted   bool // see onlyOnRot
+	victim   int  // the node whose disk does damage
 	trim     bool // faults are over: what is on full disks goes
 	refusing bool // space was short a moment ago: files are deleted
 	lease    time.Duration
@@ -68,7 +70,7 @@ type world struct {
 type kind struct {
 	calm   bool    // no faults at all: everything must succeed
 	deep   bool    // a long run
-	rot    bool    // one node's disk damages what it holds
+	damage damage  // what one node's disk does
 	full   bool    // disks are small
 	change float64 // how often members change instead of a txg
 	busy   int     // operations of a txg, at most
@@ -191,10 +193,21 @@ func (w *world) newKind() {
 	k := &w.kind
 	k.calm = w.opt.Seed%10 == 3
 	k.deep = w.opt.Volumes && w.opt.Seed%25 == 7
-	k.rot = w.chance(0.2)
-	k.full = w.opt.Volumes && w.opt.Seed%6 == 1
+	if w.chance(0.2) {
+		k.damage = blocks
+	}
+	if w.opt.Volumes {
+		switch w.opt.Seed % 12 {
+		case 1, 7:
+			k.full = true
+		case 2:
+			k.damage = reads
+		case 4:
+			k.damage = heads
+		}
+	}
 	switch x := w.rng.Float64(); {
-	case k.rot || x < 0.4:
+	case k.damage != none || x < 0.4:
 	case x < 0.8:
 		k.change = 0.05
 	default:
@@ -235,13 +248,18 @@ func newWorld(o Options) *world {
 	} else if w.chance(0.8) {
 		w.lossy = w.rng.Float64() * 0.15
 	}
-	w.kind.rot = w.kind.rot && masters >= 3
+	if k := &w.kind; k.damage >= heads {
+		masters, prims = max(masters, 3), 1
+	} else if masters < 3 {
+		k.damage = none
+	}
 	if w.kind.full {
-		masters, w.kind.rot = 3, false
+		masters, w.kind.damage = 3, none
 		if prims > 1 && w.chance(0.75) {
 			prims = 1
 		}
 	}
+	w.victim = int(o.Seed/12) % masters
 	if o.Volumes {
 		s := shape{masters: masters, slaves: spares, small: w.chance(0.4)}
 		if w.kind.full {
