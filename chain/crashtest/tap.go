@@ -310,14 +310,3 @@ func (d *tapDevice) Flush() error {
 	}
 	return nil
 }
-
-// Discard implements ondisk.Device: junk, as crashdev has it.
-func (d *tapDevice) Discard(off, n int64) error {
-	bs := int64(d.BlockSize())
-	beg, end := (off+bs-1)/bs*bs, min(off+n, d.Size())/bs*bs
-	if off < 0 || beg >= end || end-beg > ondisk.SegmentSize {
-		return nil
-	}
-	_, err := d.WriteAt(slices.Repeat([]byte{0xDD}, int(end-beg)), beg)
-	return err
-}

@@ -10,19 +10,14 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// trimWindow bounds what a step throws away: enough to meet what was in use a
-// moment ago, at the begin of the space.
-const trimWindow = 512 << 10
+// trimmed is how much of the begin of the space a step throws away: all that was
+// in use a moment ago lies there.
+const trimmed = 64 << 20
 
 // stepTrim tells the devices of free space, the contents of which are gone then.
 func (s *session) stepTrim() error {
-	for n := range uint64(8) {
-		beg := ondisk.ReservedSize + n*trimWindow
-		if _, err := s.pool.Trim(s.ctx, chain.TrimOptions{Beg: beg, End: beg + trimWindow}); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := s.pool.Trim(s.ctx, chain.TrimOptions{Beg: ondisk.ReservedSize, End: ondisk.ReservedSize + trimmed})
+	return err
 }
 
 // bounded is a context for one change of the members.
