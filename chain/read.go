@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	maxRun  = 1 << 20 // bytes of one device request
-	readGap = 16 << 10
-	pageLen = 4096
+	maxRun   = 1 << 20 // bytes of one device request
+	readGap  = 16 << 10
+	inodeGap = 64 << 10
+	pageLen  = 4096
 )
 
 // runPool holds buffers of maxRun bytes and a page at either end.
@@ -80,6 +81,15 @@ func (v *Volume) readMany(ctx context.Context, refs []ondisk.Blockref, fn func(i
 	return nil
 }
 
+// gapOf is how much is read for nothing rather than asked around. Inodes are so
+// small that a request costs more than what lies between them.
+func gapOf(ref *ondisk.Blockref) uint64 {
+	if ref.Type == ondisk.TypeInode {
+		return inodeGap
+	}
+	return readGap
+}
+
 // runOf is how many of refs one request reads.
 func runOf(refs []ondisk.Blockref) int {
 	beg := refs[0].Off()
@@ -87,7 +97,7 @@ func runOf(refs []ondisk.Blockref) int {
 	for n := 1; n < len(refs); n++ {
 		off := refs[n].Off()
 		next := off + uint64(refs[n].Size())
-		if off < end || off > end+readGap || next-beg > maxRun || off/ondisk.ZoneSize != beg/ondisk.ZoneSize {
+		if off < end || off > end+gapOf(&refs[n]) || next-beg > maxRun || off/ondisk.ZoneSize != beg/ondisk.ZoneSize {
 			return n
 		}
 		end = next

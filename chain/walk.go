@@ -168,8 +168,17 @@ func (r *treeReader) cachedInode(o owner, ref *ondisk.Blockref) *InodeRec {
 	return rec
 }
 
-// decodeInode checks a verified INODE block against its place and caches it.
+// decodeInode is judgeInode of a block that will be wanted again.
 func (r *treeReader) decodeInode(o owner, ref *ondisk.Blockref, block []byte) (*InodeRec, error) {
+	rec, err := judgeInode(o, ref, block)
+	if err == nil {
+		r.cache.put(ref, rec, rec.size())
+	}
+	return rec, err
+}
+
+// judgeInode checks a verified INODE block against its place.
+func judgeInode(o owner, ref *ondisk.Blockref, block []byte) (*InodeRec, error) {
 	ino, err := ondisk.DecodeInode(block)
 	if err != nil {
 		return nil, o.fail(ref, err)
@@ -189,7 +198,6 @@ func (r *treeReader) decodeInode(o owner, ref *ondisk.Blockref, block []byte) (*
 	} else if err := rec.owner(o).check(ino.Blockset); err != nil {
 		return nil, o.fail(ref, err)
 	}
-	r.cache.put(ref, rec, rec.size())
 	return rec, nil
 }
 

@@ -99,6 +99,9 @@ type MemberSpec struct {
 type Inode struct {
 	Meta   ondisk.InodeMeta
 	Inline []byte // with DIRECTDATA: the content, padded or not
+
+	space      uint64 // of its data on media, if spaceKnown
+	spaceKnown bool
 }
 
 // engineAPI is what the pool needs of the protocol: *engine, or a double.

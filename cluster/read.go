@@ -168,8 +168,7 @@ func (p *Pool) inodeUnder(ctx context.Context, s *state, layers [2]*overlay, inu
 	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		rec, found, err := v.Inode(ctx, inum)
 		if found {
-			in, ok = &Inode{Meta: rec.Meta, Inline: rec.Inline}, true
-			in.Meta.SharedTid = 0 // the node's own
+			in, ok = inodeOf(rec), true
 		}
 		return err
 	})

@@ -114,6 +114,7 @@ func (f *FS) Lookup(ctx context.Context, dir uint64, name string) (r *Record, ok
 	if err != nil || !ok {
 		return nil, false, err
 	}
+	f.lookedUp(ctx, d, entry.Key)
 	// The entry cannot go while dir is locked, so its inode is there.
 	r, err = f.peek(ctx, entry.Inum)
 	if err != nil {
@@ -133,7 +134,8 @@ func (f *FS) peek(ctx context.Context, inum uint64) (*Record, error) {
 		return nil, err
 	}
 	if ns := n.atime.Load(); ns != 0 {
-		r = &Record{Meta: r.Meta, Inline: r.Inline}
+		c := *r
+		r = &c
 		setAtimeNs(&r.Meta, ns)
 	}
 	return r, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"time"
+	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -262,7 +263,7 @@ func (r *raw) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
 		return s.ReadDir(cancel, in, out)
 	}
-	return r.readdir(cancel, in, func(pos uint64, d *ondisk.Dirent) bool {
+	return r.readdir(cancel, in, minEntry, func(pos uint64, d *ondisk.Dirent) bool {
 		return out.AddDirEntry(fuse.DirEntry{Name: d.Name, Ino: r.base | d.Inum, Off: pos, Mode: typeMode(d.Type)})
 	})
 }
@@ -273,7 +274,7 @@ func (r *raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 		return s.ReadDirPlus(cancel, in, out)
 	}
 	ctx := contextOf(cancel)
-	return r.readdir(cancel, in, func(pos uint64, d *ondisk.Dirent) bool {
+	return r.readdir(cancel, in, minEntryPlus, func(pos uint64, d *ondisk.Dirent) bool {
 		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: d.Name, Ino: r.base | d.Inum, Off: pos, Mode: typeMode(d.Type)})
 		if entry == nil {
 			return false
@@ -291,13 +292,16 @@ func (r *raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 	})
 }
 
-// minEntry is the least space an entry takes in a reply.
-const minEntry = 32
+// The least space an entry takes in a reply, without and with attributes.
+const (
+	minEntry     = 32
+	minEntryPlus = minEntry + int(unsafe.Sizeof(fuse.EntryOut{}))
+)
 
-func (r *raw) readdir(cancel <-chan struct{}, in *fuse.ReadIn, add func(uint64, *ondisk.Dirent) bool) fuse.Status {
+func (r *raw) readdir(cancel <-chan struct{}, in *fuse.ReadIn, least int, add func(uint64, *ondisk.Dirent) bool) fuse.Status {
 	if r.ctl.owns(in.NodeId) {
 		return r.ctl.readdir(contextOf(cancel), in.NodeId, in.Offset, add)
 	}
-	limit := int(in.Size)/minEntry + 1
-	return r.status(r.fs.ReadDir(contextOf(cancel), in.NodeId, in.Offset, limit, add))
+	limit := int(in.Size)/least + 1
+	return r.status(r.fs.readDir(contextOf(cancel), in.NodeId, in.Offset, limit, least == minEntryPlus, add))
 }

@@ -67,7 +67,7 @@ func (r *raw) fillAttr(ctx context.Context, out *fuse.Attr, rec *Record) {
 	r.fs.told(m.Inum)
 	out.Ino = r.base | m.Inum
 	out.Size = m.Size
-	out.Blocks = r.blocks(ctx, m)
+	out.Blocks = r.blocks(ctx, rec)
 	out.Mode = typeMode(m.Type) | m.Mode&modeBits
 	out.Nlink = uint32(min(m.Nlinks, linkMax))
 	out.Uid, out.Gid = m.UID, m.GID
@@ -81,11 +81,16 @@ func (r *raw) fillAttr(ctx context.Context, out *fuse.Attr, rec *Record) {
 func unsigned(sec int64, nsec uint32) (uint64, uint32) { return uint64(sec), nsec }
 
 // blocks is the space of a file in sectors.
-func (r *raw) blocks(ctx context.Context, m *ondisk.InodeMeta) uint64 {
+func (r *raw) blocks(ctx context.Context, rec *Record) uint64 {
+	m := &rec.Meta
 	if m.DirectData() || spaceOf(m, 1) == 0 {
 		return spaceOf(m, 0) / sectorSize
 	}
-	bytes, err := r.fs.store.Blocks(ctx, m.Inum)
+	bytes, known := rec.Space()
+	var err error
+	if !known {
+		bytes, err = r.fs.store.Blocks(ctx, m.Inum)
+	}
 	if err != nil {
 		r.log.Warn("space of a file unknown", "inode", m.Inum, "error", err)
 		return (m.Size + sectorSize - 1) / sectorSize

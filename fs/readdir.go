@@ -19,6 +19,11 @@ const (
 // the time is seen once, whatever else happens in the directory. No entry can
 // go while fn looks at it.
 func (f *FS) ReadDir(ctx context.Context, dir, pos uint64, limit int, fn func(pos uint64, d *ondisk.Dirent) bool) error {
+	return f.readDir(ctx, dir, pos, limit, false, fn)
+}
+
+// readDir is ReadDir; with records, fn will Peek at each entry.
+func (f *FS) readDir(ctx context.Context, dir, pos uint64, limit int, records bool, fn func(pos uint64, d *ondisk.Dirent) bool) error {
 	n, rec, err := f.rlock(ctx, dir)
 	if err != nil {
 		return err
@@ -46,13 +51,13 @@ func (f *FS) ReadDir(ctx context.Context, dir, pos uint64, limit int, fn func(po
 	if pos|ondisk.DirBit == ^uint64(0) || rec.Meta.Nlinks == 0 {
 		return nil
 	}
-	entries := make([]ondisk.Dirent, 0, min(limit, 64))
-	err = f.store.ReadDir(ctx, dir, (pos+1)|ondisk.DirBit, func(d ondisk.Dirent) bool {
-		entries = append(entries, d)
-		return len(entries) < limit
-	})
+	from := (pos + 1) | ondisk.DirBit
+	entries, err := f.entries(ctx, dir, from, limit)
 	if err != nil {
 		return err
+	}
+	if records {
+		f.listed(ctx, n, entries)
 	}
 	for i := range entries {
 		if !fn(entries[i].Key&^ondisk.DirBit, &entries[i]) {
@@ -60,6 +65,16 @@ func (f *FS) ReadDir(ctx context.Context, dir, pos uint64, limit int, fn func(po
 		}
 	}
 	return nil
+}
+
+// entries returns at most limit entries of a locked directory.
+func (f *FS) entries(ctx context.Context, dir, from uint64, limit int) ([]ondisk.Dirent, error) {
+	entries := make([]ondisk.Dirent, 0, min(limit, 64))
+	err := f.store.ReadDir(ctx, dir, from, func(d ondisk.Dirent) bool {
+		entries = append(entries, d)
+		return len(entries) < limit
+	})
+	return entries, err
 }
 
 // Peek returns the record of an entry that ReadDir has just passed to its

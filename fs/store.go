@@ -12,6 +12,9 @@ import (
 type Store interface {
 	// Inode returns a record that nobody changes any more.
 	Inode(ctx context.Context, inum uint64) (*Record, bool, error)
+	// Inodes calls fn for the records of those numbers, which ascend. It may
+	// leave out some and pass some twice, but is faster than Inode for many.
+	Inodes(ctx context.Context, inums []uint64, fn func(*Record)) error
 	Lookup(ctx context.Context, dir uint64, name string) (ondisk.Dirent, bool, error)
 	// ReadDir calls fn for the entries of dir with Key >= from in the order
 	// of their keys until fn returns false.

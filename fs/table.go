@@ -31,6 +31,10 @@ type node struct {
 	// if there is none.
 	atime atomic.Int64
 
+	// ahead is what is read ahead of those who go through a directory; nil:
+	// nobody did.
+	ahead atomic.Pointer[ahead]
+
 	pins int // calls that use the node; guarded by the shard's lock
 }
 
