@@ -16,11 +16,17 @@ const (
 	pageLen  = 4096
 )
 
-// runPool holds buffers of maxRun bytes and a page at either end.
-var runPool = sync.Pool{New: func() any {
-	b := ondisk.AlignedBuffer(maxRun + 2*pageLen)
+// runPool holds buffers of maxRun bytes and a page at either end, blockPool of
+// one block.
+var (
+	runPool   = sync.Pool{New: func() any { return runBuffer(maxRun) }}
+	blockPool = sync.Pool{New: func() any { return runBuffer(ondisk.MaxBlock) }}
+)
+
+func runBuffer(n int) *[]byte {
+	b := ondisk.AlignedBuffer(n + 2*pageLen)
 	return &b
-}}
+}
 
 // locate finds the device of n bytes at a logical address. No block crosses
 // from one volume to the next, since zones do not.
@@ -106,17 +112,24 @@ func runOf(refs []ondisk.Blockref) int {
 }
 
 func (v *Volume) readRun(ctx context.Context, refs []ondisk.Blockref, first int, fn func(i int, stored []byte) error) error {
-	pool := runPool.Get().(*[]byte)
 	last := &refs[len(refs)-1]
 	// Whole pages: direct I/O needs no second buffer then.
 	beg := refs[0].Off() &^ (pageLen - 1)
 	end := (last.Off() + uint64(last.Size()) + pageLen - 1) &^ (pageLen - 1)
+	pools := &runPool
+	if end-beg <= ondisk.MaxBlock+2*pageLen {
+		pools = &blockPool
+	}
+	pool := pools.Get().(*[]byte)
 	buf := (*pool)[:end-beg]
 	err := v.readInto(ctx, buf, beg)
 	if errors.Is(err, ErrLate) {
 		return &unreadable{refs[0], err} // the device has the buffer
 	}
-	defer runPool.Put(pool)
+	defer pools.Put(pool)
+	if err != nil && len(refs) == 1 {
+		return &unreadable{refs[0], err}
+	}
 	if err != nil {
 		return v.readSingly(ctx, refs, first, fn)
 	}

@@ -78,26 +78,72 @@ func (v *View) readParts(ctx context.Context, o owner, refs []ondisk.Blockref, o
 }
 
 func (v *View) readRefs(ctx context.Context, o owner, refs []ondisk.Blockref, off uint64, dst []byte) error {
-	if len(refs) == 0 {
-		return nil
-	}
-	if len(refs) > 1 {
-		err := v.reader.src.readMany(ctx, refs, func(i int, stored []byte) error {
-			if err := decodeInto(&refs[i], stored, off, dst); err != nil {
-				return o.fail(&refs[i], err)
+	for len(refs) > 0 {
+		if n := straightRun(ctx, refs, off, dst); n > 0 && v.readStraight(ctx, refs[:n], dst[refs[0].Key-off:]) {
+			refs = refs[n:]
+			continue
+		}
+		n := 1 // up to what can be read straight
+		for n < len(refs) && straightRun(ctx, refs[n:], off, dst) == 0 {
+			n++
+		}
+		part := refs[:n]
+		err := v.reader.src.readMany(ctx, part, func(i int, stored []byte) error {
+			if err := decodeInto(&part[i], stored, off, dst); err != nil {
+				return o.fail(&part[i], err)
 			}
 			return nil
 		})
-		return o.failRead(refs, err)
-	}
-	stored, err := v.reader.src.readRaw(ctx, &refs[0])
-	if err == nil {
-		err = decodeInto(&refs[0], stored, off, dst)
-	}
-	if err != nil {
-		return o.fail(&refs[0], err)
+		if err != nil {
+			return o.failRead(part, err)
+		}
+		refs = refs[n:]
 	}
 	return nil
+}
+
+// straightRun is how many of refs, from the first on, lie on media as they
+// shall lie in dst, which starts at byte off; 0 if there are too few to be
+// read apart from others. While a caller's patience may end, it is none: the
+// device would keep dst.
+func straightRun(ctx context.Context, refs []ondisk.Blockref, off uint64, dst []byte) int {
+	if ctx.Value(patienceKey{}) != nil {
+		return 0
+	}
+	n := straight(refs, off, dst)
+	if n < minPart && n < max(len(refs), 2) {
+		return 0
+	}
+	return n
+}
+
+func straight(refs []ondisk.Blockref, off uint64, dst []byte) int {
+	first := &refs[0]
+	for n := range refs {
+		r := &refs[n]
+		if r.CompMethod() != ondisk.CompNone || r.Size() != ondisk.LogicalBlock ||
+			r.Key < off || r.Key-off+ondisk.LogicalBlock > uint64(len(dst)) ||
+			r.Key-first.Key != r.Off()-first.Off() || r.Off()/ondisk.ZoneSize != first.Off()/ondisk.ZoneSize {
+			return n
+		}
+	}
+	return len(refs)
+}
+
+// readStraight reads and verifies what straightRun found. false: reading block
+// by block will tell what is wrong.
+func (v *View) readStraight(ctx context.Context, refs []ondisk.Blockref, dst []byte) bool {
+	vol, ok := v.reader.src.(*Volume)
+	dst = dst[:len(refs)*ondisk.LogicalBlock]
+	if !ok || !ondisk.Aligned(dst) || vol.readInto(ctx, dst, refs[0].Off()) != nil {
+		return false
+	}
+	for i := range refs {
+		if refs[i].VerifyCheck(dst[i*ondisk.LogicalBlock:][:ondisk.LogicalBlock]) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // failRead makes a failed readMany a NodeError: of the block that the error
@@ -126,11 +172,17 @@ func decodeInto(ref *ondisk.Blockref, stored []byte, off uint64, dst []byte) err
 		_, err := ondisk.DecodeData(ref, stored, part[:min(len(part), ondisk.LogicalBlock)])
 		return err
 	}
+	skip := int(off - ref.Key)
+	dst = dst[:min(len(dst), ondisk.LogicalBlock-skip)]
+	if ref.CompMethod() == ondisk.CompNone {
+		clear(dst[copy(dst, stored[min(skip, len(stored)):]):])
+		return nil
+	}
 	buf := scratch.Get().(*[ondisk.LogicalBlock]byte)
 	defer scratch.Put(buf)
 	if _, err := ondisk.DecodeData(ref, stored, buf[:]); err != nil {
 		return err
 	}
-	copy(dst, buf[off-ref.Key:])
+	copy(dst, buf[skip:])
 	return nil
 }

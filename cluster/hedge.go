@@ -88,23 +88,34 @@ type treeRead struct {
 // asked when the first takes too long, and the first answer counts. Inodes
 // that are not there read as zeros.
 func (p *Pool) readTree(ctx context.Context, s *state, inum, off uint64, dst []byte) error {
-	err := p.readTreeOnce(ctx, s, inum, off, dst)
-	if passes(err) {
-		err = p.readTreeOnce(ctx, s, inum, off, dst)
+	b, err := p.lendTree(ctx, s, inum, off, len(dst))
+	if err == nil {
+		copy(dst, b)
+		putLarge(b)
 	}
 	return err
 }
 
-func (p *Pool) readTreeOnce(ctx context.Context, s *state, inum, off uint64, dst []byte) error {
+// lendTree is readTree into a buffer of ours, for putLarge.
+func (p *Pool) lendTree(ctx context.Context, s *state, inum, off uint64, n int) ([]byte, error) {
+	b, err := p.lendTreeOnce(ctx, s, inum, off, n)
+	if passes(err) {
+		b, err = p.lendTreeOnce(ctx, s, inum, off, n)
+	}
+	return b, err
+}
+
+func (p *Pool) lendTreeOnce(ctx context.Context, s *state, inum, off uint64, n int) ([]byte, error) {
 	if len(s.views) < 2 {
-		return p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
+		dst := getLarge(n)
+		err := p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 			return zeroIfAbsent(v.ReadData(ctx, inum, off, dst), dst)
 		})
+		return dst, err
 	}
 	changed := *p.viewsCh.Load()
 	gone := true
-	// A node that hangs keeps its buffer; dst must not be written to after
-	// the return.
+	// A node that hangs keeps its buffer.
 	views := p.hedge.order(s.views)
 	answers := make(chan treeRead, len(views))
 	asked, open := 0, 0
@@ -113,7 +124,7 @@ func (p *Pool) readTreeOnce(ctx context.Context, s *state, inum, off uint64, dst
 		asked++
 		open++
 		s.refs.Add(1)
-		go p.readFrom(ctx, s, v, inum, off, len(dst), answers)
+		go p.readFrom(ctx, s, v, inum, off, n, answers)
 	}
 	ask()
 	timer := time.NewTimer(p.hedge.threshold())
@@ -123,21 +134,19 @@ func (p *Pool) readTreeOnce(ctx context.Context, s *state, inum, off uint64, dst
 		case a := <-answers:
 			open--
 			if a.err == nil {
-				copy(dst, a.buf)
-				putLarge(a.buf)
-				return nil
+				return a.buf, nil
 			}
 			putLarge(a.buf)
 			if !p.readFailed(ctx, a.view, a.err) {
-				return a.err
+				return nil, a.err
 			}
 			gone = gone && p.gone(a.view, a.err)
 			if asked < len(views) {
 				ask()
 			} else if open == 0 && (!gone || p.opts.OnNoQuorum == EIO) {
-				return a.err
+				return nil, a.err
 			} else if open == 0 {
-				return p.readLater(ctx, s, changed, inum, off, dst)
+				return p.lendLater(ctx, s, changed, inum, off, n)
 			}
 		case <-timer.C:
 			if asked < len(views) {
@@ -145,19 +154,19 @@ func (p *Pool) readTreeOnce(ctx context.Context, s *state, inum, off uint64, dst
 				timer.Reset(p.hedge.threshold())
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
 
-// readLater reads when other nodes are there than those that are gone.
-func (p *Pool) readLater(ctx context.Context, old *state, changed <-chan struct{}, inum, off uint64, dst []byte) error {
+// lendLater reads when other nodes are there than those that are gone.
+func (p *Pool) lendLater(ctx context.Context, old *state, changed <-chan struct{}, inum, off uint64, n int) ([]byte, error) {
 	if err := p.awaitOther(ctx, old, changed); err != nil {
-		return err
+		return nil, err
 	}
 	s := p.acquire()
 	defer s.release()
-	return p.readTree(ctx, s, inum, off, dst)
+	return p.lendTree(ctx, s, inum, off, n)
 }
 
 // readFrom reads from one view, and gives back the reference to s.
@@ -186,15 +195,3 @@ func zeroIfAbsent(err error, dst []byte) error {
 	}
 	return err
 }
-
-// largeBuffers holds buffers of reads above the size of a block.
-var largeBuffers sync.Pool
-
-func getLarge(n int) []byte {
-	if p, ok := largeBuffers.Get().(*[]byte); ok && cap(*p) >= n {
-		return (*p)[:n]
-	}
-	return make([]byte, n, max(n, 4096))
-}
-
-func putLarge(b []byte) { largeBuffers.Put(&b) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // Sizes of the conversation with the kernel.
@@ -41,6 +42,8 @@ type conn struct {
 	raw   *raw
 	log   *slog.Logger
 	meter *Meter
+	debug bool // log every request
+	calls calls
 	// destroy is called when the kernel asks to end; umount(8) waits for it.
 	destroy func()
 
@@ -64,10 +67,12 @@ func (c *conn) start() {
 
 // A reader's buffers; the reply's grows when needed.
 type buffers struct {
-	in    []byte
-	out   []byte
-	inIov [1][]byte
-	iov   [1][]byte
+	in     []byte
+	out    []byte
+	inIov  [1][]byte
+	iov    [1][]byte
+	outIov [2][]byte
+	loan   loan // what is written behind the reply
 }
 
 func (c *conn) read() {
@@ -137,11 +142,28 @@ func (c *conn) handle(b *buffers, in []byte) {
 		return
 	}
 	// ENOENT: the caller is gone. ENODEV: so is the mount.
-	_, err := syscall.Write(c.fd, reply)
+	err := c.answer(b, reply)
 	if err != nil && err != syscall.ENOENT && err != syscall.ENODEV {
 		c.log.Error("answering the kernel", "opcode", op, "bytes", len(reply), "error", err)
 	}
 	c.appended(op, in)
+}
+
+// answer writes a reply, and what was lent for it, which goes back.
+func (c *conn) answer(b *buffers, reply []byte) (err error) {
+	l := b.loan
+	b.loan = loan{}
+	if len(l.data) == 0 {
+		_, err = syscall.Write(c.fd, reply)
+	} else {
+		b.outIov = [2][]byte{reply, l.data}
+		_, err = unix.Writev(c.fd, b.outIov[:])
+		b.outIov = [2][]byte{}
+	}
+	if l.back != nil {
+		l.back(l.data)
+	}
+	return err
 }
 
 // decode lets go-fuse call raw.
@@ -188,6 +210,12 @@ func header(out, in []byte, errno syscall.Errno, n int) []byte {
 	binary.NativeEndian.PutUint32(out[4:], uint32(-int32(errno)))
 	copy(out[8:lenOutHead], in[8:16]) // the request's number
 	return out
+}
+
+// lengthen says that n more bytes follow behind a reply.
+func lengthen(reply []byte, n int) []byte {
+	binary.NativeEndian.PutUint32(reply, uint32(len(reply)+n))
+	return reply
 }
 
 // panicked contains a panic of one request: it answers EIO, the others go on.

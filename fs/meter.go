@@ -50,16 +50,18 @@ func (m *Meter) end(op uint32, began time.Time, in, reply []byte) {
 	}
 	o := &m.ops[op]
 	o.took.Add(time.Since(began))
-	errno := syscall.Errno(0)
+	errno, bytes := syscall.Errno(0), uint64(0)
 	if len(reply) >= lenOutHead {
 		errno = syscall.Errno(-int32(binary.NativeEndian.Uint32(reply[4:])))
+		// What is written behind the reply is counted by its header, too.
+		bytes = uint64(binary.NativeEndian.Uint32(reply)) - lenOutHead
 	}
 	switch {
 	case errno == errIO || errno == syscall.ENOSPC:
 		o.failed.Add(1)
 	case errno != 0:
 	case op == opRead:
-		o.bytes.Add(uint64(len(reply) - lenOutHead))
+		o.bytes.Add(bytes)
 	case op == opWrite:
 		o.bytes.Add(uint64(max(len(in)-lenInHeader-lenWriteIn, 0)))
 	}

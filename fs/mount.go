@@ -97,7 +97,7 @@ func Mount(ctx context.Context, store Store, mountpoint string, o MountOptions) 
 }
 
 func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
-	c := &conn{fd: fd, log: o.Logger, meter: o.Meter, destroy: destroy}
+	c := &conn{fd: fd, log: o.Logger, meter: o.Meter, debug: o.Debug, destroy: destroy}
 	if c.meter == nil {
 		c.meter = new(Meter)
 	}

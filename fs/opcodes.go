@@ -42,6 +42,8 @@ func (c *conn) special(b *buffers, op uint32, in []byte) (reply []byte, ours boo
 	}()
 	body := in[lenInHeader:]
 	switch op {
+	case opRead:
+		return c.readFile(b, in)
 	case opForget:
 		if len(body) >= 8 {
 			c.raw.Forget(binary.NativeEndian.Uint64(in[16:]), binary.NativeEndian.Uint64(body))
@@ -51,7 +53,9 @@ func (c *conn) special(b *buffers, op uint32, in []byte) (reply []byte, ours boo
 		c.batchForget(body)
 		return nil, true
 	case opInterrupt:
-		c.interrupt(in)
+		if len(body) >= 8 {
+			c.interrupt(in)
+		}
 		return nil, true
 	case opBmap:
 		return errorReply(b.out, in, syscall.ENOSYS), true
@@ -85,6 +89,9 @@ func (c *conn) batchForget(body []byte) {
 func (c *conn) interrupt(in []byte) {
 	kept := append([]byte(nil), in...)
 	time.AfterFunc(patience, func() {
+		if c.calls.interrupt(binary.NativeEndian.Uint64(kept[lenInHeader:])) {
+			return
+		}
 		out := make([]byte, replyBuffer)
 		c.proto.HandleRequest([][]byte{kept}, [][]byte{out}) // there is nothing to answer
 	})

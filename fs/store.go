@@ -21,6 +21,9 @@ type Store interface {
 	ReadDir(ctx context.Context, dir, from uint64, fn func(ondisk.Dirent) bool) error
 	// ReadData fills dst from offset off; what was never written is zero.
 	ReadData(ctx context.Context, inum, off uint64, dst []byte) error
+	// Lend is ReadData into a buffer of the store, which Return gives back.
+	Lend(ctx context.Context, inum, off uint64, n int) ([]byte, error)
+	Return(b []byte)
 	// SeekData and SeekHole find the next byte with or without data at or
 	// after off and below size; false: there is none.
 	SeekData(ctx context.Context, inum, off, size uint64) (uint64, bool, error)
