@@ -115,6 +115,7 @@ type applier struct {
 	groups []inodeGroup
 	root   *InodeRec
 	rootG  *inodeGroup // the group of inode 1, may be nil
+	ahead  inodesAhead
 }
 
 // applyTree applies b to the PFS whose root inode is at root and returns the
@@ -127,7 +128,7 @@ func applyTree(ctx context.Context, src blockSource, cache *tableCache, store tr
 	if b.T < root.MirrorTid {
 		return ref, fmt.Errorf("%w: tid %v is older than the PFS at %v", ErrBadBatch, b.T, root.MirrorTid)
 	}
-	a := &applier{reader: treeReader{src, cache}, store: store, batch: b}
+	a := &applier{reader: treeReader{src, cache}, store: store, batch: b, ahead: make(inodesAhead)}
 	if a.root, err = a.reader.inode(ctx, superOwner, root); err != nil {
 		return ref, err
 	}
@@ -162,6 +163,7 @@ func (a *applier) applyRoot(ctx context.Context) (ref ondisk.Blockref, err error
 		j.ops = append(j.ops, leafOp{rootDir[i].Key, len(a.groups) + i})
 	}
 	m := a.merger(rootOwner)
+	m.begin = func(refs []ondisk.Blockref, ops []leafOp) { a.ahead.load(ctx, &a.reader, refs, ops) }
 	m.leaf = func(i int, old *ondisk.Blockref, methods uint8) (ondisk.Blockref, bool, error) {
 		if i < len(a.groups) {
 			return a.applyInode(ctx, &a.groups[i], old)

@@ -13,7 +13,9 @@ func (a *applier) applyInode(ctx context.Context, g *inodeGroup, old *ondisk.Blo
 	var rec *InodeRec
 	c := g.inode
 	if old != nil {
-		rec, err = a.reader.inode(ctx, rootOwner, old)
+		if rec = a.ahead.take(old); rec == nil {
+			rec, err = a.reader.inode(ctx, rootOwner, old)
+		}
 		if c != nil && c.Delete && errors.Is(err, ondisk.ErrCorrupt) {
 			a.store.dropBlock(old) // what it refers to is left to bulkfree
 			return ref, false, nil

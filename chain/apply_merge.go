@@ -58,6 +58,7 @@ type merger struct {
 	shared  ondisk.Tid         // data blocks up to there may have other owners
 	sharing *sharing           // what the batch shares; nil = nothing
 	leaf    leafFunc
+	begin   func(refs []ondisk.Blockref, ops []leafOp) // before the leaves of an array; may be nil
 }
 
 // metaCheck is the check method of a metadata block for a setting.
@@ -91,6 +92,9 @@ func (m *merger) run(ctx context.Context, refs []ondisk.Blockref, j job, methods
 func (m *merger) merge(ctx context.Context, refs []ondisk.Blockref, j job, methods uint8, depth int) (out []elem, changed bool, err error) {
 	out = make([]elem, 0, len(refs)+len(j.ops))
 	ops := j.ops
+	if m.begin != nil {
+		m.begin(refs, ops)
+	}
 	one := func(old *ondisk.Blockref) error {
 		ref, ok, err := m.leaf(ops[0].i, old, methods)
 		ops = ops[1:]
