@@ -27,7 +27,7 @@ func keyOf(ref *ondisk.Blockref) (key cacheKey, ok bool) {
 	return cacheKey{ref.DataOff, ref.MirrorTid, binary.LittleEndian.Uint64(ref.Check[:])}, true
 }
 
-// A tableCache holds decoded blocks - *table, *InodeRec, *ondisk.Dirent - up
+// A tableCache holds decoded blocks - *table, *keySet, *InodeRec, *ondisk.Dirent - up
 // to a number of bytes, least recently used ones leaving first. Entries are
 // immutable and may be used after they left. Safe for concurrent use.
 type tableCache struct {
@@ -37,8 +37,11 @@ type tableCache struct {
 type cacheShard struct {
 	mu      sync.Mutex
 	entries map[cacheKey]*cacheEntry // guarded by mu, as all below
-	list    cacheEntry               // ring of all entries, most recent at list.next
+	list    cacheEntry               // ring of all entries but key sets, most recent at list.next
+	keys    cacheEntry               // ring of key sets
 	used    int64                    // bytes
+	inKeys  int64                    // those of them in key sets
+	turned  int64                    // bytes that came in since the beginning
 	limit   int64                    // bytes
 }
 
@@ -47,6 +50,7 @@ type cacheEntry struct {
 	key        cacheKey
 	value      any
 	size       int64
+	stamp      int64 // of a key set: turned when it was last of use
 }
 
 // newTableCache returns a cache for about so many bytes; 0 or less caches nothing.
@@ -56,6 +60,7 @@ func newTableCache(bytes int64) *tableCache {
 		s := &c.shards[i]
 		s.entries = make(map[cacheKey]*cacheEntry)
 		s.list.prev, s.list.next = &s.list, &s.list
+		s.keys.prev, s.keys.next = &s.keys, &s.keys
 		s.limit = bytes / tableShards
 	}
 	return c
@@ -82,6 +87,7 @@ func (c *tableCache) get(ref *ondisk.Blockref) any {
 		e.unlink()
 		s.pushFront(e)
 	}
+	e.stamp = s.turned
 	return e.value
 }
 
@@ -98,17 +104,19 @@ func (c *tableCache) put(ref *ondisk.Blockref, value any, size int64) {
 	if e := s.entries[key]; e != nil {
 		s.remove(e)
 	}
-	e := &cacheEntry{key: key, value: value, size: size}
-	s.entries[key] = e
-	s.pushFront(e)
-	s.used += size
+	s.add(&cacheEntry{key: key, value: value, size: size})
+	s.turned += size
 	for s.used > s.limit {
-		s.remove(s.list.prev)
+		s.evict()
 	}
 }
 
 func (s *cacheShard) pushFront(e *cacheEntry) {
-	e.prev, e.next = &s.list, s.list.next
+	list := &s.list
+	if _, ok := e.value.(*keySet); ok {
+		list = &s.keys
+	}
+	e.prev, e.next = list, list.next
 	e.prev.next, e.next.prev = e, e
 }
 
@@ -118,6 +126,9 @@ func (s *cacheShard) remove(e *cacheEntry) {
 	e.unlink()
 	delete(s.entries, e.key)
 	s.used -= e.size
+	if _, ok := e.value.(*keySet); ok {
+		s.inKeys -= e.size
+	}
 }
 
 // bytes is what the cache holds.

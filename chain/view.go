@@ -137,6 +137,9 @@ func (v *View) Lookup(ctx context.Context, dir uint64, name string) (d ondisk.Di
 		return d, false, err
 	}
 	o, hash := v.own(rec), ondisk.NameHash(name)
+	if v.reader.absent(o, rec.set, span{hash, hash | ondisk.CollisionMask}) {
+		return d, false, nil
+	}
 	err = v.reader.scan(ctx, o, rec.set, hash, hash|ondisk.CollisionMask, func(ref *ondisk.Blockref) (bool, error) {
 		if !mayBeNamed(ref, name) {
 			return true, nil
@@ -167,6 +170,9 @@ func (v *View) Dirents(ctx context.Context, dir uint64, from, to uint64, fn func
 		return err
 	}
 	o, from := v.own(rec), max(from, ondisk.DirBit)
+	if to-from <= ondisk.CollisionMask && v.reader.absent(o, rec.set, span{from, to}) {
+		return nil
+	}
 	return v.reader.scan(ctx, o, rec.set, from, to, func(ref *ondisk.Blockref) (bool, error) {
 		d, err := v.reader.dirent(ctx, o, ref)
 		return err == nil && fn(d, ref), err

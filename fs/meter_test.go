@@ -8,8 +8,8 @@ import (
 func TestMeter(t *testing.T) {
 	var m Meter
 	call := func(op uint32, in, out int, errno syscall.Errno) {
-		reply := errorReply(make([]byte, lenOutHead+out), make([]byte, lenInHeader+in), errno)
-		m.end(op, m.begin(), make([]byte, lenInHeader+in), reply[:lenOutHead+out])
+		reply := header(make([]byte, lenOutHead+out), make([]byte, lenInHeader+in), errno, out)
+		m.end(op, m.begin(), make([]byte, lenInHeader+in), reply)
 	}
 	call(opRead, 40, 4096, 0)
 	call(opRead, 40, 0, syscall.EIO)
