@@ -78,8 +78,12 @@ func (v *View) readParts(ctx context.Context, o owner, refs []ondisk.Blockref, o
 }
 
 func (v *View) readRefs(ctx context.Context, o owner, refs []ondisk.Blockref, off uint64, dst []byte) error {
+	src, vol := v.reader.dataOf(o), v.reader.uncached()
+	if vol == nil { // a cache may have any of them
+		return o.failRead(refs, src.readMany(ctx, refs, o.decodeTo(refs, off, dst)))
+	}
 	for len(refs) > 0 {
-		if n := straightRun(ctx, refs, off, dst); n > 0 && v.readStraight(ctx, refs[:n], dst[refs[0].Key-off:]) {
+		if n := straightRun(ctx, refs, off, dst); n > 0 && readStraight(ctx, vol, refs[:n], dst[refs[0].Key-off:]) {
 			refs = refs[n:]
 			continue
 		}
@@ -88,18 +92,22 @@ func (v *View) readRefs(ctx context.Context, o owner, refs []ondisk.Blockref, of
 			n++
 		}
 		part := refs[:n]
-		err := v.reader.src.readMany(ctx, part, func(i int, stored []byte) error {
-			if err := decodeInto(&part[i], stored, off, dst); err != nil {
-				return o.fail(&part[i], err)
-			}
-			return nil
-		})
-		if err != nil {
+		if err := src.readMany(ctx, part, o.decodeTo(part, off, dst)); err != nil {
 			return o.failRead(part, err)
 		}
 		refs = refs[n:]
 	}
 	return nil
+}
+
+// decodeTo returns what readMany does with each of refs.
+func (o owner) decodeTo(refs []ondisk.Blockref, off uint64, dst []byte) func(i int, stored []byte) error {
+	return func(i int, stored []byte) error {
+		if err := decodeInto(&refs[i], stored, off, dst); err != nil {
+			return o.fail(&refs[i], err)
+		}
+		return nil
+	}
 }
 
 // straightRun is how many of refs, from the first on, lie on media as they
@@ -132,10 +140,9 @@ func straight(refs []ondisk.Blockref, off uint64, dst []byte) int {
 
 // readStraight reads and verifies what straightRun found. false: reading block
 // by block will tell what is wrong.
-func (v *View) readStraight(ctx context.Context, refs []ondisk.Blockref, dst []byte) bool {
-	vol, ok := v.reader.src.(*Volume)
+func readStraight(ctx context.Context, vol *Volume, refs []ondisk.Blockref, dst []byte) bool {
 	dst = dst[:len(refs)*ondisk.LogicalBlock]
-	if !ok || !ondisk.Aligned(dst) || vol.readInto(ctx, dst, refs[0].Off()) != nil {
+	if !ondisk.Aligned(dst) || vol.readInto(ctx, dst, refs[0].Off()) != nil {
 		return false
 	}
 	for i := range refs {

@@ -38,6 +38,9 @@ func codeLen(m CheckMethod) int {
 	return 0
 }
 
+// Code is what r holds of its block's check code; empty without one.
+func (r *Blockref) Code() []byte { return r.Check[:codeLen(r.CheckMethod())] }
+
 // checkCode computes the code of a whole stored block; bytes that the method
 // does not use are zero.
 func checkCode(m CheckMethod, block []byte) (code [lenCheck]byte) {
