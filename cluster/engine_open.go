@@ -243,6 +243,8 @@ func (e *engine) refuse(opened []opening) error {
 		}
 		switch {
 		case e.returns(r.c):
+		case r.c.info.Type == ondisk.PFSCache:
+			return refusef("%s is a cache, no member: name it as cache=%s behind a member", r.c.name, r.c.name)
 		case r.c.snap && !readOnly:
 			return &refusal{fmt.Sprintf("%s: %s is a snapshot and cannot be changed: mount it with ro, or make a clone of it with anvilfs snapshot clone",
 				r.c.name, r.c.label), ErrIsSnapshot}

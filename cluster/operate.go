@@ -12,6 +12,9 @@ import (
 // NodeOffline detaches a node until NodeOnline. A soft node is to be taken
 // away: it gets first what has been written up to now.
 func (p *Pool) NodeOffline(ctx context.Context, name string) error {
+	if ok, err := p.cacheVerb(ctx, "offline", name); ok {
+		return err
+	}
 	if err := p.complete(ctx, name); err != nil {
 		return err
 	}
@@ -49,26 +52,43 @@ func (p *Pool) complete(ctx context.Context, name string) error {
 
 // NodeOnline attaches a node again. What it missed is copied in the background.
 func (p *Pool) NodeOnline(ctx context.Context, name string) error {
+	if ok, err := p.cacheVerb(ctx, "online", name); ok {
+		return err
+	}
 	return p.engine.online(ctx, name)
 }
 
 // NodeReplace puts another member in the place of a node. force allows it to
 // have content.
 func (p *Pool) NodeReplace(ctx context.Context, name string, with MemberSpec, force bool) error {
+	if ok, err := p.cacheVerb(ctx, "replace", name); ok {
+		return err
+	}
 	return p.engine.replace(ctx, name, with, force)
 }
 
 // NodeAdd makes an empty device a member: a slave, or a master as soon as it
 // is in sync. force allows it to have content.
 func (p *Pool) NodeAdd(ctx context.Context, with MemberSpec, role ondisk.PFSType, force bool) error {
+	if role == ondisk.PFSCache {
+		return p.addCache(ctx, with, force)
+	}
 	return p.engine.add(ctx, with, role, force)
 }
 
 // NodeRemove takes a member out of the cluster for good; its device is closed.
-func (p *Pool) NodeRemove(ctx context.Context, name string) error { return p.engine.remove(ctx, name) }
+func (p *Pool) NodeRemove(ctx context.Context, name string) error {
+	if ok, err := p.cacheVerb(ctx, "remove", name); ok {
+		return err
+	}
+	return p.engine.remove(ctx, name)
+}
 
 // NodeSetRole makes a slave that is in sync a master, or a master a slave.
 func (p *Pool) NodeSetRole(ctx context.Context, name string, role ondisk.PFSType) error {
+	if ok, err := p.cacheVerb(ctx, "role", name); ok {
+		return err
+	}
 	return p.engine.setRole(ctx, name, role)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,7 +67,9 @@ type Options struct {
 
 	Now func() time.Time // of snapshots; nil = the system's
 
-	single bool // one member was given: there is nobody else to ask
+	single   bool          // one member was given: there is nobody else to ask
+	patience time.Duration // that a cache is waited for; 0 = the default
+	front    *front        // of the pool that a snapshot is of; nil: its own
 }
 
 func (o *Options) setDefaults() {
@@ -90,8 +93,9 @@ func (o *Options) setDefaults() {
 // A MemberSpec is a member as the user named it. Open is called again when
 // the member is reconnected after a failure.
 type MemberSpec struct {
-	Name string
-	Open func(ctx context.Context) ([]ondisk.Device, error)
+	Name  string
+	Open  func(ctx context.Context) ([]ondisk.Device, error)
+	Cache bool // it is no member, but a cache before them
 }
 
 // An Inode is a record as the filesystem sees it. It is immutable once it was
@@ -173,6 +177,7 @@ type Pool struct {
 
 	budget budget
 	hedge  hedge
+	front  *front
 	encode encoder
 	upkeep upkeep
 	events events
@@ -190,6 +195,8 @@ const lastInum = ondisk.AttrBit - 1<<40
 // serves it. Errors name the member and what can be done.
 func OpenPool(ctx context.Context, members []MemberSpec, o Options) (*Pool, error) {
 	o.setDefaults()
+	caches := slices.DeleteFunc(slices.Clone(members), func(m MemberSpec) bool { return !m.Cache })
+	members = slices.DeleteFunc(slices.Clone(members), func(m MemberSpec) bool { return m.Cache })
 	o.single = len(members) == 1
 	e, err := startEngine(ctx, members, o)
 	if err != nil {
@@ -199,14 +206,18 @@ func OpenPool(ctx context.Context, members []MemberSpec, o Options) (*Pool, erro
 	if err != nil {
 		return nil, errors.Join(err, e.close(ctx))
 	}
+	p.startCaches(ctx, caches)
 	return p, nil
 }
 
 // newPool starts a pool over a running engine.
 func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	o.setDefaults()
+	if o.front == nil {
+		o.front = newFront(&o)
+	}
 	p := &Pool{
-		opts: o, log: o.Logger, engine: e,
+		opts: o, log: o.Logger, engine: e, front: o.front,
 		firstChange: make(chan struct{}, 1),
 		wish:        make(chan struct{}, 1),
 		snapTurn:    make(chan struct{}, 1),
@@ -219,7 +230,7 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.stateMu.Lock()
-	p.install(newGroup(), nil, e.views())
+	p.install(newGroup(), nil, p.views())
 	p.measure()
 	p.stateMu.Unlock()
 	p.workers.Add(1)
@@ -265,6 +276,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.stateMu.Lock()
 	p.install(p.state.Load().open, nil, nil) // who looks from now on finds no views
 	p.stateMu.Unlock()
+	if p.front.owner == p {
+		p.front.stop(ctx, "")
+	}
 	p.events.close()
 	return errors.Join(err, p.engine.close(ctx))
 }

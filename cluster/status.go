@@ -42,6 +42,7 @@ type Status struct {
 	Dirty         DirtyStatus   `json:"dirty"`
 	Txg           TxgStatus     `json:"txg"`
 	Nodes         []NodeStatus  `json:"nodes"` // worst first
+	Caches        []CacheStatus `json:"caches,omitempty"`
 	CommitError   string        `json:"commit_error,omitempty"`
 	ShutDown      bool          `json:"shut_down,omitempty"` // nothing is written any more
 }
@@ -139,6 +140,7 @@ func (p *Pool) Status() Status {
 		Txg:   p.txgs.status(),
 		Nodes: p.nodeStatus(),
 	}
+	out.Caches = p.front.status()
 	out.ShutDown = p.abandoned.Load()
 	out.Conflicts = int(p.conflicts.Load())
 	if b := p.BranchOf(); b != nil {

@@ -144,7 +144,7 @@ func (p *Pool) refresh() {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
 	s := p.state.Load()
-	p.install(s.open, s.syncing, p.engine.views())
+	p.install(s.open, s.syncing, p.views())
 	p.measure()
 	p.viewsChanged()
 }
@@ -166,11 +166,14 @@ func (p *Pool) retire() {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
 	s := p.state.Load()
-	views := p.engine.views()
+	views := p.views()
 	p.measure()
 	p.install(s.open, nil, views)
 	p.viewsChanged()
 }
+
+// views are the engine's, with the cache before them.
+func (p *Pool) views() []nodeView { return p.front.before(p.engine.views()) }
 
 // viewsChanged wakes readers that found no node to read from.
 func (p *Pool) viewsChanged() {

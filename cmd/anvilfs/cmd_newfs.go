@@ -26,6 +26,7 @@ type newfs struct {
 	slaves []string
 	soft   []string
 	laptop []string
+	cache  string
 	force  bool
 	quiet  bool
 	dryRun bool
@@ -34,7 +35,7 @@ type newfs struct {
 func newfsCommand() *cobra.Command {
 	var n newfs
 	c := &cobra.Command{
-		Use:   "newfs [-L LABEL] [-s SIZE] MEMBER... [--slave MEMBER] [--soft-slave MEMBER] [--soft-master MEMBER]",
+		Use:   "newfs [-L LABEL] [-s SIZE] MEMBER... [--slave MEMBER] [--soft-slave MEMBER] [--soft-master MEMBER] [--cache DEVICE]",
 		Short: "Make a filesystem: one volume on each member, one cluster of them all",
 		Long: `Makes one HAMMER2 volume on each member and a filesystem LABEL that has a full
 copy on every one of them. A member is a block device or an image file; with
@@ -45,7 +46,8 @@ Members given as arguments are masters: they vote, and writing goes on while
 more than half of them are there. A --slave follows and has no vote. So does a
 --soft-slave, which may be away for long; alone, it can be mounted read-only, as
 of the time when it left. A --soft-master can be changed then, too: its changes
-are merged when it is back.
+are merged when it is back. A --cache is no copy: on it, blocks are kept that were
+read from the others; it is for a device that is much faster than they are.
 
 What already carries a filesystem, a partition table or the like is refused
 unless -f is given.`,
@@ -62,6 +64,7 @@ unless -f is given.`,
 	f.StringArrayVar(&n.slaves, "slave", nil, "a member that follows without a vote")
 	f.StringArrayVar(&n.soft, "soft-slave", nil, "a member that may be away, and can be read alone")
 	f.StringArrayVar(&n.laptop, "soft-master", nil, "a member that may be away, and be changed there")
+	f.StringVar(&n.cache, "cache", "", "a fast device that keeps what was read from the members")
 	f.BoolVarP(&n.force, "force", "f", false, "overwrite what is there")
 	f.BoolVarP(&n.quiet, "quiet", "q", false, "print nothing unless it fails")
 	f.BoolVarP(&n.dryRun, "dry-run", "n", false, "check everything, write nothing")
@@ -106,8 +109,17 @@ func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err e
 	if err := n.openAll(list); err != nil {
 		return err
 	}
-	if err := n.format(ctx, list); err != nil {
+	members := slices.DeleteFunc(slices.Clone(list), func(m *newMember) bool { return m.cache })
+	clid, err := n.format(ctx, members)
+	if err != nil {
 		return err
+	}
+	for _, m := range list {
+		if m.cache {
+			if m.result, err = cluster.FormatCache(ctx, m.devs, n.label, clid, time.Now()); err != nil {
+				return err
+			}
+		}
 	}
 	return n.report(out, list)
 }
@@ -115,6 +127,9 @@ func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err e
 // plan checks everything that can be checked without writing.
 func (n *newfs) plan(masters []string) ([]*newMember, error) {
 	all := slices.Concat(masters, n.slaves, n.soft, n.laptop)
+	if n.cache != "" {
+		all = append(all, cachePrefix+n.cache)
+	}
 	s, err := parseSource(strings.Join(all, ","))
 	if err != nil {
 		return nil, err
@@ -126,6 +141,8 @@ func (n *newfs) plan(masters []string) ([]*newMember, error) {
 	for i, m := range s.members {
 		nm := &newMember{member: m, role: ondisk.PFSMaster}
 		switch follows := i - len(masters); {
+		case m.cache:
+			nm.role = ondisk.PFSCache
 		case follows >= len(n.slaves)+len(n.soft):
 			nm.role = ondisk.PFSSoftMaster
 		case follows >= len(n.slaves):
@@ -189,11 +206,11 @@ func (n *newfs) openAll(list []*newMember) error {
 	return nil
 }
 
-// format makes the volumes and joins them.
-func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
+// format makes the volumes of the members and joins them. clid is the cluster.
+func (n *newfs) format(ctx context.Context, list []*newMember) (clid ondisk.UUID, err error) {
 	spec := chain.PFSSpec{Label: n.label, Plain: true, Meta: rootOfUser(time.Now())}
 	if err := n.methods(&spec); err != nil {
-		return err
+		return clid, err
 	}
 	writer, now := ondisk.NewUUID(), time.Now() // the roots are alike from the start
 	var vols []*chain.Volume
@@ -207,23 +224,41 @@ func (n *newfs) format(ctx context.Context, list []*newMember) (err error) {
 		spec.Type = m.role
 		m.result, err = chain.Format(ctx, m.devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}, Writer: writer, Now: now})
 		if err != nil {
-			return err
+			return clid, err
 		}
 	}
 	if len(list) == 1 && list[0].role == ondisk.PFSMaster {
-		return nil // a filesystem of one copy needs no cluster
+		return list[0].clid(n.label), nil // a filesystem of one copy needs no cluster
 	}
 	for _, m := range list {
 		devs := m.devs
 		m.devs = nil // the volume owns them, also if opening fails
 		v, err := chain.Open(ctx, devs, chain.Options{Writer: writer})
 		if err != nil {
-			return err
+			return clid, err
 		}
 		vols = append(vols, v)
 		roles = append(roles, m.role)
 	}
-	return cluster.Found(ctx, vols, n.label, roles)
+	newID := func() ondisk.UUID {
+		id := ondisk.NewUUID()
+		if clid.IsZero() {
+			clid = id // the first is that of the cluster
+		}
+		return id
+	}
+	err = cluster.FoundWith(ctx, vols, n.label, roles, newID)
+	return clid, err
+}
+
+// clid is the cluster id of the new PFS of that label.
+func (m *newMember) clid(label string) (id ondisk.UUID) {
+	for _, p := range m.result.PFSs {
+		if p.Label == label {
+			id = p.Clid
+		}
+	}
+	return id
 }
 
 // rootOfUser is the root directory of a new filesystem: it belongs to who
@@ -262,9 +297,14 @@ func (n *newfs) methods(spec *chain.PFSSpec) error {
 func (n *newfs) report(out io.Writer, list []*newMember) error {
 	t := newTable("MEMBER", "ROLE", "SIZE", "USABLE", "HEADERS", "VOLUME ID")
 	names := make([]string, len(list))
-	nMasters := 0
+	nMasters, copies := 0, 0
 	for i, m := range list {
 		names[i] = m.name
+		if m.cache {
+			names[i] = cachePrefix + m.name
+		} else {
+			copies++
+		}
 		if m.role == ondisk.PFSMaster {
 			nMasters++
 		}
@@ -273,7 +313,7 @@ func (n *newfs) report(out io.Writer, list []*newMember) error {
 	}
 	t.print(out)
 	switch quorum := nMasters/2 + 1; {
-	case len(list) == 1:
+	case copies == 1:
 		fmt.Fprintf(out, "%s is one copy: damage is found, but cannot be repaired from another.\n", n.label)
 	case nMasters == 2:
 		fmt.Fprintf(out, "%s needs both masters for writing: a third would let one of them fail.\n", n.label)

@@ -105,21 +105,26 @@ use; then it becomes a master by itself, unless another role is asked for:
               it can be mounted read-only, as of the time when it left
   soft-master likewise, and alone it can be changed: back in the cluster, its
               changes are merged (anvilfs conflicts)
+  cache       no copy, but a fast device on which blocks are kept that were read
+              from the members; it may be lost at any time. One of this filesystem
+              is used with what it holds
 
 Devices of one member are joined with colons.`,
 		Args: exactly(2, "a mount point and a device"),
 		RunE: func(c *cobra.Command, args []string) error {
-			device, err := newDevice(args[1], force)
+			if slave {
+				role = "slave"
+			}
+			r, err := parseRole(role)
+			if err != nil {
+				return err
+			}
+			// Whether a volume is a cache of this filesystem the mount knows.
+			device, err := newDevice(args[1], force || r == ondisk.PFSCache)
 			if err != nil {
 				return err
 			}
 			words := []string{"node", "add", device}
-			if slave {
-				role = "slave"
-			}
-			if _, err := parseRole(role); err != nil {
-				return err
-			}
 			words = append(words, "--role", role)
 			if force {
 				words = append(words, "-f")
@@ -127,7 +132,7 @@ Devices of one member are joined with colons.`,
 			return relay(c, args[0], words...)
 		},
 	}
-	c.Flags().StringVar(&role, "role", "master", "master, slave, soft-slave or soft-master")
+	c.Flags().StringVar(&role, "role", "master", "master, slave, soft-slave, soft-master or cache")
 	c.Flags().BoolVar(&slave, "slave", false, "short for --role slave")
 	c.Flags().BoolVarP(&force, "force", "f", false, "use the device even if it carries a filesystem")
 	return c
@@ -145,9 +150,9 @@ func parseRole(word string) (ondisk.PFSType, error) {
 	case "soft-master":
 		return ondisk.PFSSoftMaster, nil
 	case "cache":
-		return 0, usageError("there are no cache members in this version: roles are master, slave, soft-slave and soft-master")
+		return ondisk.PFSCache, nil
 	}
-	return 0, usageError("%q is no role of a member: master, slave, soft-slave or soft-master", word)
+	return 0, usageError("%q is no role of a member: master, slave, soft-slave, soft-master or cache", word)
 }
 
 // newDevice names the devices of a new member by their full paths, and refuses

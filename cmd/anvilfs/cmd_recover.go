@@ -45,7 +45,7 @@ The exit code is 0 if everything was copied, 4 if something is missing.`,
 			if err != nil {
 				return err
 			}
-			if len(s.members) != 1 {
+			if s.members = s.nodes(); len(s.members) != 1 {
 				return usageError("recover takes one member: they are equal, begin with the one that fsck likes best")
 			}
 			o.Label = s.label

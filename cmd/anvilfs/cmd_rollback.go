@@ -63,6 +63,7 @@ Single files are put back by copying them from MNT/.anvilfs/snapshots/NAME.`,
 			if err != nil {
 				return err
 			}
+			s.members = s.nodes() // what a cache holds is found, or not, whatever is rolled back
 			kept, err := rollback(c.Context(), s, args[1], !*noKeep)
 			if err != nil {
 				return err

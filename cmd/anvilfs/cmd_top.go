@@ -25,7 +25,8 @@ func topCommand() *cobra.Command {
 		Aliases: []string{"iostat"},
 		Short:   "Show what mounts and their nodes do, per second",
 		Long: `Top shows reads, writes and flushes of every node, their mean times and the
-requests that are out; the transaction groups; and the kernel's calls that took
+requests that are out; what a cache answered and took; the transaction groups;
+and the kernel's calls that took
 most time. It repeats every INTERVAL seconds (1) until interrupted, in place on
 a terminal. Its numbers are differences of those in the status.`,
 		Args: cobra.ArbitraryArgs,
@@ -112,6 +113,7 @@ func printRates(w io.Writer, list []rates, inPlace bool) error {
 				strconv.FormatInt(n.Queue, 10), strconv.FormatUint(n.Lag, 10))
 		}
 		t.print(&b)
+		printCacheRates(&b, r.Caches)
 		t = newTable("  CALL", "PER s", "BYTES/s", "MEAN", "FAILED/s")
 		for i := range r.Calls[:min(len(r.Calls), topCalls)] {
 			c := &r.Calls[i]

@@ -57,5 +57,8 @@ func nodeNames(ctx context.Context, dir string) []string {
 	for i := range st.Nodes {
 		names = append(names, st.Nodes[i].Name)
 	}
+	for i := range st.Caches {
+		names = append(names, st.Caches[i].Name)
+	}
 	return names
 }

@@ -110,7 +110,8 @@ wait resync|quorum|healthy|snapshots TIME   return when it is so
 node offline|online NODE          take away, bring back
 node discard NODE [--force]       give up what only it has, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
-node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave, soft-master
+node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave,
+                                  soft-master; or a cache
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
 snapshot create [NAME]            make one; also list, delete NAME..., hold NAME,
                                   release NAME, clone NAME LABEL, rollback NAME, policy, with the
@@ -193,9 +194,14 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		return errors.New("node takes add, remove, offline, online, promote, demote, discard or replace, and a node: status lists them")
 	}
 	verb, name, rest := words[0], words[1], words[2:]
+	was := c.pool.Status().Caches
 	err := c.changeNode(ctx, verb, name, rest, w)
 	if err != nil {
 		return fmt.Errorf("node %s %s: %w", verb, name, err)
+	}
+	if now := c.pool.Status().Caches; cacheNamed(was, name) != nil || cacheNamed(now, name) != nil {
+		sayCache(w, verb, name, cacheNamed(now, name))
+		return nil
 	}
 	switch verb {
 	case "remove":

@@ -24,6 +24,7 @@ type rates struct {
 	Limit         int64          `json:"limit_bytes"`
 	Out           int64          `json:"calls_out"`
 	Nodes         []nodeRates    `json:"nodes"` // worst state first
+	Caches        []cacheRates   `json:"caches,omitempty"`
 	Calls         []callRate     `json:"calls"` // that took most time first
 }
 
@@ -79,6 +80,7 @@ func between(dir string, old, now *mountStatus) rates {
 			Flush: rateOfRequests(per, &io.Flush, &n.IO.Flush),
 		})
 	}
+	r.Caches = ratesOfCaches(per, old.Caches, now.Caches)
 	r.Calls = callRates(per, old.Calls, now.Calls)
 	return r
 }

@@ -224,7 +224,7 @@ func openPool(ctx context.Context, s source, o *mountOptions, damaged func(clust
 // opened for other reasons are the pool's to judge.
 func (s source) waitFree(ctx context.Context, readOnly bool) error {
 	const tries, pause = 15, 200 * time.Millisecond
-	for _, m := range s.members {
+	for _, m := range s.nodes() { // a cache is not waited for
 		for try := 0; ; try++ {
 			devs, err := m.open(readOnly)
 			for _, d := range devs {

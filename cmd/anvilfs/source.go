@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -15,7 +16,7 @@ import (
 
 // A source is what stands before the mount point: MEMBER[,MEMBER...][@LABEL],
 // where a member is a device or file, or several joined by colons that are
-// one volume. A backslash takes the meaning from the next character.
+// one volume. Behind cache= stands not a member, but a cache before them. A backslash takes the meaning from the next character.
 type source struct {
 	text    string
 	label   string // "" = the only PFS there is
@@ -26,6 +27,7 @@ type source struct {
 type member struct {
 	name  string // as written
 	paths []string
+	cache bool // it is no member, but a cache
 }
 
 func parseSource(text string) (source, error) {
@@ -39,8 +41,9 @@ func parseSource(text string) (source, error) {
 	}
 	seen := make(map[string]bool)
 	for _, part := range splitPlain(list, ',') {
-		m := member{name: part}
-		for _, p := range splitPlain(part, ':') {
+		name, cache := strings.CutPrefix(part, cachePrefix)
+		m := member{name: name, cache: cache}
+		for _, p := range splitPlain(name, ':') {
 			if p = unescape(p); p == "" {
 				return s, fmt.Errorf("source %q has an empty member: write MEMBER,MEMBER,...@LABEL", text)
 			}
@@ -56,7 +59,18 @@ func parseSource(text string) (source, error) {
 		}
 		s.members = append(s.members, m)
 	}
+	if len(s.nodes()) == 0 {
+		return s, fmt.Errorf("source %q has only a cache: name the members that it is to be before", text)
+	}
 	return s, nil
+}
+
+// cachePrefix stands before a cache in a source.
+const cachePrefix = "cache="
+
+// nodes are the members, without a cache.
+func (s source) nodes() []member {
+	return slices.DeleteFunc(slices.Clone(s.members), func(m member) bool { return m.cache })
 }
 
 // lastPlain is the position of the last sep without a backslash, or -1.
@@ -102,7 +116,11 @@ func unescape(s string) string {
 
 // parseMember reads one member, as commands on devices take it.
 func parseMember(word string) (member, error) {
-	s, err := parseSource(strings.ReplaceAll(word, "@", `\@`))
+	text := strings.ReplaceAll(word, "@", `\@`)
+	if strings.HasPrefix(text, cachePrefix) {
+		text = `\` + text // it is a name like any other here
+	}
+	s, err := parseSource(text)
 	if err != nil {
 		return member{}, err
 	}
@@ -151,7 +169,7 @@ func (s source) specs(readOnly bool) []cluster.MemberSpec {
 
 func (m member) spec(readOnly bool) cluster.MemberSpec {
 	return cluster.MemberSpec{
-		Name: m.name,
+		Name: m.name, Cache: m.cache,
 		Open: func(context.Context) ([]ondisk.Device, error) { return m.open(readOnly) },
 	}
 }
@@ -165,7 +183,7 @@ func (s *source) findLabel(ctx context.Context) error {
 		return nil
 	}
 	var lastErr error
-	for _, m := range s.members {
+	for _, m := range s.nodes() {
 		v, err := openVolume(ctx, m, chain.Options{ReadOnly: true})
 		if err != nil {
 			lastErr = err

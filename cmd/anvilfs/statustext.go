@@ -102,6 +102,7 @@ func printNodes(w io.Writer, st *cluster.Status, size func(uint64) string) {
 			fmt.Fprintf(w, "  %s: %s\n", st.Nodes[i].Name, line)
 		}
 	}
+	printCaches(w, st.Caches, size)
 }
 
 // branchWords say what a branch is.

@@ -96,6 +96,7 @@ func (e *Event) log(log *slog.Logger, m *Mount) {
 var good = map[string]bool{
 	string(cluster.NodeInSync): true, string(cluster.NodeReadOnly): true, string(cluster.NodeBehind): true,
 	string(cluster.NodeResync): true, string(cluster.NodeOffline): true, string(cluster.NodeBranch): true, QuorumHeld: true,
+	string(cluster.CacheOn): true, string(cluster.CacheOffline): true, string(cluster.CacheIdle): true,
 }
 
 // lowSpace is the part of the space below which it is low.

@@ -74,6 +74,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for i := range look.Status.Nodes {
 		s.node(&look.Status.Nodes[i])
 	}
+	for i := range look.Status.Caches {
+		s.cache(&look.Status.Caches[i])
+	}
 	for i := range look.Calls {
 		r := &look.Calls[i]
 		s.histogram("call_duration_seconds", &r.Took, r.Name)
