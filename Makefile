@@ -20,7 +20,8 @@ help:
 	@echo 'make fuzz       every fuzz target for FUZZTIME (6s) each, one on each processor'
 	@echo 'make bench      workloads beside ext4 and a loopback filesystem'
 	@echo 'make mutate     every breakage of tests/mutate against the test that must notice'
-	@echo 'make test-long  crash states, simulations and bad disks at depth (LONG=10m each), all mutations'
+	@echo 'make test-long  crash states, simulations, breakages and bad disks for LONG (10m) each, and no'
+	@echo '                less than make test does; a small scope to its end'
 	@echo 'make install    the binary, the helpers of mount(8), mkfs(8) and fsck(8), man pages,'
 	@echo '                completion of shells, units of systemd (PREFIX, SBIN, DESTDIR)'
 	@echo 'make uninstall  takes all that away'
@@ -76,10 +77,14 @@ fuzz:
 
 LONG ?= 10m
 PROOFS := ./chain/crashtest ./tests/crash ./chain/hostile ./tests/sim ./cluster/matrix ./cluster/histories
+# LONG ends each harness once it has done what make test asks for. make mutate
+# tries all breakages; here they go on where another day's part begins. The
+# scope of one txg has an end, eight minutes away, whatever LONG is.
 test-long: build
 	@rm -f $(COUNTS)
 	ANVILFS_DEPTH=nightly ANVILFS_LONG=$(LONG) ANVILFS_COUNTS=$(COUNTS) $(GO) test -timeout 24h -p 2 $(PROOFS)
-	ANVILFS_DEPTH=nightly ANVILFS_COUNTS=$(COUNTS) $(GO) test -count=1 -v -timeout 3h ./tests/mutate
+	ANVILFS_DEPTH=nightly $(GO) test -count=1 -v -timeout 2h ./tests/sim -run 'TestExplore$$' -scope 'a txg' -states -1
+	ANVILFS_DEPTH=nightly ANVILFS_LONG=$(LONG) ANVILFS_COUNTS=$(COUNTS) $(GO) test -count=1 -v -timeout 24h ./tests/mutate
 	ANVILFS_DEPTH=nightly ANVILFS_LONG=$(LONG) ANVILFS_COUNTS=$(COUNTS) TEST_TIMEOUT=24h ./tests/check -g disk
 	@cat $(COUNTS)
 

@@ -100,9 +100,7 @@ func TestExplore(t *testing.T) {
 		}
 	}
 	e := &Explorer{Limit: 4}
-	if d, ok := bar.Long(t); ok {
-		e.Deadline = time.Now().Add(d)
-	}
+	began := time.Now()
 	done := make(map[string]*Counts)
 	commits, aborted, reused := 0, 0, 0
 	for round := 0; round == 0 || e.Counts().Distinct < goal.N(t) && !e.Done(); round++ {
@@ -113,6 +111,9 @@ func TestExplore(t *testing.T) {
 		for i, r := range mixed(runs, rand.New(rand.NewPCG(*seed, uint64(round)))) {
 			if (round > 0 || i >= enough) && e.Counts().Distinct >= goal.N(t) || e.Done() {
 				break
+			}
+			if d, ok := bar.Long(t); ok && round > 0 && e.Counts().Distinct >= goal.Test {
+				e.Deadline = began.Add(d) // not before every workload had its turn
 			}
 			rec, c := r.explore(t, e, *seed+uint64(round), 0, Job{Max: perWindow(t, round)})
 			if done[r.workload.Name] == nil {

@@ -65,10 +65,7 @@ func TestHostile(t *testing.T) {
 	for _, name := range order {
 		baseOf(t, name)
 	}
-	end := time.Time{}
-	if d, ok := bar.Long(t); ok {
-		end = time.Now().Add(d)
-	}
+	began := time.Now()
 	top := watchMemory(t)
 	y := new(tally)
 	seeds := make(chan uint64)
@@ -81,7 +78,7 @@ func TestHostile(t *testing.T) {
 		})
 	}
 	for n := range uint64(goal.N(t)) {
-		if y.full() || !end.IsZero() && time.Now().After(end) {
+		if y.full() || goal.Over(t, began, int(n)) {
 			break
 		}
 		seeds <- *seed + n

@@ -73,7 +73,6 @@ func TestHistories(t *testing.T) {
 		}
 		n, first = 1, seed
 	}
-	long, bounded := bar.Long(t)
 	began := time.Now()
 	var done, calls atomic.Int64
 	t.Run("seeds", func(t *testing.T) {
@@ -81,7 +80,7 @@ func TestHistories(t *testing.T) {
 			seed := first + uint64(i)
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
-				if bounded && time.Since(began) > long {
+				if goal.Over(t, began, i) {
 					return
 				}
 				play(t, seed, nil, func(t *testing.T, g *game) {

@@ -38,10 +38,9 @@ func TestHistoriesOfAMount(t *testing.T) {
 	}
 	goal := bar.Goal{What: "histories of a mount", Quick: 2, Test: 20, Nightly: 500}
 	n := goal.N(t)
-	long, bounded := bar.Long(t)
 	began, done := time.Now(), 0
 	for seed := range uint64(n) {
-		if bounded && time.Since(began) > long {
+		if goal.Over(t, began, done) {
 			break
 		}
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -88,14 +88,13 @@ func TestMatrix(t *testing.T) {
 			t.Fatalf("ANVILFS_CELL=%s fits no cell", only)
 		}
 	}
-	long, bounded := bar.Long(t)
 	began := time.Now()
 	var done atomic.Int64
 	t.Run("cells", func(t *testing.T) {
 		for i, c := range play {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				if bounded && time.Since(began) > long {
+				if goal.Over(t, began, i) {
 					return
 				}
 				c.play(t)

@@ -5,7 +5,8 @@
 //
 //	quick    (or unset)  seconds, for whoever changes code
 //	test     the column of make test
-//	nightly  the column of make test-long, ended by ANVILFS_LONG if that comes first
+//	nightly  the column of make test-long, or what is done by the end of ANVILFS_LONG,
+//	         but no less than the column of make test
 //
 // A harness asks a Goal how much it is to do, does it, and hands in its count.
 // A count below the goal fails the run. Counts are appended to the file that
@@ -74,6 +75,14 @@ type Goal struct {
 func (g Goal) N(t testing.TB) int {
 	t.Helper()
 	return [...]int{g.Quick, g.Test, g.Nightly}[Of(t)]
+}
+
+// Over reports whether a run that began then, and has done n, is ended by its
+// time: not before it has done what make test asks for.
+func (g Goal) Over(t testing.TB, began time.Time, n int) bool {
+	t.Helper()
+	d, bounded := Long(t)
+	return bounded && n >= g.Test && time.Since(began) >= d
 }
 
 // Check records that n were done and fails the test if that is too little. A

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A recorder is a testing.TB that keeps verdicts to itself.
@@ -18,6 +19,29 @@ func (r *recorder) Log(args ...any)                   {}
 func (r *recorder) Error(args ...any)                 { r.failed = true }
 func (r *recorder) Errorf(format string, args ...any) { r.failed = true }
 func (r *recorder) Fatalf(format string, args ...any) { r.failed = true }
+
+func TestOver(t *testing.T) {
+	g := Goal{"things", 1, 10, 100}
+	for _, c := range []struct {
+		depth, long string
+		ago         time.Duration
+		n           int
+		want        bool
+	}{
+		{"test", "1m", time.Hour, 50, false},
+		{"nightly", "", time.Hour, 50, false},
+		{"nightly", "1m", time.Hour, 50, true},
+		{"nightly", "1m", time.Hour, 10, true},
+		{"nightly", "1m", time.Hour, 9, false},
+		{"nightly", "1m", time.Second, 50, false},
+	} {
+		t.Setenv("ANVILFS_DEPTH", c.depth)
+		t.Setenv("ANVILFS_LONG", c.long)
+		if got := g.Over(t, time.Now().Add(-c.ago), c.n); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
 
 func TestCheck(t *testing.T) {
 	g := Goal{"things", 1, 10, 100}

@@ -80,9 +80,7 @@ func perWindow(t *testing.T, round int) int {
 func TestExplore(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // memory is not what is short
 	a := &tally{e: &crashtest.Explorer{Limit: 4}, done: make(map[string]*crashtest.Counts)}
-	if d, ok := bar.Long(t); ok {
-		a.e.Deadline = time.Now().Add(d)
-	}
+	began := time.Now()
 	for round := 0; round == 0 || a.e.Counts().Distinct < goal.N(t) && !a.e.Done(); round++ {
 		s := *seed + uint64(round)
 		runs := append(Workloads(s), Pairs(s)...)
@@ -96,6 +94,9 @@ func TestExplore(t *testing.T) {
 		for i, r := range runs {
 			if (round > 0 || i >= must) && a.e.Counts().Distinct >= goal.N(t) || a.e.Done() {
 				break
+			}
+			if d, ok := bar.Long(t); ok && round > 0 && a.e.Counts().Distinct >= goal.Test {
+				a.e.Deadline = began.Add(d) // not before every pair had its turn
 			}
 			a.run(t, r, crashtest.Job{Max: perWindow(t, round)})
 		}

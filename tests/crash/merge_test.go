@@ -18,10 +18,11 @@ var goalMerge = bar.Goal{What: "distinct crash images of branches that come back
 // conflicts that are decided.
 func TestMerge(t *testing.T) {
 	e := &crashtest.Explorer{Limit: 4}
-	if d, ok := bar.Long(t); ok {
-		e.Deadline = time.Now().Add(d)
-	}
+	began := time.Now()
 	for round := uint64(0); e.Counts().Distinct < goalMerge.N(t) && !e.Done(); round++ {
+		if d, ok := bar.Long(t); ok && e.Counts().Distinct >= goalMerge.Test {
+			e.Deadline = began.Add(d)
+		}
 		mergeRound(t, e, *seed+round, "")
 	}
 	for _, f := range e.Failures() {

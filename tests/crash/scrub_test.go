@@ -40,10 +40,11 @@ const (
 // mended is.
 func TestScrub(t *testing.T) {
 	e := &crashtest.Explorer{Limit: 4}
-	if d, ok := bar.Long(t); ok {
-		e.Deadline = time.Now().Add(d)
-	}
+	began := time.Now()
 	for round := uint64(0); e.Counts().Distinct < goalScrub.N(t) && !e.Done(); round++ {
+		if d, ok := bar.Long(t); ok && e.Counts().Distinct >= goalScrub.Test {
+			e.Deadline = began.Add(d)
+		}
 		scrubRound(t, e, *seed+round, "")
 	}
 	for _, f := range e.Failures() {

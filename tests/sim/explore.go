@@ -21,6 +21,7 @@ type Scope struct {
 	Losses             int       // messages lost, in all; others are delivered late
 	States             int       // stop after so many; 0 = never
 	Until              time.Time // stop then; zero = never
+	Least              int       // states that are visited in any case
 	Plain              bool      // states that differ in names only are several
 	Omit               core.Rule
 
@@ -134,7 +135,7 @@ func (x *explorer) visit(s *state, path *step) error {
 	if _, ok := x.seen[k]; ok || x.full {
 		return nil
 	}
-	late := !x.scope.Until.IsZero() && len(x.seen)%1000 == 0 && time.Now().After(x.scope.Until)
+	late := !x.scope.Until.IsZero() && len(x.seen)%1000 == 0 && len(x.seen) >= x.scope.Least && time.Now().After(x.scope.Until)
 	if late || x.scope.States > 0 && len(x.seen) >= x.scope.States {
 		x.full = true
 		return nil

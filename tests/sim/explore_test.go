@@ -48,6 +48,7 @@ func TestExplore(t *testing.T) {
 		s.scope.States = max(1, (want-total+left-1)/left)
 		if bounded {
 			s.scope.Until = time.Now().Add(time.Until(until) / time.Duration(left))
+			s.scope.Least = (g.Test - total + left - 1) / left // what make test visits, whatever the time
 		}
 		if *statesFlag != 0 {
 			s.scope.States = max(*statesFlag, 0)
