@@ -137,6 +137,11 @@ func noteNodes(p *cluster.Pool, ready *readiness) {
 			ready.note(describeNode(&n))
 		}
 	}
+	for _, c := range st.Caches {
+		if c.State != cluster.CacheOn && c.State != cluster.CacheOpening {
+			ready.note(describeCache(&c))
+		}
+	}
 }
 
 func newController(p *cluster.Pool, look *care, s source, dir string, log *slog.Logger) *controller {

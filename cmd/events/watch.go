@@ -65,6 +65,11 @@ func (w *Watcher) loop(subscription <-chan cluster.Event) {
 		}
 	}
 	w.lookAtTrees()
+	for _, c := range w.last.Caches {
+		if s := string(c.State); c.State != cluster.CacheOpening && !good[s] {
+			w.tell(Event{Time: c.Since, What: s, Node: c.Name, Error: c.Error, Bad: true})
+		}
+	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
