@@ -70,6 +70,7 @@ type Job struct {
 	Replay string // what -replay needs, but for the cut
 	Seed   uint64
 	Max    int    // images between two flushes, chosen by the seed; 0 = all
+	Every  int    // of a recovery that is cut again, only every so many windows; 0 = each
 	Only   string // only the image of that name; "" = all
 	Stop   int    // distinct images after which it may end; 0 = none
 }
@@ -192,7 +193,11 @@ func (x *exploration) done() bool {
 // counted: if all was flushed, it is one of the others.
 func (x *exploration) each(most int, fn func(crashdev.State) bool) {
 	if x.outer != "" {
-		x.rec.Tap.Each(crashdev.Options{Seed: x.job.Seed, Max: most}, fn)
+		o := crashdev.Options{Seed: x.job.Seed, Max: most}
+		if most > 0 && x.job.Every > 1 { // other windows of each recovery
+			o.Every, o.First = x.job.Every, int(sumOf([]byte(x.outer))/20%uint64(x.job.Every))
+		}
+		x.rec.Tap.Each(o, fn)
 		return
 	}
 	for i := range x.rec.Moments {

@@ -24,6 +24,8 @@ type Options struct {
 	Exhaustive int    // windows of up to this many writes get every subset; 0 means 10
 	Max        int    // states of one window, chosen by the seed; 0 means all
 	Only       string // the state of that name; "" means all
+	Every      int    // only every so many windows; 0 and 1 mean each
+	First      int    // which of the first Every windows is the first, from 0
 }
 
 // A plan says which sectors of which writes of a window are kept; nil keeps a
@@ -79,12 +81,16 @@ type window struct {
 	sum   *summer // of what is sure at the start of the window
 	start int
 	open  []int // writes that are not
+	past  int   // windows before this one
 	count int
 }
 
 // run hands out the states of the window up to event end.
 func (w *window) run(end int, closed bool) bool {
 	d := w.d
+	if w.past++; w.opt.Every > 1 && (w.past-1)%w.opt.Every != w.opt.First {
+		return true
+	}
 	plans := d.plans(w.open, w.start, end, closed, w.opt)
 	if w.opt.Max > 0 && len(plans) > w.opt.Max && w.opt.Only == "" {
 		rng := rand.New(rand.NewPCG(w.opt.Seed, 1<<32+uint64(w.start)))

@@ -2,6 +2,7 @@ package crashdev
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -132,4 +133,36 @@ func TestOnly(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// The windows of each start together are all windows, and none comes twice.
+func TestEvery(t *testing.T) {
+	d := New(memdev.New(1 << 16))
+	for i := range 7 {
+		put(t, d, byte('a'+i), int64(i)*512, 512)
+		if err := d.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func(o Options) (list []string) {
+		d.Each(o, func(s State) bool {
+			list = append(list, s.Name)
+			return true
+		})
+		return list
+	}
+	var parts []string
+	for first := range 3 {
+		part := names(Options{Every: 3, First: first})
+		if len(part) == 0 {
+			t.Errorf("nothing from window %d on", first)
+		}
+		parts = append(parts, part...)
+	}
+	all := names(Options{})
+	slices.Sort(all)
+	slices.Sort(parts)
+	if !slices.Equal(all, parts) {
+		t.Errorf("every third window:\n%q\neach:\n%q", parts, all)
+	}
 }

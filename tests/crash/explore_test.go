@@ -74,6 +74,16 @@ func perWindow(t *testing.T, round int) int {
 	return 0
 }
 
+// recoveries is how many windows there are for each that is cut in a recovery.
+// A recovery opens, copies and closes much as others do: with each window, more
+// than half of all images would be of recoveries.
+func recoveries(t *testing.T) int {
+	if bar.Of(t) == bar.Nightly {
+		return 1
+	}
+	return 3
+}
+
 // TestExplore cuts all pairs of calls, and what is done to members, with one
 // seed after the other until the goal is reached. A quick run judges a few
 // pairs, others with each seed.
@@ -98,7 +108,7 @@ func TestExplore(t *testing.T) {
 			if d, ok := bar.Long(t); ok && round > 0 && a.e.Counts().Distinct >= goal.Test {
 				a.e.Deadline = began.Add(d) // not before every pair had its turn
 			}
-			a.run(t, r, crashtest.Job{Max: perWindow(t, round)})
+			a.run(t, r, crashtest.Job{Max: perWindow(t, round), Every: recoveries(t)})
 		}
 		if round == 0 {
 			rand.New(rand.NewPCG(s, 1)).Shuffle(len(runs), func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
