@@ -71,8 +71,9 @@ func readSlots(dev ondisk.Device) (*headerSlots, error) {
 		switch {
 		case s.hdr == nil:
 			errs = append(errs, s.err)
-		case i >= len(ondisk.SlotOffsets(s.hdr.VoluSize)):
-			// Left behind the end of the volume on a larger device.
+		case i >= len(ondisk.SlotOffsets(s.hdr.VoluSize)), h.cur >= 0 && s.hdr.Fsid != h.slots[h.cur].hdr.Fsid:
+			// Left behind the end of the volume on a larger device, by this file
+			// system or by one that was there before.
 		case h.cur < 0 || s.hdr.MirrorTid > h.slots[h.cur].hdr.MirrorTid:
 			h.cur = i
 		}

@@ -52,6 +52,11 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 		v.space = Space{Total: v.hdr.AllocatorSize, Free: v.hdr.AllocatorFree}
 	}
 	v.turn <- struct{}{}
+	if o.Grow && !o.ReadOnly {
+		if err := v.grow(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return v, nil
 }
 

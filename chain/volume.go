@@ -44,6 +44,7 @@ type Options struct {
 	// freemap that cannot be read for fully allocated instead of refusing it;
 	// a Bulkfree then finds what is free there. Only for repair.
 	DoubtFreemap bool
+	Grow         bool         // make it as large as its device
 	Logger       *slog.Logger // nil = silent
 }
 
@@ -65,6 +66,7 @@ type Volume struct {
 
 	foreign bool  // at open
 	taint   error // what was wrong with the header slots at open
+	grown   uint64
 	failed  atomic.Pointer[failure]
 
 	mu     sync.Mutex           // guards what follows; held for moments only

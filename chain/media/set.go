@@ -155,7 +155,7 @@ func choose(slots []Slot, spare *Slot) *Slot {
 	var best *Slot
 	for i := range slots {
 		h := slots[i].Header
-		if h != nil && i < len(ondisk.SlotOffsets(h.VoluSize)) && (best == nil || h.MirrorTid > best.Header.MirrorTid) {
+		if h != nil && i < len(ondisk.SlotOffsets(h.VoluSize)) && (best == nil || h.Fsid == best.Header.Fsid && h.MirrorTid > best.Header.MirrorTid) {
 			best = &slots[i]
 		}
 	}

@@ -16,6 +16,7 @@ func nodeCommand() *cobra.Command {
 		nodeVerb("online", "Use a node again; it is brought in sync while you work"),
 		nodeDiscardCommand(),
 		nodeReplaceCommand(),
+		nodeGrowCommand(),
 		nodeAddCommand(),
 		nodeVerb("remove", "Take a node out of the cluster for good; its device is closed"),
 		nodeVerb("promote", "Make a slave that is in sync a master, which votes"),
@@ -65,6 +66,25 @@ NODE is the member as given to mount; anvilfs status MNT lists them.`,
 	c.Flags().BoolVarP(&force, "force", "f", false, "give up what was changed in a branch")
 	c.Flags().BoolVar(&all, "all", false, "list all that was changed, not only the first")
 	return c
+}
+
+func nodeGrowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "grow MNT NODE",
+		Short: "Use all of a node's device after it became larger",
+		Long: `A logical volume was extended, an image file made longer. The node is closed for
+a moment, grown, and gets what it missed, so a majority has to be there without it;
+else unmount, and use anvilfs grow. A node that was replaced by a larger device uses
+all of it already. df shows more when the smallest master has more.
+
+NODE is the member as given to mount; anvilfs status MNT lists them.`,
+		Args: exactly(2, "a mount point and a node"),
+		RunE: func(c *cobra.Command, args []string) error {
+			reply, err := tell(c.Context(), args[0], "node", "grow", args[1])
+			fmt.Fprint(c.OutOrStdout(), reply)
+			return err
+		},
+	}
 }
 
 func nodeReplaceCommand() *cobra.Command {

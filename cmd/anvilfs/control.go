@@ -110,6 +110,7 @@ wait resync|quorum|healthy|snapshots TIME   return when it is so
 node offline|online NODE          take away, bring back
 node discard NODE [--force]       give up what only it has, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
+node grow NODE                    use what its device became larger by
 node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave,
                                   soft-master; or a cache
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
@@ -191,7 +192,7 @@ func (c *controller) wait(ctx context.Context, words []string) error {
 
 func (c *controller) node(ctx context.Context, words []string, w io.Writer) error {
 	if len(words) < 2 {
-		return errors.New("node takes add, remove, offline, online, promote, demote, discard or replace, and a node: status lists them")
+		return errors.New("node takes add, remove, offline, online, promote, demote, discard, grow or replace, and a node: status lists them")
 	}
 	verb, name, rest := words[0], words[1], words[2:]
 	was := c.pool.Status().Caches
@@ -237,6 +238,8 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 			return c.branches.discard(ctx, name, has("--force"), has("--all"), w)
 		}
 		return c.pool.NodeDiscard(ctx, name)
+	case "grow":
+		return c.growNode(ctx, name, w)
 	case "remove":
 		return c.pool.NodeRemove(ctx, name)
 	case "promote":
@@ -266,5 +269,5 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 		}
 		return c.pool.NodeReplace(ctx, name, m.spec(false), has("-f"))
 	}
-	return errors.New("there is no such command: add, remove, offline, online, promote, demote, discard and replace")
+	return errors.New("there is no such command: add, remove, offline, online, promote, demote, discard, grow and replace")
 }

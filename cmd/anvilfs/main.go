@@ -78,6 +78,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		recoverCommand(),
 		showCommand(),
 		bulkfreeCommand(),
+		growCommand(),
 		dedupCommand(),
 		pfsCommand(),
 		demoCommand(),
