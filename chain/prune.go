@@ -29,6 +29,10 @@ type DiffLimits struct {
 	// Bare leaves data blocks out of the changes: which differ is asked, not
 	// what is in them.
 	Bare bool
+	// Equals, if not nil, is what earlier calls found equal; so will this one.
+	Equals *Equals
+	// Sound: the target's leaves were verified, and are not read once more.
+	Sound bool
 }
 
 // DiffStats counts what one call of Diff did.
@@ -81,6 +85,7 @@ type differ struct {
 	touch    func(Touch) error
 	stats    DiffStats
 	next     Cursor // where it stopped
+	found    int    // differences, on whatever side of a stop
 }
 
 func (d *differ) run(ctx context.Context) (done bool, err error) {
@@ -110,6 +115,7 @@ func (d *differ) walk(ctx context.Context, o owner, sset, dset []ondisk.Blockref
 	leaf func(s, t *ondisk.Blockref) (bool, error), stamp bool) (done bool, err error) {
 	w := pairWalk{
 		common: d.common, lo: keys.lo, hi: keys.hi, leaf: leaf, tables: &d.stats.Tables,
+		equals: d.limits.Equals, changes: &d.found,
 		region: func(r span) error {
 			if !stamp {
 				return nil
@@ -132,6 +138,7 @@ func (d *differ) full(at Cursor) bool {
 
 func (d *differ) send(c Change) error {
 	d.stats.Changes++
+	d.found++
 	if c.Block != nil {
 		d.stats.Bytes += int64(len(c.Block.Bytes))
 	}
@@ -153,6 +160,9 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 	if s != nil && t != nil && s.MirrorTid <= d.common && t.MirrorTid <= d.common {
 		return true, nil
 	}
+	if s != nil && t != nil && d.limits.Equals.has(s, t) {
+		return true, nil
+	}
 	at := s
 	if s == nil {
 		at = t
@@ -161,6 +171,9 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 	start := Cursor{Inum: inum}
 	if d.from.Inum == inum {
 		start = d.from
+	}
+	if s != nil && t != nil && start.Kind == KindInode {
+		defer d.noteEqual(s, t, d.found, &more, &err)
 	}
 	if d.full(start) {
 		return false, nil
@@ -181,6 +194,7 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 		trec.Meta.DirectData() == srec.Meta.DirectData() &&
 		(!d.limits.Strict || trec.SharedMeta() == srec.SharedMeta() && bytes.Equal(trec.Inline, srec.Inline))
 	if !same {
+		d.found++
 		// Again after a stop in the middle of it: changes below an inode
 		// raise its tid, so each batch that has some must say the right one.
 		// It does not count then, or a small limit would get us nowhere.
@@ -202,6 +216,13 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 	}
 	o := srec.owner(rootOwner)
 	return d.walk(ctx, o, srec.set, tset, span{start.Key, ^uint64(0)}, d.leafFunc(ctx, inum, o, srec.Meta.SharedTid), trec != nil)
+}
+
+// noteEqual remembers a pair of inodes that were compared as a whole.
+func (d *differ) noteEqual(s, t *ondisk.Blockref, found int, more *bool, err *error) {
+	if e := d.limits.Equals; e != nil && *more && *err == nil && d.found == found {
+		e.note(pairOf(s, t))
+	}
 }
 
 // targetInode is nil if the target has none, or a damaged one.
@@ -275,7 +296,7 @@ func (d *differ) content(ctx context.Context, c *Change, s *ondisk.Blockref, sha
 // sound reports whether a leaf of the target is what its blockref says. It is
 // read only if nothing there is relied on.
 func (d *differ) sound(ctx context.Context, o owner, t *ondisk.Blockref) (ok bool, err error) {
-	if d.common != 0 {
+	if d.common != 0 || d.limits.Sound {
 		return true, nil
 	}
 	if t.Type == ondisk.TypeData {

@@ -72,6 +72,10 @@ type pairWalk struct {
 	// region is called for each run of keys that was compared leaf by leaf.
 	region func(span) error
 	tables *int // counts tables entered
+
+	equals  *Equals // nil: nothing is remembered
+	changes *int    // differences found so far
+	open    []openPair
 }
 
 // run walks. Where both sides have a table that did not change since common,
@@ -87,10 +91,14 @@ func (w *pairWalk) run(ctx context.Context, s, d *treeIter) (done bool, err erro
 		return w.region(span{walked, last})
 	}
 	for k := w.lo; ; {
+		if k > w.lo {
+			w.passed(k - 1)
+		}
 		s.seek(k)
 		d.seek(k)
 		sr, dr := inReach(s, w.hi), inReach(d, w.hi)
 		if sr == nil && dr == nil {
+			w.passed(w.hi)
 			return true, end(w.hi)
 		}
 		if last, ok := w.prunable(sr, dr, k); ok {
@@ -100,6 +108,7 @@ func (w *pairWalk) run(ctx context.Context, s, d *treeIter) (done bool, err erro
 				}
 			}
 			if last >= w.hi {
+				w.passed(w.hi)
 				return true, nil
 			}
 			walked, k = last+1, last+1
@@ -127,6 +136,7 @@ func (w *pairWalk) run(ctx context.Context, s, d *treeIter) (done bool, err erro
 			return false, end(key - 1)
 		}
 		if last >= w.hi {
+			w.passed(w.hi)
 			return true, end(w.hi)
 		}
 		k = last + 1
@@ -145,7 +155,13 @@ func isTable(r *ondisk.Blockref) bool { return r != nil && r.Type == ondisk.Type
 // prunable returns the last of the keys that need no comparison, which begin
 // where both elements do, or at k inside them.
 func (w *pairWalk) prunable(s, d *ondisk.Blockref, k uint64) (last uint64, ok bool) {
-	if !isTable(s) || !isTable(d) || s.MirrorTid > w.common || d.MirrorTid > w.common {
+	if !isTable(s) || !isTable(d) {
+		return 0, false
+	}
+	if k <= s.Key && w.equals.has(s, d) {
+		return s.LastKey(), true
+	}
+	if s.MirrorTid > w.common || d.MirrorTid > w.common {
 		return 0, false
 	}
 	if max(s.Key, k) != max(d.Key, k) {
@@ -167,6 +183,9 @@ func (w *pairWalk) enter(ctx context.Context, s, d *treeIter, sr, dr *ondisk.Blo
 		doS, doD = sr.KeyBits >= dr.KeyBits, dr.KeyBits >= sr.KeyBits
 	default:
 		doS, doD = doS && sr.Key <= dr.Key, doD && dr.Key <= sr.Key
+	}
+	if doS && doD {
+		w.opened(sr, dr, k)
 	}
 	if doS {
 		*w.tables++

@@ -53,12 +53,17 @@ func (m *Media) Rewrite(ctx context.Context, l Leaf, change chain.Change) (writt
 // wanted. Tree and state keep their numbers: the content is what the cluster has
 // at this txg.
 func (m *Media) Replace(ctx context.Context, change chain.Change, still func(*chain.View) (bool, error)) (written bool, err error) {
-	t, err := m.vol.Begin(ctx)
+	return replaceLeaf(ctx, m.vol, m.label, change, still)
+}
+
+// replaceLeaf is Replace in any PFS of a volume.
+func replaceLeaf(ctx context.Context, vol *chain.Volume, label string, change chain.Change, still func(*chain.View) (bool, error)) (written bool, err error) {
+	t, err := vol.Begin(ctx)
 	if err != nil {
 		return false, err
 	}
 	t.UseReserve()
-	v, err := t.View(ctx, m.label)
+	v, err := t.View(ctx, label)
 	if err != nil {
 		t.Abort()
 		return false, err
@@ -67,7 +72,7 @@ func (m *Media) Replace(ctx context.Context, change chain.Change, still func(*ch
 	T := v.T()
 	v.Release()
 	if err == nil && same {
-		err = t.Apply(ctx, m.label, &chain.Batch{T: T, Changes: []chain.Change{change}, Discard: true})
+		err = t.Apply(ctx, label, &chain.Batch{T: T, Changes: []chain.Change{change}, Discard: true})
 	}
 	if err != nil || !same {
 		t.Abort()

@@ -122,7 +122,11 @@ func printScrub(w io.Writer, r *scrub.Report, now time.Time) {
 	if r.Rate > 0 {
 		fmt.Fprintf(w, ", %s/s", human(uint64(r.Rate)))
 	}
-	fmt.Fprintf(w, "; %d leaves compared\n", r.Compared)
+	fmt.Fprintf(w, "; %d leaves compared", r.Compared)
+	if r.Snapshots > 0 {
+		fmt.Fprintf(w, ", in %d snapshots, too", r.Snapshots)
+	}
+	fmt.Fprintln(w)
 	fmt.Fprintf(w, "found     %d bad, %d differing; %d repaired, %d not\n", r.Bad, r.Differing, r.Repaired, r.Unrepaired)
 	for i := range r.Lanes {
 		if l := &r.Lanes[i]; l.Err != "" {

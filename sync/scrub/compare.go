@@ -22,7 +22,59 @@ const (
 // first, one after the other.
 type comparison struct {
 	j    *job
+	snap string // a snapshot; "" = what is mounted
 	from chain.Cursor
+	// By the two nodes: what is equal, among all snapshots.
+	equals map[[2]string]*chain.Equals
+}
+
+// compareSnapshots holds the copies of each snapshot against each other. What
+// several have in common is looked at once; blocks were verified by the lanes.
+func (j *job) compareSnapshots(ctx context.Context) error {
+	names, err := j.peers.SnapshotNames(ctx)
+	if err != nil {
+		return fmt.Errorf("comparing snapshots: %w", err)
+	}
+	equals := make(map[[2]string]*chain.Equals)
+	for _, n := range names {
+		if err := (&comparison{j: j, snap: n.Name, equals: equals}).run(ctx); err != nil {
+			return err
+		}
+		j.mu.Lock()
+		j.rep.Snapshots++
+		j.mu.Unlock()
+	}
+	return nil
+}
+
+// pin takes up the copies that are compared.
+func (c *comparison) pin(ctx context.Context) ([]cluster.Pinned, func(), error) {
+	if c.snap != "" {
+		return c.j.peers.PinSnapshot(ctx, c.snap)
+	}
+	return c.j.peers.PinAll(ctx)
+}
+
+// limits are those of a step that compares two nodes.
+func (c *comparison) limits(a, b string) chain.DiffLimits {
+	l := chain.DiffLimits{Leaves: compareLeaves, Changes: compareChanges, Strict: true}
+	if c.snap == "" {
+		return l
+	}
+	key := [2]string{a, b}
+	if c.equals[key] == nil {
+		c.equals[key] = chain.NewEquals()
+	}
+	l.Equals, l.Sound, l.Bare = c.equals[key], true, true
+	return l
+}
+
+// overwrite makes a leaf of one node what another has.
+func (c *comparison) overwrite(ctx context.Context, node, from string, ch chain.Change, still func(*chain.View) (bool, error)) error {
+	if c.snap != "" {
+		return c.j.peers.OverwriteSnapshot(ctx, node, from, c.snap, ch, still)
+	}
+	return c.j.peers.Overwrite(ctx, node, from, ch, still)
 }
 
 // errNoMajority: the copies differ, and no version is on a majority of masters.
@@ -54,7 +106,7 @@ func (c *comparison) run(ctx context.Context) error {
 // step compares the next leaves of the pair-th member with the first. done:
 // there is no such member.
 func (c *comparison) step(ctx context.Context, pair int) (more, done bool, err error) {
-	nodes, release, err := c.j.peers.PinAll(ctx)
+	nodes, release, err := c.pin(ctx)
 	if err != nil {
 		return false, false, err
 	}
@@ -64,7 +116,7 @@ func (c *comparison) step(ctx context.Context, pair int) (more, done bool, err e
 	}
 	var differing []place
 	next, end, stats, err := chain.Diff(ctx, nodes[pair].View, nodes[0].View, 0, c.from,
-		chain.DiffLimits{Leaves: compareLeaves, Changes: compareChanges, Strict: true},
+		c.limits(nodes[0].Name, nodes[pair].Name),
 		func(ch chain.Change) error {
 			differing = append(differing, place{ch.Inum, ch.Kind, ch.Key})
 			return nil
@@ -105,6 +157,13 @@ func (p place) damage(node string) cluster.Damage {
 	return cluster.Damage{Node: node, Differs: true, Leaf: cluster.Leaf{Inum: p.inum, Key: p.key, Kind: kinds[p.kind]}}
 }
 
+// damage is what is said of a leaf that differs.
+func (c *comparison) damage(at place, node string) cluster.Damage {
+	d := at.damage(node)
+	d.Label = c.snap
+	return d
+}
+
 // vote makes the others what a majority of the masters has.
 func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned) error {
 	c.j.mu.Lock()
@@ -128,7 +187,7 @@ func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned)
 		}
 	}
 	if winner < 0 {
-		d := at.damage(nodes[0].Name)
+		d := c.damage(at, nodes[0].Name)
 		c.j.found(ctx, d, "is not the same everywhere", errNoMajority)
 		return nil
 	}
@@ -144,11 +203,11 @@ func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned)
 			now, err := at.version(ctx, v)
 			return now == versions[i], err
 		}
-		err := c.j.peers.Overwrite(ctx, nodes[i].Name, nodes[winner].Name, change, still)
+		err := c.overwrite(ctx, nodes[i].Name, nodes[winner].Name, change, still)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		c.j.found(ctx, at.damage(nodes[i].Name), "differs from the others", err)
+		c.j.found(ctx, c.damage(at, nodes[i].Name), "differs from the others", err)
 	}
 	return nil
 }

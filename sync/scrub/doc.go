@@ -5,12 +5,16 @@
 //	           b: ====>........     of the PFS and of its snapshots
 //	           c: =======>.....
 //	then       a = b = c ?          leaf by leaf at one tid: equality
+//	then       the same for each snapshot
 //
 // A Lane verifies one member, step by step; bad blocks go to Pool.Repair at
 // once. When all lanes have ended, a Comparison holds the copies against each
 // other: blocks can be intact and still not be what they should, as after a
 // write that never arrived. Where a majority of the masters agrees, the others
 // are overwritten; where none does, nothing is touched and the path is listed.
+// Then each snapshot is compared in the same way, by what blockrefs say: blocks
+// were verified by the lanes. Pairs of tables that were found equal are remembered,
+// so that this costs what is unique to each.
 //
 // A Job is one scrub: lanes, comparison, Report. It remembers where each lane
 // is (State), so that a scrub goes on after a restart. A Manager runs at most

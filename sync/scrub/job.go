@@ -21,6 +21,9 @@ type Peers interface {
 	PinAll(ctx context.Context) (nodes []cluster.Pinned, release func(), err error)
 	Repair(ctx context.Context, d cluster.Damage) error
 	Overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error
+	SnapshotNames(ctx context.Context) ([]cluster.SnapshotName, error)
+	PinSnapshot(ctx context.Context, name string) (nodes []cluster.Pinned, release func(), err error)
+	OverwriteSnapshot(ctx context.Context, node, from, name string, c chain.Change, still func(*chain.View) (bool, error)) error
 	PathOf(ctx context.Context, inum uint64) string
 	Status() cluster.Status
 }
@@ -137,6 +140,9 @@ func (j *job) run(ctx context.Context) error {
 	}
 	j.phase(Comparing)
 	if err := (&comparison{j: j}).run(ctx); err != nil {
+		return err
+	}
+	if err := j.compareSnapshots(ctx); err != nil {
 		return err
 	}
 	return ctx.Err()

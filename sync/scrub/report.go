@@ -27,6 +27,7 @@ type Report struct {
 	BytesTotal int64   `json:"bytes_total"` // in use on the members when it began, about
 	Blocks     int64   `json:"blocks_verified"`
 	Compared   int64   `json:"leaves_compared"`
+	Snapshots  int64   `json:"snapshots_compared"`
 	Rate       int64   `json:"bytes_per_second"` // while it worked
 	ETA        float64 `json:"eta_seconds"`      // -1 = not known
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/chain/fsck"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
@@ -365,6 +366,81 @@ func TestScrubOfASnapshot(t *testing.T) {
 		}
 		view.Release()
 		r.must(v.Close())
+	}
+}
+
+// swap gives a block of one file the content of another's, in a PFS of one
+// member: intact, and not what the others have.
+func (r *rig) swap(member int, pfs string, own, other uint64) {
+	r.Helper()
+	v := r.open(member)
+	txn, err := v.Begin(r.ctx)
+	r.must(err)
+	view, err := txn.View(r.ctx, pfs)
+	r.must(err)
+	mine, _, err := cluster.Leaf{Inum: own, Key: 1 << 16, Kind: ondisk.TypeData}.Fetch(r.ctx, view)
+	r.must(err)
+	c, _, err := cluster.Leaf{Inum: other, Key: 1 << 16, Kind: ondisk.TypeData}.Fetch(r.ctx, view)
+	r.must(err)
+	at := view.T()
+	view.Release()
+	c.Inum, c.ModifyTid = mine.Inum, mine.ModifyTid
+	r.must(txn.Apply(r.ctx, pfs, &chain.Batch{T: at, Changes: []chain.Change{c}}))
+	r.must(txn.Commit(r.ctx))
+	r.must(v.Close())
+}
+
+// Copies of snapshots that are intact and differ: the minority is overwritten
+// there, too, and what snapshots have in common is compared once.
+func TestScrubComparesSnapshots(t *testing.T) {
+	r := newRig(t, 3)
+	inums := r.fill(300)
+	for i := range 6 {
+		_, err := r.pool.SnapshotCreate(r.ctx, fmt.Sprint("s", i), false)
+		r.must(err)
+	}
+	r.unmount()
+	r.mount()
+	rep := r.scrub()
+	if rep.Phase != Done || rep.Differing != 0 || rep.Snapshots != 6 || rep.Compared > 2*2*2000 {
+		t.Errorf("%+v", rep)
+	}
+	r.unmount()
+	r.swap(0, "s1", inums[3], inums[9]) // the one that all are compared with
+	r.swap(2, "s1", inums[5], inums[9])
+	r.swap(2, "s4", inums[5], inums[8])
+	r.swap(1, label, inums[5], inums[8])
+	r.mount()
+	rep = r.scrub()
+	if rep.Phase != Done || rep.Bad != 0 || rep.Differing != 4 || rep.Repaired != 4 || rep.Unrepaired != 0 {
+		t.Errorf("%+v", rep)
+	}
+	if rep := r.scrub(); rep.Differing != 0 || rep.Bad != 0 {
+		t.Errorf("again: %+v", rep)
+	}
+	r.unmount()
+	r.alone(inums)
+	for m := range 3 {
+		v := r.open(m)
+		for s := range 6 {
+			view, err := v.View(r.ctx, fmt.Sprint("s", s))
+			r.must(err)
+			for i, inum := range inums[:10] {
+				got := make([]byte, 150_000)
+				if err := view.ReadData(r.ctx, inum, 0, got); err != nil || !bytes.Equal(got, content(i)) {
+					t.Errorf("member %d, snapshot %d, file %d: wrong (%v)", m, s, i, err)
+				}
+			}
+			view.Release()
+		}
+		r.must(v.Close())
+		report, err := fsck.Check(r.ctx, []ondisk.Device{r.devs[m].Clone()}, fsck.Options{})
+		r.must(err)
+		for _, f := range report.Findings {
+			if f.Severity > fsck.Info {
+				t.Errorf("member %d: %v", m, f)
+			}
+		}
 	}
 }
 
