@@ -341,6 +341,7 @@ func reuseRemoved(c *testCluster, e *engine) {
 	check(c.t, e.offline(c.ctx, "d.img"))
 	check(c.t, e.replace(c.ctx, "d.img", c.spec(0), true))
 	master(0)
+	until(c.t, e, "d.img being no member", func(rs []NodeReport) bool { return rs[3].Role == ondisk.PFSNone })
 	check(c.t, e.add(c.ctx, c.spec(3), ondisk.PFSMaster, true))
 	master(3)
 	check(c.t, e.remove(c.ctx, "a.img"))
