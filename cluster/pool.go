@@ -170,6 +170,7 @@ type Pool struct {
 
 	accounting atomic.Bool // there are accounts
 
+	snapMends atomic.Uint64 // copies of snapshots that were overwritten
 	lastInum  atomic.Uint64 // highest inode number handed out
 	closing   atomic.Bool
 	conflicts atomic.Int64 // as SetConflicts was told

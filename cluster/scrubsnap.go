@@ -61,6 +61,12 @@ func (p *Pool) OverwriteSnapshot(ctx context.Context, node, from, name string, c
 		return errors.Join(fmt.Errorf("snapshot %s on %s: %w", name, node, ErrNotRepaired), err)
 	}
 	if written {
+		p.snapMends.Add(1)
+		if e, ok := p.engine.(*engine); ok {
+			e.mu.Lock()
+			e.announce() // who has the snapshot open looks again
+			e.mu.Unlock()
+		}
 		p.log.Info("a differing copy was overwritten", "member", node, "from", from, "snapshot", name, "inode", c.Inum, "key", c.Key)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -41,7 +42,7 @@ func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
 // this one. It can be read until then, also if it is deleted meanwhile, on the
 // members that had it when it was opened.
 func (p *Pool) OpenSnapshot(ctx context.Context, s SnapshotName) (*Pool, error) {
-	e := &snapshotEngine{engineAPI: p.engine, entry: SnapshotEntry{Name: s.Name, Clid: s.Clid}, shown: make(map[*chain.Volume]*chain.View)}
+	e := &snapshotEngine{engineAPI: p.engine, entry: SnapshotEntry{Name: s.Name, Clid: s.Clid}, mends: &p.snapMends, mended: p.snapMends.Load(), shown: make(map[*chain.Volume]*chain.View)}
 	if views := e.views(); len(views) > 0 {
 		for _, v := range views {
 			v.View.Release()
@@ -63,8 +64,10 @@ func (p *Pool) OpenSnapshot(ctx context.Context, s SnapshotName) (*Pool, error) 
 type snapshotEngine struct {
 	engineAPI
 	entry SnapshotEntry
+	mends *atomic.Uint64 // of the pool: copies of snapshots that were overwritten
 
 	mu     sync.Mutex // guards shown
+	mended uint64     // mends that shown has
 	shown  map[*chain.Volume]*chain.View
 	closed bool
 }
@@ -75,6 +78,13 @@ func (e *snapshotEngine) views() []nodeView {
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil
+	}
+	if now := e.mends.Load(); now != e.mended {
+		e.mended = now
+		for vol, v := range e.shown {
+			v.Release()
+			delete(e.shown, vol)
+		}
 	}
 	vols := e.volumes()
 	slices.SortStableFunc(vols, func(a, b nodeVolume) int { return boolOrder(b.InSync) - boolOrder(a.InSync) })

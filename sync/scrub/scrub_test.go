@@ -411,7 +411,17 @@ func TestScrubComparesSnapshots(t *testing.T) {
 	r.swap(2, "s4", inums[5], inums[8])
 	r.swap(1, label, inums[5], inums[8])
 	r.mount()
+	names, err := r.pool.SnapshotNames(r.ctx)
+	r.must(err)
+	old, err := r.pool.OpenSnapshot(r.ctx, names[1])
+	r.must(err)
+	got := make([]byte, 150_000)
+	r.must(old.ReadData(r.ctx, inums[3], 0, got))
 	rep = r.scrub()
+	r.until(func() bool { // or who had it open reads what was there for ever
+		return old.ReadData(r.ctx, inums[3], 0, got) == nil && bytes.Equal(got, content(3))
+	})
+	r.must(old.Close(r.ctx))
 	if rep.Phase != Done || rep.Bad != 0 || rep.Differing != 4 || rep.Repaired != 4 || rep.Unrepaired != 0 {
 		t.Errorf("%+v", rep)
 	}
