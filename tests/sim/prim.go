@@ -22,6 +22,7 @@ type prim struct {
 	deaf  []bool        // messages from node i are lost
 	goal  map[int]core.Position
 	held  int // resyncs that hold the txg boundary
+	tally tally
 }
 
 func (p *prim) clock() time.Duration { return p.w.clock(p.skew, p.drift) }
@@ -29,7 +30,7 @@ func (p *prim) clock() time.Duration { return p.w.clock(p.skew, p.drift) }
 func (p *prim) start() {
 	w := p.w
 	p.life++
-	p.goal, p.held, p.sleep = make(map[int]core.Position), 0, 0
+	p.goal, p.held, p.sleep, p.tally = make(map[int]core.Position), 0, 0, newTally()
 	p.skew, p.drift = w.newClock()
 	window := int64(1 + w.rng.IntN(10))
 	if w.opt.Volumes {
@@ -125,7 +126,11 @@ func (p *prim) step(ev core.Event) {
 		w.unvoted(p, ev.Node)
 		w.logf("p%d detaches %s", p.index, nodeName(ev.Node))
 	}
-	for _, e := range p.core.Step(p.clock(), ev) {
+	p.tally.hears(p, ev)
+	before := p.core.Phase()
+	effects := p.core.Step(p.clock(), ev)
+	p.tally.decides(p, before)
+	for _, e := range effects {
 		p.effect(e)
 	}
 	p.tick()
@@ -139,6 +144,7 @@ func (p *prim) effect(e core.Effect) {
 	case core.Committed:
 		w.stats.Commits++
 		w.check.committed(w, e.Txg.Pos)
+		p.tally.commits(p, e.Txg)
 	case core.Serve:
 		w.stats.Elections++
 		w.logf("p%d serves %v on %v", p.index, e.Pos, p.core.Adopted())

@@ -65,6 +65,26 @@ func (n *node) matches(at core.Position, f int) bool {
 	return false
 }
 
+// whole: I20, after a power cut each call is there with all it did or not at
+// all. A call lies in one txg, so that a node has what some position has.
+func (n *node) whole(d core.Durable) {
+	w := n.w
+	c := w.check.content[d.Pos]
+	if n.spoilt || d.Flags != 0 || c == nil || !w.opt.sound() || !w.chance(0.5) {
+		return
+	}
+	v := n.vol.view()
+	if v == nil {
+		w.fail("I20: %s at %v cannot be read", nodeName(n.id), d.Pos)
+		return
+	}
+	defer v.Release()
+	w.stats.Whole++
+	if err := c.check(bg, v); err != nil {
+		w.fail("I20: %s at %v after a power cut: %v", nodeName(n.id), d.Pos, err)
+	}
+}
+
 // mend rewrites one leaf from the copy of another node. Damage above the
 // leaves loses whole ranges.
 func (n *node) mend(at core.Position, err error) {

@@ -163,6 +163,10 @@ func (c *copying) end() {
 		rep.Mode = "whole" // by catchUp
 	}
 	w.stats.Copied[string(rep.Mode)]++
+	if n.core != nil && !n.spoilt && w.chance(0.5) {
+		w.stats.Verified++ // I18, I17: what was copied is what the source should have had
+		n.matches(n.core.State().Pos, -1)
+	}
 }
 
 // giveBack reads the state that the resync left; the node goes on from there.
@@ -217,6 +221,9 @@ func (c *copying) PinSource(_ context.Context, not string) (cluster.Source, func
 		return cluster.Source{}, nil, errGone
 	}
 	for _, goal := range c.p.core.Goals(c.n.id) {
+		if p := c.p.core; p.Phase() == core.Serving && !c.w.check.ancestor(p.Committed(), goal) {
+			c.w.fail("I18: p%d copies %v to %s, committed is %v", c.p.index, goal, nodeName(c.n.id), p.Committed())
+		}
 		if s, ok := c.sourceAt(goal); ok {
 			return s, s.View.Release, nil
 		}

@@ -40,6 +40,9 @@ func TestSeeds(t *testing.T) {
 		bar.Goal{What: "faults in them", Quick: 2000, Test: 150_000, Nightly: 10_000_000}.Check(t, sum.Faults)
 	}
 	counted(t, map[bar.Goal]int{
+		{What: "votes and commits counted anew", Quick: 1000, Test: 40_000, Nightly: 2_500_000}:       sum.Tallies,
+		{What: "contents read whole after a power cut", Quick: 100, Test: 4000, Nightly: 250_000}:     sum.Whole,
+		{What: "copies read whole at once", Quick: 40, Test: 2000, Nightly: 120_000}:                  sum.Verified,
 		{What: "failing reads, sectors that stay bad apart", Quick: 1, Test: 80, Nightly: 5000}:       sum.FailedReads,
 		{What: "silent faults of headers and freemap", Quick: 1, Test: 70, Nightly: 4500}:             sum.BadHeads,
 		{What: "openings that found less than was durable", Quick: 1, Test: 150, Nightly: 9000}:       sum.Forgot,
@@ -298,6 +301,9 @@ func (s *Stats) add(o Stats) {
 	s.Mended += o.Mended
 	s.Condemned += o.Condemned
 	s.Refused += o.Refused
+	s.Tallies += o.Tallies
+	s.Whole += o.Whole
+	s.Verified += o.Verified
 	s.FailedReads += o.FailedReads
 	s.BadHeads += o.BadHeads
 	s.Forgot += o.Forgot

@@ -48,7 +48,6 @@ func (v *volume) open() (core.Durable, error) {
 	if v.unchecked && !v.n.spoilt && v.n.w.opt.sound() && v.n.w.chance(0.25) {
 		v.fsck()
 	}
-	v.unchecked = false
 	d, why, err := m.Load(bg)
 	if why != "" {
 		v.n.w.logf("%s: %s", v.session.name, why)
@@ -56,6 +55,10 @@ func (v *volume) open() (core.Durable, error) {
 	if err == nil && d.Charter != nil && d.Charter.Config.Version == 0 {
 		err = errors.New("it is not of this cluster") // a header of before: a mount refuses it
 	}
+	if v.unchecked && err == nil {
+		v.n.whole(d)
+	}
+	v.unchecked = false
 	return d, err
 }
 

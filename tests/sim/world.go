@@ -37,6 +37,7 @@ type Stats struct {
 	Seeds, Steps, Messages, Faults, Elections, Commits, Operations, Changes int
 	Calm, Deep                                                              int // seeds
 	Resyncs, Held, Reads, Flushes, Checks, Mended, Condemned, Refused       int
+	Tallies, Whole, Verified                                                int // I8, I20, I18
 	FailedReads, BadHeads, Forgot                                           int
 	Crowded, NoRoom, Full, Regained, Emptied, Bulkfrees                     int // of seeds with full disks; Regained in KiB
 	Copied                                                                  map[string]int
