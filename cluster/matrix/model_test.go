@@ -82,9 +82,10 @@ func content(rng *rand.Rand, n int) string {
 	return string(b)
 }
 
-// call makes one call. A full filesystem refuses it as a whole.
+// call makes one call, which changes something. A full filesystem refuses it as a whole.
 func (c *caller) call(ctx context.Context) error {
-	name := fmt.Sprintf("f%d", c.rng.IntN(c.names))
+	n := c.rng.IntN(c.names)
+	name := fmt.Sprintf("f%d", n)
 	have, there := c.model.last()["/"+name]
 	switch k := c.rng.IntN(8); {
 	case !there:
@@ -94,6 +95,9 @@ func (c *caller) call(ctx context.Context) error {
 			func() error { return c.fs.Unlink(ctx, ondisk.InumRoot, name) })
 	case k == 1:
 		to := fmt.Sprintf("f%d", c.rng.IntN(c.names))
+		if to == name { // nothing would be changed, and a sync after it proves nothing
+			to = fmt.Sprintf("f%d", (n+1)%c.names)
+		}
 		return c.do(func(s map[string]string) { v := s["/"+name]; delete(s, "/"+name); s["/"+to] = v },
 			func() error { return c.fs.Rename(ctx, ondisk.InumRoot, name, ondisk.InumRoot, to, 0) })
 	case k < 4:
@@ -103,7 +107,11 @@ func (c *caller) call(ctx context.Context) error {
 }
 
 func (c *caller) do(change func(map[string]string), call func() error) error {
+	before := c.model.last()
 	c.model.next(change)
+	if maps.Equal(before, c.model.last()) {
+		return errors.New("a call that changes nothing: a sync after it proves nothing")
+	}
 	err := call()
 	if errors.Is(err, errFull) {
 		c.model.states = c.model.states[:len(c.model.states)-1]
