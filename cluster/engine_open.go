@@ -249,7 +249,7 @@ func (e *engine) refuse(opened []opening) error {
 			return &refusal{fmt.Sprintf("%s: %s is a snapshot and cannot be changed: mount it with ro, or make a clone of it with anvilfs snapshot clone",
 				r.c.name, r.c.label), ErrIsSnapshot}
 		case r.c.solo && len(opened) > 1:
-			return refusef("%s: PFS %s is not part of a cluster: mount it alone, or add it with node replace", r.c.name, r.c.label)
+			return refusef("%s: PFS %s is not part of a cluster: mount it alone, add it with node replace, or run newfs -f again if that was interrupted", r.c.name, r.c.label)
 		case r.c.info.Clid != first.info.Clid:
 			return refusef("%s and %s are of different clusters, or different snapshots (%v and %v)", first.name, r.c.name, first.info.Clid, r.c.info.Clid)
 		}
