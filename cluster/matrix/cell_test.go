@@ -98,6 +98,7 @@ func (c cell) play(t *testing.T) {
 				r.w.Die(false)
 				r.bury()
 			}
+			<-time.After(patience) // reads that others answered first are out as long as they are delayed
 		}()
 		r.row().play(r)
 	})
