@@ -214,6 +214,17 @@ func (rec *InodeRec) SharedMeta() ondisk.InodeMeta {
 	return mergeRootMeta(&rec.Meta, &ondisk.InodeMeta{})
 }
 
+// ComparedMeta is what is the same in equal copies: SharedMeta without the highest
+// inode number that was given out. A node that once had a txg which was not
+// committed keeps the higher number: it must not give it out again.
+func (rec *InodeRec) ComparedMeta() ondisk.InodeMeta {
+	m := rec.SharedMeta()
+	if rec.Meta.OpFlags&ondisk.OpPFSRoot != 0 {
+		m.PFSInum = 0
+	}
+	return m
+}
+
 // writeInode writes an inode and completes its blockref, of which methods and
 // modify_tid are set. in is the kind of tree that it is in.
 func (m *merger) writeInode(in treeKind, ref *ondisk.Blockref, ino *ondisk.Inode) error {

@@ -192,7 +192,7 @@ func (d *differ) diffInode(ctx context.Context, s, t *ondisk.Blockref) (more boo
 	}
 	same := trec != nil && t.ModifyTid == s.ModifyTid && kindOf(trec.Meta.Type) == kindOf(srec.Meta.Type) &&
 		trec.Meta.DirectData() == srec.Meta.DirectData() &&
-		(!d.limits.Strict || trec.SharedMeta() == srec.SharedMeta() && bytes.Equal(trec.Inline, srec.Inline))
+		(!d.limits.Strict || trec.ComparedMeta() == srec.ComparedMeta() && bytes.Equal(trec.Inline, srec.Inline))
 	if !same {
 		d.found++
 		// Again after a stop in the middle of it: changes below an inode

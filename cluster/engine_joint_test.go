@@ -54,6 +54,10 @@ func TestOfflineDuringAChange(t *testing.T) {
 					if seen == nil {
 						seen = errors.New("a master that is still needed may go")
 					}
+					cfg := &e.primary.Charter().Config
+					if r := e.report(e.byName("c.img"), cfg); r.Role != ondisk.PFSSlave {
+						t.Errorf("reported as %v before that is decided", r.Role)
+					}
 				}
 			})
 			select {

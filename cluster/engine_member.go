@@ -187,6 +187,17 @@ func (p *published) same(o *published) bool {
 	return true
 }
 
+// decided is what a member is: a change is reported when it is committed.
+func (e *engine) decided(cfg *Config, id ondisk.UUID) (Member, bool) {
+	switch {
+	case cfg == nil:
+		return Member{}, false
+	case e.primary == nil:
+		return cfg.Member(id)
+	}
+	return e.primary.Decided(id)
+}
+
 func (e *engine) report(m *member, cfg *Config) NodeReport {
 	r := NodeReport{
 		Name: m.spec.Name, Fsid: m.fsid, State: m.state, Opening: m.opening, Err: m.err, Remedy: m.remedy, Since: m.since,
@@ -198,10 +209,8 @@ func (e *engine) report(m *member, cfg *Config) NodeReport {
 		r.Role = m.conn.info.Type
 	}
 	r.Position, r.At = m.last, m.at
-	if cfg != nil {
-		if c, ok := cfg.Member(m.fsid); ok {
-			r.Role, r.Replaces = c.Role, c.Replaces
-		}
+	if c, ok := e.decided(cfg, m.fsid); ok {
+		r.Role, r.Replaces = c.Role, c.Replaces
 	}
 	return r
 }

@@ -29,14 +29,16 @@ func (e *engine) add(ctx context.Context, with MemberSpec, role ondisk.PFSType, 
 	if err := e.notBranch(); err != nil {
 		return err
 	}
-	err := e.check(func() error {
+	err := e.check(ctx, func() error {
 		switch m := e.byName(with.Name); {
 		case m == nil:
 			return nil
+		case m.conn == nil && e.primary.Changing(): // it may be about to leave
+			return errChanging
 		case m.conn != nil || e.belongs(m):
 			return fmt.Errorf("%s is a member already", with.Name)
 		case m.closing:
-			return fmt.Errorf("%s: a request of before has not returned yet", with.Name)
+			return fmt.Errorf("%s: %w", with.Name, errClosing)
 		}
 		return nil
 	})
@@ -79,10 +81,12 @@ func (e *engine) enroll(ctx context.Context, with MemberSpec) error {
 }
 
 // check asks the loop whether something may be done.
-func (e *engine) check(may func() error) error {
-	err := ErrPoolClosed
-	e.ask(func() { err = may() })
-	return err
+func (e *engine) check(ctx context.Context, may func() error) error {
+	return e.patiently(ctx, func() error {
+		err := ErrPoolClosed
+		e.ask(func() { err = may() })
+		return err
+	})
 }
 
 // configured finds who of the configuration is meant. The caller is the loop.

@@ -12,33 +12,38 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// errChanging: who decides is not settled while a change of members is under way.
-var errChanging = errors.New("a change of members is under way: try again when it has ended")
+// What may be over in a moment.
+var (
+	// errChanging: who decides is not settled.
+	errChanging = errors.New("a change of members is under way: try again when it has ended")
+	// errClosing: a late write would land on newer data.
+	errClosing = errors.New("a request of before has not returned yet")
+)
 
-// offline closes a member until online. It refuses to take away the quorum, and
-// waits for a change of members that is about to end.
+// offline closes a member until online. It refuses to take away the quorum.
 func (e *engine) offline(ctx context.Context, name string) error {
-	patience := time.NewTimer(changePatience)
-	defer patience.Stop()
-	for {
-		changed := e.changed()
-		err := e.offlineNow(ctx, name)
-		if err != errChanging {
+	return e.patiently(ctx, func() error { return e.offlineNow(ctx, name) })
+}
+
+const (
+	passPatience = 5 * time.Second // it takes less, if devices answer
+	passLook     = 10 * time.Millisecond
+)
+
+// patiently tries again while all that speaks against it may be over in a moment.
+func (e *engine) patiently(ctx context.Context, try func() error) error {
+	for end := time.Now().Add(passPatience); ; {
+		err := try()
+		if !errors.Is(err, errChanging) && !errors.Is(err, errClosing) || time.Now().After(end) {
 			return err
 		}
 		select {
-		case <-changed:
-		case <-patience.C:
-			return err
+		case <-time.After(passLook):
 		case <-ctx.Done():
 			return err
 		}
 	}
 }
-
-// changePatience is how long a change of members takes at most, if enough of
-// them answer.
-const changePatience = 5 * time.Second
 
 func (e *engine) offlineNow(ctx context.Context, name string) error {
 	var c *conn
@@ -108,6 +113,10 @@ func (e *engine) spare(m *member) error {
 
 // online opens a member again and waits until that was tried.
 func (e *engine) online(ctx context.Context, name string) error {
+	return e.patiently(ctx, func() error { return e.onlineNow(ctx, name) })
+}
+
+func (e *engine) onlineNow(ctx context.Context, name string) error {
 	done := make(chan error, 1)
 	err := ErrPoolClosed
 	e.ask(func() {
@@ -121,7 +130,7 @@ func (e *engine) online(ctx context.Context, name string) error {
 			done <- nil
 			return
 		case m.closing:
-			err = fmt.Errorf("%s: a request of before has not returned yet", name)
+			err = fmt.Errorf("%s: %w", name, errClosing)
 			return
 		}
 		err = nil

@@ -269,6 +269,25 @@ func (p *Primary) Changing() bool {
 	return p.inForce != nil || p.charter != nil && p.charter.Config.Joint != nil
 }
 
+// Decided is what id is by what is decided: while a change of members is under
+// way, what it was before.
+func (p *Primary) Decided(id ondisk.UUID) (Member, bool) {
+	for _, c := range []*Charter{p.inForce, p.charter} {
+		if c == nil || c.Config.Joint == nil {
+			continue
+		}
+		for _, m := range c.Config.Joint {
+			if m.Fsid == id {
+				return m, true
+			}
+		}
+	}
+	if p.charter == nil {
+		return Member{}, false
+	}
+	return p.charter.Config.Member(id)
+}
+
 func (p *Primary) noteQuorum() []Effect {
 	q := p.counts(func(n *peer) bool { return n.attached && !n.behind })
 	if q == p.quorum || p.phase != Serving && p.phase != Barrier {
