@@ -141,7 +141,7 @@ func (e *engine) admit(opened []opening) error {
 		return nil
 	case errors.As(err, &few) && e.o.ReadOnly && len(e.answersOf(opened)) > 0:
 		return nil
-	case errors.As(err, &few) && onlySoft(opened):
+	case errors.As(err, &few) && len(opened) == len(e.members) && onlySoft(opened):
 		return &refusal{"no master of " + e.o.Label + " was given, and a soft slave can only be read: mount it with ro", ErrSoftAlone}
 	case errors.As(err, &few):
 		return e.explain(few, opened)

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,5 +113,29 @@ func TestSoftSlaveFails(t *testing.T) {
 			c.fault[3].Clear()
 			check(t, p.Close(c.ctx))
 		})
+	}
+}
+
+// Masters that were given and do not answer are not masters that were not given:
+// that would be mounted read-only by itself.
+func TestSoftSlaveAmongMastersThatHang(t *testing.T) {
+	c := newTestCluster(t, 3, ondisk.PFSSoftSlave)
+	p := c.openPool(Options{}, 0, 1, 2, 3)
+	check(t, p.Wait(c.ctx, WaitHealthy))
+	check(t, p.Close(c.ctx))
+	release := make(chan struct{})
+	specs := []MemberSpec{c.spec(3)}
+	for i := range 3 {
+		spec := c.spec(i)
+		spec.Open = func(context.Context) ([]ondisk.Device, error) {
+			<-release
+			return nil, errors.New("given up")
+		}
+		specs = append(specs, spec)
+	}
+	_, err := OpenPool(c.ctx, specs, Options{Label: "HOME", Deadline: 100 * time.Millisecond})
+	close(release)
+	if errors.Is(err, ErrSoftAlone) || !errors.Is(err, ErrNoQuorum) || !strings.Contains(err.Error(), "a.img") {
+		t.Fatal(err)
 	}
 }
