@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -41,7 +42,10 @@ func (d *faultyDev) set(err error, delay chan struct{}) {
 	d.err, d.delay = err, delay
 }
 
-func TestPoolFailover(t *testing.T) {
+func TestPoolFailover(t *testing.T) { synctest.Test(t, failover) }
+
+// failover is in a bubble, where a machine that is slow is no node that is.
+func failover(t *testing.T) {
 	good := formatted(t, 256<<20)
 	bad := &faultyDev{Device: good.Clone()}
 	p, e := openFake(t, Options{}, bad, good)
