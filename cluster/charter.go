@@ -224,3 +224,18 @@ func readCharter(ctx context.Context, v *chain.View) (*Charter, error) {
 	}
 	return DecodeCharter(b)
 }
+
+// Size is how many members the cluster has that a PFS of a volume is a copy of;
+// 0 = it is of none.
+func Size(ctx context.Context, v *chain.Volume, label string) (int, error) {
+	view, err := v.View(ctx, label)
+	if err != nil {
+		return 0, err
+	}
+	defer view.Release()
+	c, err := readCharter(ctx, view)
+	if err != nil || c == nil {
+		return 0, err
+	}
+	return len(c.Config.Members), nil
+}

@@ -123,7 +123,11 @@ func voted(ctx context.Context, v *chain.Volume) error {
 		return err
 	}
 	for _, i := range infos {
-		if i.NMasters > 1 {
+		n, err := cluster.Size(ctx, v, i.Label)
+		if err != nil {
+			return fmt.Errorf("%s: whether it is a member of a cluster cannot be read: mount it with the others, if there are any: %w", i.Label, err)
+		}
+		if n > 1 {
 			return fmt.Errorf("it is a member of a cluster, and lost a header that may have been the newest: mount it with the others, which copies it anew (%w)", taint)
 		}
 	}
