@@ -323,6 +323,9 @@ func (w *walker) comeBack() error {
 		return err
 	}
 	w.away = -1
+	if w.rnd.IntN(2) == 0 {
+		return w.mendNodes() // the snapshots that it lacks come later
+	}
 	return w.mend()
 }
 
