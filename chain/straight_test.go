@@ -101,6 +101,35 @@ func TestReadStraight(t *testing.T) {
 	}
 }
 
+// Blocks that lie in a row on media and had others between them once are not
+// read over the hole that is there now.
+func TestReadStraightAroundAHole(t *testing.T) {
+	_, _, view, want := straightFile(t)
+	v := view.reader.src.(*Volume)
+	b := &Batch{T: ondisk.MakeTid(1, 2)}
+	for i := 5; i < 8; i++ {
+		b.Changes = append(b.Changes, Change{Inum: 5000, Kind: KindData, Key: uint64(i) * ondisk.LogicalBlock, Delete: true})
+	}
+	clear(want[5*ondisk.LogicalBlock : 8*ondisk.LogicalBlock])
+	if err := commitBatch(v, "DATA", b); err != nil {
+		t.Fatal(err)
+	}
+	after, err := v.View(bg, "DATA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Release()
+	for _, n := range []int{9, 10, 16} {
+		dst := ondisk.AlignedBuffer(n * ondisk.LogicalBlock)
+		if err := after.ReadData(bg, 5000, 0, dst); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(dst, want[:len(dst)]) {
+			t.Errorf("the first %d blocks differ", n)
+		}
+	}
+}
+
 // A block that is damaged is named, also among those read at once.
 func TestReadStraightDamage(t *testing.T) {
 	dev, _, view, _ := straightFile(t)

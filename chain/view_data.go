@@ -131,7 +131,7 @@ func straight(refs []ondisk.Blockref, off uint64, dst []byte) int {
 		r := &refs[n]
 		if r.CompMethod() != ondisk.CompNone || r.Size() != ondisk.LogicalBlock ||
 			r.Key < off || r.Key-off+ondisk.LogicalBlock > uint64(len(dst)) ||
-			r.Key-first.Key != r.Off()-first.Off() || r.Off()/ondisk.ZoneSize != first.Off()/ondisk.ZoneSize {
+			r.Key-first.Key != uint64(n)*ondisk.LogicalBlock || r.Off()-first.Off() != r.Key-first.Key || r.Off()/ondisk.ZoneSize != first.Off()/ondisk.ZoneSize {
 			return n
 		}
 	}
