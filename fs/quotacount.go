@@ -210,7 +210,14 @@ func (q *quotas) enterOpen(ctx context.Context, run *count, inum uint64) error {
 	if rec.Meta.Account != run.root || rec.Meta.OwnsAccount() {
 		return nil
 	}
-	return q.restamp(ctx, n, run.to)
+	return q.restamp(ctx, n, q.counter.goal(run))
+}
+
+// goal is the account that what is counted is charged to from now on.
+func (c *counter) goal(run *count) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return run.to
 }
 
 // restamp charges a locked inode to an account.
