@@ -200,7 +200,11 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 	if len(why) > 0 {
 		text += ": " + strings.Join(why, "; ")
 	}
-	return fmt.Errorf("%s; mount read-only to see the newest copy at hand: %w", text, ErrNoQuorum)
+	remedy := "mount read-only to see the newest copy at hand"
+	if !slices.ContainsFunc(opened, func(r opening) bool { return r.err == nil }) {
+		remedy = "nothing of it can be read: check the paths and devices, or make a filesystem with 'anvilfs newfs'"
+	}
+	return fmt.Errorf("%s; %s: %w", text, remedy, ErrNoQuorum)
 }
 
 func (e *engine) given(id ondisk.UUID, opened []opening) bool {
