@@ -92,7 +92,7 @@ bench: build
 	./tests/bench/run
 
 HELPERS := mount.fuse.anvilfs mount.anvilfs umount.fuse.anvilfs umount.anvilfs mkfs.anvilfs fsck.anvilfs fsck.fuse.anvilfs
-UNITFILES := anvilfs@.service anvilfs-check@.service anvilfs-check@.timer anvilfs-trim@.service anvilfs-trim@.timer
+UNITFILES := anvilfs@.service anvilfs-check@.service anvilfs-check@.timer anvilfs-trim@.service anvilfs-trim@.timer anvilfs-scrub@.service anvilfs-scrub@.timer
 BASHDIR = $(DESTDIR)$(SHARE)/bash-completion/completions
 ZSHDIR  = $(DESTDIR)$(SHARE)/zsh/$(ZSHNAME)
 FISHDIR = $(DESTDIR)$(SHARE)/fish/vendor_completions.d

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,21 +17,29 @@ import (
 
 func scrubCommand() *cobra.Command {
 	var tranquility int
-	var asJSON bool
+	var asJSON, wait bool
 	start := &cobra.Command{
 		Use:   "start MNT",
 		Short: "Verify every copy of every block, and repair what is bad",
 		Long: `Every block of every node is read from its device and verified, snapshots
 included; then the nodes are compared leaf by leaf. What is bad is rewritten from
 a verified copy; copies that differ become what a majority of the masters has.
-It runs in the mount, which stays in use, and goes on after a restart.`,
+It runs in the mount, which stays in use, and goes on after a restart.
+
+With --wait it returns when the scrub has ended, and fails if that left something
+bad; where one runs already it waits for that.`,
 		Args: exactly(1, "a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return relay(c, args[0], "scrub", "start", strconv.Itoa(tranquility))
+			words := []string{"scrub", "start", strconv.Itoa(tranquility)}
+			if wait {
+				words = append(words, "--wait")
+			}
+			return relay(c, args[0], words...)
 		},
 	}
 	start.Flags().IntVarP(&tranquility, "tranquility", "t", scrub.DefaultTranquility,
 		"0 to 10: how many times as long as it works it rests, for the sake of others")
+	start.Flags().BoolVar(&wait, "wait", false, "return when it has ended")
 	status := &cobra.Command{
 		Use:   "status MNT",
 		Short: "Show the scrub that runs, or the last one",
@@ -61,6 +70,9 @@ func scrubVerb(verb, short string) *cobra.Command {
 	}
 }
 
+// errNoScrub: what is found could not be mended.
+var errNoScrub = errors.New("a read-only mount is not scrubbed: nothing could be repaired")
+
 // relay has the mount carry out a command and prints the reply.
 func relay(c *cobra.Command, dir string, words ...string) error {
 	reply, err := tell(c.Context(), dir, words...)
@@ -69,22 +81,14 @@ func relay(c *cobra.Command, dir string, words ...string) error {
 }
 
 // scrubbing carries out a scrub command.
-func (c *controller) scrubbing(words []string, w io.Writer) error {
+func (c *controller) scrubbing(ctx context.Context, words []string, w io.Writer) error {
 	if c.care.scrub == nil {
-		return errors.New("a read-only mount is not scrubbed: nothing could be repaired")
+		return errNoScrub
 	}
 	verb := strings.Join(words[:min(1, len(words))], "")
 	switch verb {
 	case "start":
-		tranquility := scrub.DefaultTranquility
-		if len(words) > 1 {
-			n, err := strconv.Atoi(words[1])
-			if err != nil {
-				return fmt.Errorf("scrub start: tranquility %q is not a number", words[1])
-			}
-			tranquility = n
-		}
-		return c.care.scrub.Start(tranquility)
+		return c.scrubStart(ctx, words[1:])
 	case "pause":
 		return c.care.scrub.Pause()
 	case "resume":
@@ -102,6 +106,27 @@ func (c *controller) scrubbing(words []string, w io.Writer) error {
 		return nil
 	}
 	return fmt.Errorf("scrub has no command %q: start, pause, resume, stop and status", verb)
+}
+
+// scrubStart takes a tranquility and --wait.
+func (c *controller) scrubStart(ctx context.Context, words []string) error {
+	tranquility, wait := scrub.DefaultTranquility, false
+	for _, word := range words {
+		if word == "--wait" {
+			wait = true
+			continue
+		}
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return fmt.Errorf("scrub start: tranquility %q is not a number", word)
+		}
+		tranquility = n
+	}
+	err := c.care.scrub.Start(tranquility)
+	if !wait || err != nil && !errors.Is(err, scrub.ErrRunning) {
+		return err
+	}
+	return c.care.scrub.Wait(ctx)
 }
 
 // printScrub says how far a scrub is and what it found.

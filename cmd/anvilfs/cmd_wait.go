@@ -9,15 +9,16 @@ import (
 func waitCommand() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use:   "wait resync|quorum|healthy|snapshots [MNT...]",
-		Short: "Wait until the nodes are where you want them",
+		Use:   "wait resync|quorum|healthy|snapshots|scrub [MNT...]",
+		Short: "Wait until the nodes are where you want them, or a scrub has ended",
 		Long: `resync     every node that can be written is in sync
 quorum     a majority of the masters answers
 healthy    every node of the configuration is there and in sync
 snapshots  every node that is in sync has all snapshots
+scrub      no scrub runs; it fails if the last one was ended, failed or left something bad
 
 Without MNT it waits for every anvilfs mount of this system.`,
-		Args: atLeast(1, "resync, quorum, healthy or snapshots, and mount points"),
+		Args: atLeast(1, "resync, quorum, healthy, snapshots or scrub, and mount points"),
 		RunE: func(c *cobra.Command, args []string) error {
 			dirs, err := mountsOr(args[1:])
 			if err != nil {

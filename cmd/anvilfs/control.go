@@ -83,7 +83,7 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 	case "node":
 		err = c.node(ctx, rest, w)
 	case "scrub":
-		err = c.scrubbing(rest, w)
+		err = c.scrubbing(ctx, rest, w)
 	case "errors":
 		err = c.badness(rest, w)
 	case "snapshot":
@@ -106,7 +106,7 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 
 const controlHelp = `status [--json]                   the state of the mount and its nodes
 sync                              make everything durable
-wait resync|quorum|healthy|snapshots TIME   return when it is so
+wait resync|quorum|healthy|snapshots|scrub [TIME]   return when it is so
 node offline|online NODE          take away, bring back
 node discard NODE [--force]       give up what only it has, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
@@ -168,9 +168,14 @@ func (c *controller) status(words []string, w io.Writer) error {
 	return nil
 }
 
+// waits are what a mount can be waited for.
+var waits = []string{cluster.WaitResync, cluster.WaitQuorum, cluster.WaitHealthy, cluster.WaitSnapshots, waitScrub}
+
+const waitScrub = "scrub"
+
 func (c *controller) wait(ctx context.Context, words []string) error {
-	if len(words) == 0 {
-		return errors.New("wait for what: resync, quorum, healthy or snapshots")
+	if len(words) == 0 || !slices.Contains(waits, words[0]) {
+		return fmt.Errorf("wait for what: %s", strings.Join(waits, ", "))
 	}
 	if len(words) > 1 {
 		d, err := time.ParseDuration(words[1])
@@ -181,11 +186,25 @@ func (c *controller) wait(ctx context.Context, words []string) error {
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	err := c.pool.Wait(ctx, words[0])
+	err := c.waitFor(ctx, words[0])
 	if errors.Is(err, context.DeadlineExceeded) {
 		var b strings.Builder
 		printStatus(&b, c.report(), c.server.Dir, false)
 		return fmt.Errorf("still not %s after %s:\n%s", words[0], words[1], b.String())
+	}
+	return err
+}
+
+func (c *controller) waitFor(ctx context.Context, what string) error {
+	if what != waitScrub {
+		return c.pool.Wait(ctx, what)
+	}
+	if c.care.scrub == nil {
+		return errNoScrub
+	}
+	err := c.care.scrub.Wait(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("the scrub still runs: scrub status says how long it takes")
 	}
 	return err
 }

@@ -91,6 +91,7 @@ type job struct {
 
 	ctx    context.Context // ends with the job
 	cancel context.CancelCauseFunc
+	ended  chan struct{} // closed once its report is the manager's last
 
 	mu     sync.Mutex // guards all below
 	rep    Report
@@ -102,7 +103,7 @@ type job struct {
 
 // newJob begins a scrub, or goes on with one that was interrupted: old has lanes.
 func newJob(peers Peers, o *Options, old *State, tranquility int) *job {
-	j := &job{peers: peers, o: o, wake: make(chan struct{}), lanes: make(map[string]*Place)}
+	j := &job{peers: peers, o: o, wake: make(chan struct{}), ended: make(chan struct{}), lanes: make(map[string]*Place)}
 	j.calm, j.since = latency(peers), old.Since
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	if old.Lanes != nil {

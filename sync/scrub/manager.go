@@ -141,6 +141,7 @@ func (m *Manager) drive(ctx context.Context, j *job) {
 	m.mu.Lock()
 	m.job, m.last = nil, rep
 	m.mu.Unlock()
+	close(j.ended)
 	if rep.Phase == Done {
 		m.o.Compared(rep.Began)
 	}
@@ -178,6 +179,37 @@ func (m *Manager) Resume() error { return m.with(func(j *job) { j.pause(false) }
 
 // Stop ends the scrub for good.
 func (m *Manager) Stop() error { return m.with(func(j *job) { j.cancel(errStopped) }) }
+
+// Wait returns once no scrub runs, at once if none does, and says how the last
+// one ended: nil if it went through and left nothing bad. A paused one runs.
+func (m *Manager) Wait(ctx context.Context) error {
+	if j := m.current(); j != nil {
+		select {
+		case <-j.ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	m.mu.Lock()
+	rep := m.last
+	m.mu.Unlock()
+	switch {
+	case rep.Phase == Idle:
+		return errors.New("no scrub was run here: scrub start begins one")
+	case rep.Phase == Failed:
+		return fmt.Errorf("the scrub failed: %s", rep.Err)
+	case rep.Phase != Done:
+		return errors.New("the scrub was ended before it was done: scrub status shows how far it came")
+	case rep.Unrepaired > 0:
+		return fmt.Errorf("the scrub left %d bad: errors list names the paths", rep.Unrepaired)
+	}
+	for i := range rep.Lanes {
+		if l := &rep.Lanes[i]; l.Err != "" {
+			return fmt.Errorf("the scrub did not verify %s to the end: %s", l.Node, l.Err)
+		}
+	}
+	return nil
+}
 
 func (m *Manager) with(fn func(*job)) error {
 	j := m.current()

@@ -30,6 +30,7 @@ type rig struct {
 	devs []*memdev.Device
 	pool *cluster.Pool
 	o    Options
+	end  error  // what was said to those who waited for the last scrub
 	quit func() // ends the resync of members that were a txg late
 }
 
@@ -184,7 +185,7 @@ func (r *rig) scrub() Report {
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
 	go func() { m.Run(ctx); close(done) }()
-	r.until(func() bool { p := m.Report().Phase; return p != Verifying && p != Comparing })
+	r.end = m.Wait(r.ctx)
 	cancel()
 	<-done
 	return m.Report()
@@ -232,7 +233,7 @@ func TestScrubRepairs(t *testing.T) {
 	}
 	r.mount()
 	rep := r.scrub()
-	if rep.Phase != Done || rep.Bad != 20 || rep.Repaired != 20 || rep.Unrepaired != 0 {
+	if rep.Phase != Done || rep.Bad != 20 || rep.Repaired != 20 || rep.Unrepaired != 0 || r.end != nil {
 		t.Errorf("%+v", rep)
 	}
 	r.unmount()
@@ -332,6 +333,9 @@ func TestScrubLeavesATieAlone(t *testing.T) {
 	d := (&place{inum: inums[3], kind: chain.KindInode}).damage("m1")
 	if err := r.pool.Repair(r.ctx, d); !errors.Is(err, cluster.ErrNotRepaired) {
 		t.Errorf("repair of a tie: %v", err)
+	}
+	if r.end == nil || !strings.Contains(r.end.Error(), "left 1 bad") {
+		t.Errorf("who waited for it heard %v", r.end)
 	}
 	if len(told) != 1 || !strings.Contains(told[0], "/f3") || !strings.Contains(told[0], "majority") {
 		t.Errorf("told %q", told)
@@ -484,6 +488,9 @@ func TestScrubGoesOn(t *testing.T) {
 		return err
 	}
 	m := NewManager(r.pool, r.o)
+	if err := m.Wait(r.ctx); err == nil {
+		t.Error("there was a scrub to wait for")
+	}
 	if err := m.Pause(); !errors.Is(err, ErrNone) {
 		t.Errorf("pause of nothing: %v", err)
 	}
@@ -524,8 +531,10 @@ func TestScrubGoesOn(t *testing.T) {
 		t.Errorf("%+v", rep)
 	}
 	r.must(m.Start(MaxTranquility))
-	r.until(func() bool { return m.Stop() == nil })
-	r.until(func() bool { return m.Report().Phase == Stopped })
+	r.must(m.Stop())
+	if err := m.Wait(r.ctx); err == nil || m.Report().Phase != Stopped {
+		t.Errorf("stopped: %v, %+v", err, m.Report())
+	}
 	cancel()
 	<-done
 	r.unmount()
