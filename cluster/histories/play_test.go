@@ -136,17 +136,24 @@ func (g *game) released() {
 	g.fatal("%s is still open", g.w.Held())
 }
 
+// bury ends the pool of a process that died, and with it the calls that wait
+// for a member in the middle of a change: these heed no caller.
+func (g *game) bury(m *mount) {
+	m.halt()
+	m.wait.Wait()
+	for _, o := range g.w.Members {
+		o.Fault().Clear()
+		o.Fault().Release()
+	}
+	_ = m.pool.Close(m.ctx) // nothing but an error can come
+}
+
 // end stops a mount, in order or after a death.
 func (g *game) end(m *mount) {
 	g.t.Helper()
 	m.halt()
 	m.wait.Wait()
 	if g.w.Dead() {
-		for _, o := range g.w.Members {
-			o.Fault().Clear()
-			o.Fault().Release()
-		}
-		_ = m.pool.Close(m.ctx) // dead: nothing but an error can come
 		_ = m.fs.Close(m.ctx)
 	} else if err := errors.Join(m.fs.Close(m.ctx), m.pool.Close(m.ctx)); err != nil {
 		g.fatal("unmounting: %v", err)
@@ -169,6 +176,9 @@ func (g *game) play() *recorder {
 		}
 		go func() { all.Wait(); close(done) }()
 		died := g.trouble(m, rng, done)
+		if died {
+			g.bury(m)
+		}
 		<-done
 		if !died {
 			g.heal()
