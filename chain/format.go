@@ -271,15 +271,9 @@ func (f *formatter) writeInodes() error {
 // writeHeaders writes every slot of every volume.
 func (f *formatter) writeHeaders() error {
 	for i, d := range f.devs {
-		h := f.hdr
-		h.VoluID, h.VoluSize = uint8(i), f.sizes[i]
+		h := &f.hdr
 		if i > 0 {
-			h.BootBeg, h.BootEnd, h.AuxBeg, h.AuxEnd = 0, 0, 0, 0
-			h.AllocatorSize, h.AllocatorFree, h.AllocatorBeg = 0, 0, 0
-			h.Mark, h.MirrorTid, h.FreemapTid = ondisk.Mark{}, ondisk.FirstTid, ondisk.FirstTid
-			for r := range h.Sroot {
-				h.Sroot[r] = ondisk.Blockref{Type: ondisk.TypeInvalid}
-			}
+			h = secondary(h, i, f.sizes[i])
 		}
 		block := ondisk.AlignedBuffer(ondisk.HeaderSize)
 		h.Encode(block)

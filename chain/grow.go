@@ -12,22 +12,25 @@ import (
 // ErrCannotGrow: the file system stays as large as it is, whatever its device.
 var ErrCannotGrow = errors.New("cannot be grown")
 
-// grow makes the file system as large as its device, before anybody else uses
-// the volume. The next header has the new size, and the freemap that goes with
-// it; until it is durable the old header says all, and what is written beyond
-// its end is nothing to it:
+// grow makes the file system as large as its devices, one more of them if
+// Options.Add is there, before anybody else uses the volume. The next header has
+// the new layout, and the freemap that goes with it; until it is durable the old
+// header says all, and what is written outside of its layout is nothing to it:
 //
-//	header slots behind the old end are cleared  ->  flush
-//	leaf with the old end, header, as in a commit
+//	header slots behind the old end are cleared, on a new device all  ->  flush
+//	a new device gets its headers, and what lies where it begins      ->  flush
+//	headers of the other volumes behind the first                     ->  flush
+//	leaf with the old end, header of the first volume, as in a commit
 //	a header into every slot, so that others find none empty
+//
+// The header of the first volume is the word on how many there are and how
+// large. If the others are ahead of it, a crash came between: see alignOthers.
 func (v *Volume) grow(ctx context.Context) error {
-	old := v.hdr.VoluSize
-	size := uint64(v.devs[0].Size()) / ondisk.VolumeAlign * ondisk.VolumeAlign
+	g, err := v.layout(v.opts.Add)
 	switch {
-	case len(v.devs) > 1:
-		// The last volume has the size, the first one the header: they cannot change at one instant.
-		return fmt.Errorf("%s: a file system over several volumes %w", v.Name(), ErrCannotGrow)
-	case size <= old && !v.slots.unwritten():
+	case err != nil:
+		return err
+	case g == nil && !v.slots.unwritten():
 		return nil
 	case v.foreign:
 		// Our header would hide that somebody else wrote.
@@ -35,28 +38,30 @@ func (v *Volume) grow(ctx context.Context) error {
 	case v.taint != nil:
 		return fmt.Errorf("%s: with damaged header slots it %w: %w", v.Name(), ErrCannotGrow, v.taint)
 	}
-	if size <= old {
+	if g == nil {
 		return v.fillSlots(ctx) // a crash came between
 	}
-	if err := v.clearSlots(ctx, old, size); err != nil {
+	old := v.geo.total
+	if n := (old - 1) / ondisk.ZoneSize; v.fm.find(n) != nil && v.fm.zone(n).bad {
+		return fmt.Errorf("%s: %w: the part of the freemap in which it ends cannot be read: anvilfs fsck --repair", v.Name(), ErrCannotGrow)
+	}
+	for len(ondisk.SlotOffsets(g.sizes[0])) < len(v.slots.slots) && v.slots.cur+1 < len(v.slots.slots) {
+		// The slot that is lost is the newest then: the next is due in both layouts.
+		if err := v.commitNothing(ctx); err != nil {
+			return err
+		}
+	}
+	hdr := g.header(v.hdr)
+	if err := v.prepare(ctx, g, hdr); err != nil {
 		return err
 	}
-	spare := v.slots.grow(size)
-	v.geo.slots, v.loff[1] = len(v.slots.slots), size
-	if err := v.fm.extend(old, size); err != nil {
-		return fmt.Errorf("%s: %w: %w", v.Name(), ErrCannotGrow, err)
+	spare := v.relay(g, hdr)
+	if err := v.commitNothing(ctx); err != nil {
+		return err
 	}
-	hdr := v.hdr.Clone()
-	hdr.VoluSize = size
-	if hdr.TotalSize != 0 {
-		hdr.TotalSize = size
+	if err := v.clearBehind(ctx); err != nil {
+		return err
 	}
-	more := size - old - (zonesOf(size)-zonesOf(old))*ondisk.ReservedSize
-	hdr.AllocatorSize += more
-	v.fm.free += more
-	v.mu.Lock()
-	v.hdr = hdr
-	v.mu.Unlock()
 	if err := v.fillSlots(ctx); err != nil {
 		return err
 	}
@@ -68,8 +73,8 @@ func (v *Volume) grow(ctx context.Context) error {
 			return err
 		}
 	}
-	v.grown = size - old
-	v.log.Info("volume grown", "device", v.Name(), "from", old, "to", size)
+	v.grown = g.total() - old
+	v.log.Info("volume grown", "device", v.Name(), "volumes", len(v.devs), "from", old, "to", g.total())
 	return nil
 }
 
@@ -94,34 +99,31 @@ func (v *Volume) Grown() uint64 { return v.grown }
 // zonesOf is the number of begun GiBs.
 func zonesOf(size uint64) uint64 { return (size + ondisk.ZoneSize - 1) / ondisk.ZoneSize }
 
-// clearSlots clears the places of headers that a larger volume has: a file
-// system that was on the device before may have left one.
-func (v *Volume) clearSlots(ctx context.Context, old, size uint64) error {
-	for _, off := range ondisk.SlotOffsets(size)[len(ondisk.SlotOffsets(old)):] {
-		if err := zeroRange(ctx, v.devs[0], uint64(off), uint64(off)+ondisk.HeaderSize); err != nil {
-			return err
-		}
+// resize makes the slots those of a volume of that size. One that is alone has
+// a spare copy beside it; it reports whether there was one that is needed no more.
+func (h *headerSlots) resize(size uint64) (spare bool) {
+	offs := ondisk.SlotOffsets(size)
+	if len(offs) < len(h.slots) {
+		h.slots = h.slots[:len(offs)]
+		h.cur = min(h.cur, len(offs)-1)
 	}
-	return v.flush()
-}
-
-// grow adds the slots that a larger volume has. With several there is no spare
-// copy any more; it reports whether there was one.
-func (h *headerSlots) grow(size uint64) (spare bool) {
-	for _, off := range ondisk.SlotOffsets(size)[len(h.slots):] {
+	for _, off := range offs[len(h.slots):] {
 		h.slots = append(h.slots, slot{off: off, content: ondisk.AlignedBuffer(ondisk.HeaderSize)})
 	}
-	if h.spare == nil || len(h.slots) == 1 {
-		return false
+	switch {
+	case len(h.slots) > 1:
+		spare, h.spare = h.spare != nil, nil
+	case h.spare == nil:
+		s := readSlot(h.dev, spareSlot)
+		h.spare = &s
 	}
-	h.spare = nil
-	return true
+	return spare
 }
 
 // extend takes in the space behind old, where the volume ended: segments that
 // its last leaf has as allocated, since they were outside. Zones without a leaf
 // need nothing.
-func (fm *freemap) extend(old, size uint64) error {
+func (fm *freemap) extend(old, size uint64) {
 	n := (old - 1) / ondisk.ZoneSize
 	wasLo, wasHi := fm.bounds(n)
 	fm.v.geo.total = size
@@ -130,9 +132,6 @@ func (fm *freemap) extend(old, size uint64) error {
 		delete(fm.zones, n) // it has the bounds of before
 	} else {
 		z := fm.zone(n)
-		if z.bad {
-			return fmt.Errorf("the part of the freemap in which it ends cannot be read: anvilfs fsck --repair")
-		}
 		z.lo, z.hi = lo, hi
 		for i := lo; i < hi; i++ {
 			if i < wasLo || i >= wasHi {
@@ -150,5 +149,4 @@ func (fm *freemap) extend(old, size uint64) error {
 	}
 	fm.usable += fm.total - was
 	fm.alloc.gen++
-	return nil
 }

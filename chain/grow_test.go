@@ -1,8 +1,10 @@
 package chain
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -125,12 +127,6 @@ func TestGrow(t *testing.T) {
 }
 
 func TestGrowRefused(t *testing.T) {
-	a, b := memdev.New(1<<30), memdev.New(256<<20)
-	_, err := Format(bg, []ondisk.Device{a, b}, FormatOptions{})
-	must(t, err)
-	if _, err := Open(bg, []ondisk.Device{a, b}, Options{Grow: true}); !errors.Is(err, ErrCannotGrow) {
-		t.Errorf("two volumes: %v", err)
-	}
 	dev := newImage(t, 256<<20)
 	v := openImage(t, dev, Options{})
 	must(t, v.commitNothing(bg))
@@ -140,7 +136,7 @@ func TestGrowRefused(t *testing.T) {
 	block := make([]byte, ondisk.HeaderSize)
 	h.Encode(block)
 	dev.Reopen()
-	_, err = dev.WriteAt(block, 0)
+	_, err := dev.WriteAt(block, 0)
 	must(t, err)
 	if _, err := Open(bg, []ondisk.Device{onLarger(t, dev, 1<<30, false)}, Options{Grow: true}); !errors.Is(err, ErrForeign) {
 		t.Errorf("changed by another system: %v", err)
@@ -212,4 +208,160 @@ func TestGrowCrash(t *testing.T) {
 	if states < 300 {
 		t.Errorf("only %d states", states)
 	}
+}
+
+// A set of volumes, grown at its end, holds what it held and can be filled.
+func TestGrowSet(t *testing.T) {
+	const g, m = 1 << 30, 1 << 20
+	for _, c := range []struct {
+		name        string
+		start, room []int64
+		size        uint64
+	}{
+		{"last", []int64{g, 64 * m}, []int64{g, 3*g + 4096}, 4 * g},
+		{"one more", []int64{2 * g}, []int64{2 * g, 64*m + 9}, 2*g + 64*m},
+		{"one more, its device larger", []int64{g + 64*m}, []int64{3*g + 100*m, 200 * m}, 3*g + 200*m},
+		{"one more, with a rest", []int64{3*g - 8*m}, []int64{3*g - 8*m, 2 * g}, 4 * g},
+		{"third, with a rest", []int64{g, 5*g - 64*m}, []int64{g, 5*g - 64*m, 8 * g}, 13 * g},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var devs []ondisk.Device
+			for i, n := range c.room {
+				d := memdev.New(n)
+				if i < len(c.start) {
+					d = memdev.New(c.start[i])
+				}
+				devs = append(devs, d)
+			}
+			_, err := Format(bg, devs[:len(c.start)], FormatOptions{})
+			must(t, err)
+			v, err := Open(bg, devs[:len(c.start)], Options{})
+			must(t, err)
+			occupy(v, v.fm.zoneCount()-1)
+			maker, now := newMaker(t, 3), model{}
+			b := maker.batch(ondisk.MakeTid(1, 1), 40)
+			must(t, commitBatch(v, "DATA", b))
+			now.apply(b)
+			before := v.Space()
+			must(t, v.Close())
+			o := Options{Grow: true}
+			for i := range devs {
+				devs[i].(*memdev.Device).Reopen()
+				if i < len(c.start) && c.start[i] < c.room[i] {
+					devs[i] = onLarger(t, devs[i].(*memdev.Device), c.room[i], false)
+				}
+			}
+			if len(c.start) < len(devs) {
+				o.Add = devs[len(c.start)]
+			}
+			v, err = Open(bg, devs[:len(c.start)], o)
+			must(t, err)
+			if v.Header().Size() != c.size {
+				t.Errorf("%d bytes, want %d", v.Header().Size(), c.size)
+			}
+			checkView(t, v, "DATA", now)
+			if s := v.Space(); s.Free-before.Free != s.Total-before.Total || s.Total-before.Total < v.Grown()-v.Grown()/64-16*m {
+				t.Errorf("space %+v, was %+v, grown by %d", s, before, v.Grown())
+			}
+			must(t, v.Close())
+			for _, d := range devs {
+				d.(*memdev.Device).Reopen()
+			}
+			v, err = Open(bg, devs, Options{})
+			must(t, err)
+			checkView(t, v, "DATA", now)
+			tx, err := v.Begin(bg)
+			must(t, err)
+			tx.useReserve = true
+			n := uint64(0)
+			for ; ; n++ {
+				if _, err := v.fm.allocate(ondisk.TypeData, ondisk.MaxRadix); err != nil {
+					break
+				}
+			}
+			if free := v.Space().Free; n*ondisk.MaxBlock+8*m < free {
+				t.Errorf("%d bytes were found of %d that are free", n*ondisk.MaxBlock, free)
+			}
+			tx.Abort()
+		})
+	}
+}
+
+// occupy lets nothing be allocated in the zones before n.
+func occupy(v *Volume, n uint64) {
+	for i := range n {
+		z := v.fm.zone(i)
+		for s := z.lo; s < z.hi; s++ {
+			for c := range ondisk.ChunksPerSegment {
+				if z.entries[s].State(c) == ondisk.ChunkFree {
+					v.fm.setChunks(z, s, c, ondisk.ChunkRadix, ondisk.ChunkAllocated)
+				}
+			}
+		}
+	}
+}
+
+// What cannot be grown is left as it is, and what is needed is said.
+func TestGrowSetRefused(t *testing.T) {
+	const g, m = 1 << 30, 1 << 20
+	for _, c := range []struct {
+		dev, add int64
+		want     string
+	}{
+		{192 * m, g, "this one has 192 MiB, and one that another follows at least 1024 MiB"},
+		{g + 200*m, 200 * m, "of 200 MiB: at least 264 MiB are needed"},
+		{2 * g, 63 * m, "of 63 MiB: at least 64 MiB are needed"},
+	} {
+		dev := newImage(t, c.dev)
+		was := dev.Clone()
+		add := memdev.New(c.add)
+		_, err := Open(bg, []ondisk.Device{dev}, Options{Add: add})
+		if !errors.Is(err, ErrCannotGrow) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%d by %d: %v", c.dev, c.add, err)
+		}
+		if _, err := add.ReadAt(make([]byte, 1), 0); err == nil {
+			t.Error("the device is still open")
+		}
+		dev.Reopen()
+		for _, off := range ondisk.SlotOffsets(uint64(c.dev)) {
+			if a, b := readSlot(dev, off), readSlot(was, off); !bytes.Equal(a.content, b.content) {
+				t.Errorf("header at %#x was written", off)
+			}
+		}
+	}
+	var devs []ondisk.Device
+	for range ondisk.MaxVolumes {
+		devs = append(devs, memdev.New(g))
+	}
+	_, err := Format(bg, devs, FormatOptions{})
+	must(t, err)
+	if _, err = Open(bg, devs, Options{Add: memdev.New(g)}); !errors.Is(err, ErrCannotGrow) {
+		t.Errorf("65 volumes: %v", err)
+	}
+}
+
+// Which device is missing, or too many, is said.
+func TestVolumesGiven(t *testing.T) {
+	const g = 1 << 30
+	a, b, c := memdev.New(g).Named("a"), memdev.New(g).Named("b"), memdev.New(g).Named("c")
+	_, err := Format(bg, []ondisk.Device{a, b}, FormatOptions{})
+	must(t, err)
+	v, err := Open(bg, []ondisk.Device{a, b}, Options{Add: c})
+	must(t, err)
+	must(t, v.Close())
+	again := func() {
+		for _, d := range []*memdev.Device{a, b, c} {
+			d.Reopen()
+		}
+	}
+	again()
+	_, err = Open(bg, []ondisk.Device{a, b}, Options{})
+	var missing *MissingVolume
+	if !errors.As(err, &missing) || missing.ID != 2 || missing.Count != 3 || len(missing.Given) != 2 || missing.Size != g {
+		t.Errorf("the new one is not given: %v", err)
+	}
+	again()
+	v, err = Open(bg, []ondisk.Device{c, a, b}, Options{})
+	must(t, err)
+	must(t, v.Close())
 }

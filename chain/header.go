@@ -18,6 +18,12 @@ const spareSlot = 63 * ondisk.MaxBlock
 // mirrorTidAt is where a header has its tid, by which a torn one is judged.
 const mirrorTidAt = 0x78
 
+// Where a header says what it is the header of.
+const (
+	voluIDAt = 0x3B
+	fsidAt   = 0x40
+)
+
 // headerSlots are the places of the header on the first device, and what is
 // in them, so that only pages that differ are written.
 type headerSlots struct {

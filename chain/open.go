@@ -20,6 +20,9 @@ const defaultCache = 16 << 20
 func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err error) {
 	defer func() {
 		if err != nil {
+			if o.Add != nil {
+				devs = append(slices.Clip(devs), o.Add)
+			}
 			for _, d := range devs {
 				err = errors.Join(err, d.Close())
 			}
@@ -52,7 +55,7 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 		v.space = Space{Total: v.hdr.AllocatorSize, Free: v.hdr.AllocatorFree}
 	}
 	v.turn <- struct{}{}
-	if o.Grow && !o.ReadOnly {
+	if (o.Grow || o.Add != nil) && !o.ReadOnly {
 		if err := v.grow(ctx); err != nil {
 			return nil, err
 		}
@@ -84,7 +87,7 @@ func (v *Volume) readHeaders(devs []ondisk.Device) error {
 	if all[0] == nil {
 		return fmt.Errorf("%s: the first volume of the file system is missing", devs[0].Name())
 	}
-	v.devs, v.slots = sorted, all[0]
+	v.devs, v.slots, v.others = sorted, all[0], all[:len(devs)]
 	v.hdr = v.slots.header()
 	if v.hdr.WrittenByUs() {
 		v.lost = v.hdr.Mark.Lost
@@ -104,25 +107,49 @@ func (v *Volume) readHeaders(devs []ondisk.Device) error {
 // checkSet compares what the volumes say about each other.
 func (v *Volume) checkSet(all []*headerSlots) error {
 	h := v.hdr
-	if n := max(1, int(h.NVolumes)); n != len(v.devs) {
-		return fmt.Errorf("%s: the file system has %d volumes, %d given", v.Name(), n, len(v.devs))
-	}
 	v.loff = []uint64{0}
 	if h.Version > 1 {
 		v.loff = slices.Clone(h.VoluLoff[:h.NVolumes])
 	}
 	v.loff = append(v.loff, h.Size())
-	for i := range v.devs {
-		if all[i] == nil {
-			return fmt.Errorf("%s: volume %d of the file system is missing", v.Name(), i)
+	n := len(v.loff) - 1
+	for _, s := range all {
+		if s != nil && s.header().Fsid != h.Fsid {
+			return fmt.Errorf("%s and %s belong to different file systems (%v, %v)", v.Name(), s.dev.Name(), h.Fsid, s.header().Fsid)
 		}
-		o := all[i].header()
-		if o.Fsid != h.Fsid || o.NVolumes != h.NVolumes || o.Version != h.Version {
-			return fmt.Errorf("%s and %s belong to different file systems (%v, %v)", v.Name(), all[i].dev.Name(), h.Fsid, o.Fsid)
+	}
+	for i := range n {
+		if size := v.loff[i+1] - v.loff[i]; all[i] == nil {
+			return fmt.Errorf("%s: %w", v.Name(), &MissingVolume{Fsid: h.Fsid, ID: i, Count: n, Given: v.names(), Size: size})
+		} else if err := v.checkOther(all[i], size); err != nil {
+			return err
 		}
-		if o.VoluSize != v.loff[i+1]-v.loff[i] {
-			return fmt.Errorf("%s: %w", all[i].dev.Name(), damaged("%d bytes, the first volume says %d", o.VoluSize, v.loff[i+1]-v.loff[i]))
-		}
+	}
+	if n < len(v.devs) {
+		return fmt.Errorf("%s: the file system has %d volumes, %d given: leave out %s; if it was to be added, that was cut off, and can be done again",
+			v.Name(), n, len(v.devs), all[slices.IndexFunc(all[n:], func(s *headerSlots) bool { return s != nil })+n].dev.Name())
+	}
+	return nil
+}
+
+func (v *Volume) names() (list []string) {
+	for _, d := range v.devs {
+		list = append(list, d.Name())
+	}
+	return list
+}
+
+// checkOther compares a volume of size bytes with what the first says.
+func (v *Volume) checkOther(s *headerSlots, size uint64) error {
+	o, h := s.header(), v.hdr
+	switch {
+	case o.Version != h.Version:
+		return fmt.Errorf("%s: %w", s.dev.Name(), damaged("version %d, that of the first volume is %d", o.Version, h.Version))
+	case uint64(s.dev.Size()) < size:
+		return fmt.Errorf("%s: %d bytes, but the volume on it has %d: %w", s.dev.Name(), s.dev.Size(), size, ondisk.ErrCorrupt)
+	case s != v.slots && !o.Agrees(h, size) && !o.AheadOf(h):
+		return fmt.Errorf("%s: %w", s.dev.Name(), damaged("%d bytes of %d in %d volumes; the first volume says %d of %d in %d",
+			o.VoluSize, o.TotalSize, o.NVolumes, size, h.TotalSize, h.NVolumes))
 	}
 	return nil
 }
@@ -131,6 +158,12 @@ func (v *Volume) checkSet(all []*headerSlots) error {
 func (v *Volume) openForWriting(ctx context.Context) error {
 	if err := v.slots.repair(); err != nil {
 		return fmt.Errorf("repairing the header: %w", err)
+	}
+	if err := v.alignOthers(); err != nil {
+		return fmt.Errorf("repairing a header: %w", err)
+	}
+	if err := v.clearBehind(ctx); err != nil {
+		return err
 	}
 	// What was read may be in a cache only, and an answer is a promise.
 	if err := v.flush(); err != nil {

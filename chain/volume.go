@@ -44,8 +44,11 @@ type Options struct {
 	// freemap that cannot be read for fully allocated instead of refusing it;
 	// a Bulkfree then finds what is free there. Only for repair.
 	DoubtFreemap bool
-	Grow         bool         // make it as large as its device
-	Logger       *slog.Logger // nil = silent
+	Grow         bool // make it as large as its devices
+	// Add is a device that becomes one more volume, behind the others. Whatever
+	// is on it is lost. The volume owns it like the others.
+	Add    ondisk.Device
+	Logger *slog.Logger // nil = silent
 }
 
 // A Volume is one HAMMER2 file system on its devices. Its methods are safe
@@ -62,7 +65,9 @@ type Volume struct {
 	bulk  sync.Mutex    // one Bulkfree at a time
 	fm    *freemap      // owned by whoever has the turn; nil if read-only
 	slots *headerSlots  // same
-	floor ondisk.Tid    // lowest tid the next header may get; set at open
+
+	others []*headerSlots // of all volumes, as they were at open
+	floor  ondisk.Tid     // lowest tid the next header may get; set at open
 
 	foreign bool  // at open
 	taint   error // what was wrong with the header slots at open
@@ -79,7 +84,7 @@ type Volume struct {
 	closed bool
 }
 
-// A geometry is what the header fixes for as long as the volume is open.
+// A geometry is what the header fixes for as long as the volume is in use.
 type geometry struct {
 	total uint64 // bytes of the file system
 	beg   uint64 // allocator_beg

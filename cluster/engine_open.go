@@ -204,6 +204,10 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 	if !slices.ContainsFunc(opened, func(r opening) bool { return r.err == nil }) {
 		remedy = "nothing of it can be read: check the paths and devices, or make a filesystem with 'anvilfs newfs'"
 	}
+	var missing *chain.MissingVolume
+	if slices.ContainsFunc(opened, func(r opening) bool { return errors.As(r.err, &missing) }) {
+		remedy = "a member is read with all of its devices only"
+	}
 	return fmt.Errorf("%s; %s: %w", text, remedy, ErrNoQuorum)
 }
 

@@ -1,6 +1,9 @@
 package ondisk
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A versionError is an ErrVersion that knows the number.
 type versionError uint32
@@ -68,6 +71,23 @@ func (h *VolumeHeader) validateSet() error {
 		return corruptf("volume header: volume %d of %#x bytes does not end at %#x", h.VoluID, h.VoluSize, end)
 	}
 	return nil
+}
+
+// Agrees reports whether the header of a volume of size bytes says the same of
+// the file system as that of the first volume.
+func (h *VolumeHeader) Agrees(first *VolumeHeader, size uint64) bool {
+	return h.VoluSize == size && h.NVolumes == first.NVolumes && h.TotalSize == first.TotalSize && h.VoluLoff == first.VoluLoff
+}
+
+// AheadOf reports whether a header that does not agree can be what a growth left
+// that was cut off: the first volume gets the new layout last. No mark of ours is
+// asked for. The code of the first sector lies in it, and so the code of the
+// whole does not change with it: one that was torn behind it is valid, with the
+// rest as it was.
+func (h *VolumeHeader) AheadOf(first *VolumeHeader) bool {
+	n := int(first.NVolumes)
+	return h.Fsid == first.Fsid && slices.Equal(h.VoluLoff[:n], first.VoluLoff[:n]) && h.TotalSize >= first.TotalSize &&
+		(int(h.NVolumes) == n || int(h.NVolumes) == n+1)
 }
 
 // validateRefs checks the two blocksets: only their own types, in order.

@@ -56,7 +56,7 @@ func formatted(ctx context.Context, img *memdev.Device, sizes []int64, answered 
 			return fmt.Errorf("old and new headers beside each other")
 		}
 	}
-	if err := checkStructure(img, sizes[0]); err != nil {
+	if err := checkStructure(img, sizes); err != nil {
 		return err
 	}
 	s, err := openSession(ctx, nil, crashdev.Split(img, sizes...), 1, nil)
@@ -69,5 +69,5 @@ func formatted(ctx context.Context, img *memdev.Device, sizes []int64, answered 
 	if err := s.probe(); err != nil {
 		return err
 	}
-	return checkStructure(img, sizes[0])
+	return checkStructure(img, sizes)
 }

@@ -8,17 +8,34 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/chain/fsck"
+	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/crashdev"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
+// devices are those of an image that its first volume names, and those behind.
+func devices(img *memdev.Device, sizes []int64) (devs, spare []ondisk.Device) {
+	devs = crashdev.Split(img, sizes...)
+	n := len(devs)
+	if hdrs := headers(img, sizes[0]); len(hdrs) > 0 {
+		n = min(n, max(1, int(hdrs[0].NVolumes)))
+	}
+	return devs[:n], devs[n:]
+}
+
 // check is the structure's, and fsck's with all its rules. It is for an image
 // that is in use again: of what a cut tore, nothing may be left.
 func check(ctx context.Context, img *memdev.Device, sizes []int64) error {
-	if err := checkStructure(img, sizes[0]); err != nil {
+	if err := checkStructure(img, sizes); err != nil {
 		return err
 	}
-	r, err := fsck.Check(ctx, crashdev.Split(img, sizes...), fsck.Options{AllSlots: true, Workers: 1})
+	return checkAll(ctx, img, sizes)
+}
+
+// checkAll is fsck's opinion of all slots.
+func checkAll(ctx context.Context, img *memdev.Device, sizes []int64) error {
+	given, _ := devices(img, sizes)
+	r, err := fsck.Check(ctx, given, fsck.Options{AllSlots: true, Workers: 1})
 	if err != nil {
 		return fmt.Errorf("fsck: %w", err)
 	}
@@ -33,10 +50,18 @@ func check(ctx context.Context, img *memdev.Device, sizes []int64) error {
 // judge opens an image, which it changes, and returns the digest of what it
 // holds. The image must hold one of the states in want.
 func judge(ctx context.Context, img *memdev.Device, sizes []int64, want []*commit) (uint64, error) {
-	if err := checkStructure(img, sizes[0]); err != nil {
+	if err := checkStructure(img, sizes); err != nil {
 		return 0, fmt.Errorf("as it was left: %w", err)
 	}
-	devs := crashdev.Split(img, sizes...)
+	devs, spare := devices(img, sizes)
+	if len(spare) > 0 { // growing was cut off: a check before a mount must not stop the boot
+		if err := checkAll(ctx, img, sizes); err != nil {
+			return 0, fmt.Errorf("as it was left: %w", err)
+		}
+		if err := addable(img, sizes, spare[0]); err != nil {
+			return 0, err
+		}
+	}
 	v, err := chain.Open(ctx, devs, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
 	if err != nil {
 		return 0, fmt.Errorf("it does not open: %w", err)
@@ -61,11 +86,20 @@ func judge(ctx context.Context, img *memdev.Device, sizes []int64, want []*commi
 		return 0, fmt.Errorf("it seems tainted: %w", err)
 	}
 	s := resume(ctx, devs, v, digest, found.state)
+	s.spare = spare
 	if err := s.probe(); err != nil {
 		return 0, fmt.Errorf("going on from %q: %w", found.What, err)
 	}
 	if err := check(ctx, img, sizes); err != nil {
 		return 0, fmt.Errorf("after going on from %q: %w", found.What, err)
+	}
+	if len(spare) > 0 {
+		if err := s.growAgain(); err != nil {
+			return 0, err
+		}
+		if err := check(ctx, img, sizes); err != nil {
+			return 0, fmt.Errorf("after growing again: %w", err)
+		}
 	}
 	return digest, nil
 }

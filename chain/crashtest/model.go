@@ -46,6 +46,7 @@ type tree struct {
 type volume struct {
 	trees  map[string]*tree // by label
 	states map[ondisk.UUID]ondisk.StateEntry
+	size   uint64 // bytes
 }
 
 func newVolume() *volume {
@@ -53,7 +54,7 @@ func newVolume() *volume {
 }
 
 func (v *volume) clone() *volume {
-	return &volume{trees: maps.Clone(v.trees), states: maps.Clone(v.states)}
+	return &volume{trees: maps.Clone(v.trees), states: maps.Clone(v.states), size: v.size}
 }
 
 // labels are those of the PFSs with a prefix, in order.
@@ -70,7 +71,7 @@ func (v *volume) labels(prefix string) []string {
 
 // digest is the same for the same content.
 func (v *volume) digest() uint64 {
-	var sum uint64
+	sum := v.size
 	for label, t := range v.trees {
 		var all uint64
 		for k, l := range t.leaves {
@@ -128,6 +129,9 @@ func difference(want, got *volume) string {
 	}
 	if !maps.Equal(want.states, got.states) {
 		list = append(list, fmt.Sprintf("state entries are %v, want %v", got.states, want.states))
+	}
+	if want.size != got.size {
+		list = append(list, fmt.Sprintf("%d bytes, want %d", got.size, want.size))
 	}
 	slices.Sort(list)
 	if len(list) > 8 {
@@ -223,7 +227,9 @@ func readVolume(ctx context.Context, v *chain.Volume) (*volume, error) {
 		}
 		got.trees[p.Label] = t
 	}
-	for _, e := range v.Header().States {
+	h := v.Header()
+	got.size = h.Size()
+	for _, e := range h.States {
 		got.states[e.Fsid] = e
 	}
 	return got, nil

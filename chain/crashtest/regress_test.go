@@ -91,7 +91,7 @@ func TestSharedChunkEmptiedInOneTransaction(t *testing.T) {
 	if err := v.verify(); err != nil {
 		t.Error(err)
 	}
-	if err := checkStructure(dev, dev.Size()); err != nil {
+	if err := checkStructure(dev, []int64{dev.Size()}); err != nil {
 		t.Error(err)
 	}
 }

@@ -16,6 +16,7 @@ type session struct {
 	ctx   context.Context
 	tap   *Tap // nil: nothing is recorded
 	devs  []ondisk.Device
+	spare []ondisk.Device // that are no part of it yet
 	v     *chain.Volume
 	rnd   *rand.Rand
 	pool  []*ondisk.EncodedBlock
@@ -48,10 +49,12 @@ type heldView struct {
 // openSession opens devices, those of tap if it is not nil. If now is nil, the
 // model is what the volume holds. Numbers go on behind those in use.
 func openSession(ctx context.Context, tap *Tap, devs []ondisk.Device, seed uint64, now *volume) (*session, error) {
+	var spare []ondisk.Device
 	if tap != nil {
-		devs = tap.Devices()
+		devs, spare = tap.split()
 	}
 	s := newSession(ctx, devs, seed)
+	s.spare = spare
 	s.tap = tap
 	if err := s.open(); err != nil {
 		return nil, err
@@ -91,8 +94,12 @@ func (s *session) start(now *volume) {
 }
 
 func (s *session) open() (err error) {
-	s.v, err = chain.Open(s.ctx, s.devs, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	s.v, err = chain.Open(s.ctx, s.devs, s.options())
 	return err
+}
+
+func (s *session) options() chain.Options {
+	return chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20}
 }
 
 // blockPool holds file blocks of all kinds: most cannot be compressed, and

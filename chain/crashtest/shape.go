@@ -17,6 +17,8 @@ type Shape struct {
 	Sizes []int64        // of its devices
 	Free  int            // chunks left free on each; 0 = all. Few make space go round quickly
 	Base  *memdev.Device // somebody's volume to start from; nil = format one
+	Start []int64        // sizes of the volumes, if they are to grow over the devices
+	Last  bool           // the free chunks are in the last zone only
 }
 
 // size is that of all devices together.
@@ -29,13 +31,20 @@ func (s Shape) size() (n int64) {
 
 // Shapes lists the volumes that are tried: header slots and room matter.
 func Shapes() []Shape {
-	const four, one = 3*ondisk.HeaderZone + ondisk.VolumeAlign, 64 << 20
+	const four, two, one = 3*ondisk.HeaderZone + ondisk.VolumeAlign, ondisk.HeaderZone, 64 << 20
 	return []Shape{
 		{Name: "four-slots", Sizes: []int64{four}},
 		{Name: "one-slot", Sizes: []int64{one}},
 		{Name: "four-slots-tight", Sizes: []int64{four}, Free: 80},
 		{Name: "one-slot-tight", Sizes: []int64{one}, Free: 50},
 		{Name: "two-volumes", Sizes: []int64{ondisk.ZoneSize, one}, Free: 60},
+		// Of these the last volume grows, over its device or one more.
+		{Name: "longer", Sizes: []int64{one + 3*ondisk.VolumeAlign}, Start: []int64{one}, Free: 50},
+		{Name: "longer-more-slots", Sizes: []int64{ondisk.ZoneSize, two + one}, Start: []int64{ondisk.ZoneSize, one}, Free: 50},
+		{Name: "one-more", Sizes: []int64{ondisk.ZoneSize, one}, Start: []int64{ondisk.ZoneSize}, Free: 50},
+		{Name: "one-more-with-a-rest", Sizes: []int64{ondisk.ZoneSize + one, 3 * one}, Start: []int64{ondisk.ZoneSize + one}, Free: 60, Last: true},
+		{Name: "one-more-one-slot-less", Sizes: []int64{two + one, 2 * one}, Start: []int64{two + one}, Free: 60, Last: true},
+		{Name: "third", Sizes: []int64{ondisk.ZoneSize, two + one, 2 * one}, Start: []int64{ondisk.ZoneSize, two + one}, Free: 60, Last: true},
 	}
 }
 
@@ -56,7 +65,7 @@ func wordUUID(word string) (u ondisk.UUID) {
 // build formats a volume. Its age is given: the clock has no part in a replay.
 func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 	dev := memdev.New(s.size())
-	err := format(ctx, crashdev.Split(dev, s.Sizes...), "volume")
+	err := format(ctx, s.volumes(dev), "volume")
 	if err == nil && s.Free > 0 {
 		err = s.occupy(dev)
 	}
@@ -64,6 +73,27 @@ func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 		return nil, fmt.Errorf("building %s: %w", s.Name, err)
 	}
 	return dev, nil
+}
+
+// volumes are the devices as the format is to see them.
+func (s Shape) volumes(dev *memdev.Device) (list []ondisk.Device) {
+	var parts []int64
+	for i, n := range s.Sizes {
+		used := n
+		if s.Start != nil {
+			used = 0
+			if i < len(s.Start) {
+				used = s.Start[i]
+			}
+		}
+		parts = append(parts, used, n-used)
+	}
+	for i, d := range crashdev.Split(dev, parts...) {
+		if i%2 == 0 && parts[i] > 0 {
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 // format makes a volume that is the same whenever it has the same name.
@@ -91,7 +121,7 @@ func (s Shape) occupy(dev *memdev.Device) error {
 	free, next := 0, 0 // devices begin with a zone
 	for key := uint64(0); key < h.Size(); key += ondisk.ZoneSize {
 		left := 0
-		if next < len(s.Sizes) && key == h.VoluLoff[next] {
+		if next < int(h.NVolumes) && key == h.VoluLoff[next] && !s.Last || s.Last && key+ondisk.ZoneSize >= h.Size() {
 			left = s.Free
 			free += left
 			next++

@@ -43,7 +43,7 @@ func TestReuseTooEarlyIsNoticed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := checkStructure(c.last(), s.Sizes[0])
+		err := checkStructure(c.last(), s.Sizes)
 		if deaf != (err != nil) || deaf && !strings.Contains(err.Error(), "number 3 from the newest") {
 			t.Errorf("old header: %v, noticed: %v", deaf, err)
 		}

@@ -16,26 +16,30 @@ const maxDepth = 64
 // A structure is the check of one image, made from its bytes alone. What
 // chain thinks of the image plays no part.
 type structure struct {
-	dev  ondisk.Device
-	hdr  *ondisk.VolumeHeader
-	seen map[uint64]uint64 // blocks found intact: DataOff -> sum of check code and tid
-	free func(chunk uint64) bool
-	errs []error
+	dev   ondisk.Device
+	sizes []int64 // of the devices that follow each other on dev
+	hdr   *ondisk.VolumeHeader
+	seen  map[uint64]uint64 // blocks found intact: DataOff -> sum of check code and tid
+	free  func(chunk uint64) bool
+	errs  []error
 }
 
 // CheckStructure walks the trees of all headers of a volume of one device that
 // decode, the newest first.
-func CheckStructure(dev ondisk.Device) error { return checkStructure(dev, dev.Size()) }
+func CheckStructure(dev ondisk.Device) error { return checkStructure(dev, []int64{dev.Size()}) }
 
-// checkStructure does that for a set: the first volume has size bytes; others
-// follow it, as their addresses do.
-func checkStructure(dev ondisk.Device, size int64) error {
-	hdrs := headers(dev, size)
+// checkStructure does that for a set: its devices, of these sizes, follow each
+// other on dev.
+func checkStructure(dev ondisk.Device, sizes []int64) error {
+	hdrs := headers(dev, sizes[0])
 	if len(hdrs) == 0 {
 		return errors.New("no header is valid")
 	}
-	s := &structure{dev: dev, seen: make(map[uint64]uint64)}
+	s := &structure{dev: dev, sizes: sizes, seen: make(map[uint64]uint64)}
 	for i, h := range hdrs {
+		if s.hdr != nil && s.hdr.VoluLoff != h.VoluLoff {
+			clear(s.seen) // what was seen there may be elsewhere by this header
+		}
 		s.hdr, s.free = h, func(uint64) bool { return false }
 		leaves := make(map[uint64]*[ondisk.FreemapRefs]ondisk.FreemapEntry)
 		s.freemap(h.Freemap[:], leaves, 0)
@@ -62,10 +66,7 @@ func checkStructure(dev ondisk.Device, size int64) error {
 // headers lists the headers that a mount could choose, the newest first.
 func headers(dev ondisk.Device, size int64) []*ondisk.VolumeHeader {
 	var list []*ondisk.VolumeHeader
-	offs := ondisk.SlotOffsets(uint64(size))
-	if len(offs) == 1 {
-		offs = append(offs, spareSlot)
-	}
+	offs := append(ondisk.SlotOffsets(uint64(size)), spareSlot) // the volume may be smaller than its device
 	block := make([]byte, ondisk.HeaderSize)
 	for _, off := range offs {
 		if off == spareSlot && len(list) > 0 {
@@ -105,7 +106,7 @@ func (s *structure) bad(format string, args ...any) {
 // read returns a block whose check code is right, or nil.
 func (s *structure) read(r *ondisk.Blockref) []byte {
 	block := make([]byte, r.Size())
-	if n, err := s.dev.ReadAt(block, int64(r.Off())); n < len(block) {
+	if n, err := s.dev.ReadAt(block, s.place(r.Off())); n < len(block) {
 		s.bad("%v: %w", r, err)
 		return nil
 	}
@@ -114,6 +115,18 @@ func (s *structure) read(r *ondisk.Blockref) []byte {
 		return nil
 	}
 	return block
+}
+
+// place is where a logical address is on the device.
+func (s *structure) place(off uint64) int64 {
+	n, beg := max(1, int(s.hdr.NVolumes)), int64(0)
+	for i := range n - 1 {
+		if off < s.hdr.VoluLoff[i+1] {
+			return beg + int64(off-s.hdr.VoluLoff[i])
+		}
+		beg += s.sizes[i]
+	}
+	return beg + int64(off-s.hdr.VoluLoff[n-1])
 }
 
 // array checks the elements of one array whose own blockref has that tid.

@@ -3,6 +3,7 @@ package crashtest
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -41,12 +42,18 @@ func Workloads() []Workload {
 		{"sharing", 20, false, []weighted{{4, (*session).stepShare}, {4, (*session).stepRewrite}, {2, (*session).stepFiles}, {1, (*session).stepSnapshot},
 			{1, (*session).stepForgetSnapshot}, {1, (*session).stepTwice}, {1, (*session).stepAbort}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}},
 		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
+		{"grow", 14, false, []weighted{{4, (*session).stepFiles}, {4, (*session).stepRewrite}, {3, (*session).stepGrow}, {1, (*session).stepPromise}}},
 	}
 }
 
 // foreignWorkload is for volumes that somebody else wrote.
 func foreignWorkload() Workload {
 	return Workload{"foreign", 8, true, []weighted{{6, (*session).stepAny}, {1, (*session).stepSnapshot}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}}
+}
+
+// growWorkload is the growth alone.
+func growWorkload() Workload {
+	return Workload{"growth", 2, false, []weighted{{1, (*session).stepGrow}}}
 }
 
 func (s *session) run(w Workload) error {
@@ -330,8 +337,11 @@ func (v *volume) matched() error {
 	return nil
 }
 
-// fits reports whether the workload has room on a shape.
-func (w *Workload) fits(s Shape) bool { return !w.Roomy || s.Free == 0 }
+// fits reports whether the workload has room on a shape. Volumes that have room
+// to grow are for the one that makes them.
+func (w *Workload) fits(s Shape) bool {
+	return (!w.Roomy || s.Free == 0) && strings.HasPrefix(w.Name, "grow") == (s.Start != nil)
+}
 
 // stepResync is a whole one, with a snapshot before it and use after it: what
 // snapshot and PFS share must stay although the PFS's root is another.

@@ -8,6 +8,8 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
+const remedyOther = "the next mount for writing makes it agree with the first volume"
+
 const remedyHeader = "the next change of the volume by anvilfs writes it anew"
 
 // headers judges every header slot, and the volumes against each other.
@@ -122,8 +124,11 @@ func (c *checker) other(id int, s *media.Slot) {
 	where := fmt.Sprintf("%s: header slot %d of volume %d", s.Device.Name(), s.Index, id)
 	switch {
 	case h == nil:
-		f.What = fmt.Sprintf("%s: %v", where, errors.Unwrap(s.Err))
-		f.Severity = Warning // any of its slots will do
+		f.What, f.Remedy = fmt.Sprintf("%s: %v", where, errors.Unwrap(s.Err)), remedyOther
+		f.Severity = c.cutOff(s) // any of its slots will do
+	case h.AheadOf(want) && int(h.VoluID) == id && !h.Agrees(want, c.set.Size(id)):
+		f.What, f.Remedy = where+" is ahead of the first volume: growing was cut off", remedyOther
+		f.Severity = Info
 	case h.Fsid != want.Fsid || h.NVolumes != want.NVolumes || h.Version != want.Version || h.TotalSize != want.TotalSize || h.VoluLoff != want.VoluLoff:
 		f.What = where + " disagrees with the first volume about the file system"
 	case int(h.VoluID) != id:

@@ -111,6 +111,9 @@ func (s *Set) arrange(byID map[int]ondisk.Device, others map[int][]Slot) {
 // Header is the header in use.
 func (s *Set) Header() *ondisk.VolumeHeader { return s.Best.Header }
 
+// Size is that of one volume, by the header in use.
+func (s *Set) Size(id int) uint64 { return s.loff[id+1] - s.loff[id] }
+
 // Damage is what is wrong with the set of devices: one missing, doubled, too
 // short, or not a volume.
 func (s *Set) Damage() []error { return s.bad }
@@ -121,15 +124,19 @@ func readSlots(d ondisk.Device) (slots []Slot, spare *Slot) {
 	for i, off := range ondisk.SlotOffsets(uint64(d.Size())) {
 		slots = append(slots, readSlot(d, i, off))
 	}
-	count := len(slots)
 	// The volume may be smaller than the device.
+	count := 1
 	if best := choose(slots, nil); best != nil {
-		count = min(count, max(1, len(ondisk.SlotOffsets(best.Header.VoluSize))))
+		count = max(1, len(ondisk.SlotOffsets(best.Header.VoluSize)))
 	}
 	if count == 1 {
 		s := readSlot(d, -1, ondisk.SpareHeader)
 		spare = &s
 	}
+	if best := choose(slots, spare); best == nil || len(ondisk.SlotOffsets(best.Header.VoluSize)) > count {
+		count, spare = len(slots), nil
+	}
+	count = min(count, len(slots))
 	return slots[:count], spare
 }
 

@@ -3,68 +3,165 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/chain/media"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
 
+// A growth is what a member is to grow by.
+type growth struct {
+	add    string // a device more; "" = what its own became larger by
+	force  bool   // whatever is on that device
+	asJSON bool
+}
+
 func growCommand() *cobra.Command {
-	var asJSON bool
+	var g growth
 	c := &cobra.Command{
-		Use:   "grow DEVICE...",
-		Short: "Use all of a device that became larger",
+		Use:   "grow DEVICE... [--add NEWDEVICE]",
+		Short: "Use all of a device that became larger, or one more device",
 		Long: `The device was enlarged - a logical volume extended, an image file made longer -
 or what was on it was copied to a larger one. The filesystem on it gets all of it, to
-whole 8 MiB. This takes a moment, whatever the size; a power cut leaves the old size
-or the new one. Devices are not mounted; anvilfs node grow does it to a member of a
-mount. A filesystem over several devices (DEVICE:DEVICE) stays as large as it is.
+whole 8 MiB. Of a member of several devices (DEVICE:DEVICE) it is the last one that
+can be grown.
 
-Nothing is made smaller. Of members of different sizes the smallest master bounds
-the filesystem.`,
+--add makes NEWDEVICE a part of the member, behind what it has: DEVICE is
+DEVICE:NEWDEVICE from then on, in mounts and fstab too. What NEWDEVICE holds is lost; if
+that is anything known, -f is needed. A member has up to 64 devices, and each but
+the last at least 1 GiB, of which whole GiBs are used: what is behind them on the
+device that was the last so far is copied to the new one, which is why that needs a
+certain size.
+
+This takes moments, whatever the size, and a power cut leaves the filesystem as it was
+or as it is to be. A device that was being added is then as unused as before, and
+added again without -f. Devices are not mounted; anvilfs node grow does all this to
+a member of a mount.
+
+Nothing is made smaller, and no device can be taken out of a member again. Of members
+of different sizes the smallest master bounds the filesystem.`,
 		Args: atLeast(1, "one device or more"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if g.add != "" && len(args) > 1 {
+				return usageError("--add NEWDEVICE is for one member at a time, and %d are given (DEVICE:DEVICE is one)", len(args))
+			}
 			for _, word := range args {
 				if st, err := os.Stat(word); err == nil && st.IsDir() {
 					return usageError("%s is a directory: anvilfs node grow MNT NODE grows a member of a mount", word)
 				}
-				if err := growDevice(c.Context(), word, asJSON, c.OutOrStdout()); err != nil {
+				if err := growDevice(c.Context(), word, g, c.OutOrStdout()); err != nil {
 					return err
 				}
 			}
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object for each device")
+	c.Flags().StringVar(&g.add, "add", "", "a device that becomes a part of the member")
+	c.Flags().BoolVarP(&g.force, "force", "f", false, "use that device even if it carries a filesystem")
+	c.Flags().BoolVar(&g.asJSON, "json", false, "print JSON, one object for each device")
 	return c
 }
 
-// growDevice grows the volume on a member that is not mounted.
-func growDevice(ctx context.Context, word string, asJSON bool, w io.Writer) error {
-	return withVolume(ctx, word, chain.Options{Grow: true}, func(v *chain.Volume) error {
-		size := v.Header().Size()
-		if asJSON {
-			return json.NewEncoder(w).Encode(struct {
-				Version int    `json:"output_version"`
-				Device  string `json:"device"`
-				From    uint64 `json:"from_bytes"`
-				To      uint64 `json:"to_bytes"`
-			}{1, word, size - v.Grown(), size})
-		}
-		printGrown(w, word, v.Grown(), size)
-		return nil
-	})
+// A grownMember says what a member is after growing.
+type grownMember struct {
+	Version int    `json:"output_version"`
+	Device  string `json:"device"` // as it was named
+	From    uint64 `json:"from_bytes"`
+	To      uint64 `json:"to_bytes"`
+	Added   string `json:"added,omitempty"`  // the device that is a part of it now
+	Member  string `json:"member,omitempty"` // what its name is now
 }
 
-func printGrown(w io.Writer, name string, grown, size uint64) {
-	if grown == 0 {
-		fmt.Fprintf(w, "%s has the size of its device: %s\n", name, human(size))
-		return
+// growDevice grows the volume on a member that is not mounted.
+func growDevice(ctx context.Context, word string, g growth, w io.Writer) error {
+	m, err := parseMember(word)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(w, "%s has %s now, %s before\n", name, human(size), human(size-grown))
+	r := grownMember{Version: 1, Device: word}
+	if g.add != "" {
+		if r.Added, r.Member, err = m.with(g.add); err != nil {
+			return err
+		}
+	}
+	o := chain.Options{Grow: true, Writer: ondisk.NewUUID()}
+	devs, err := m.open(false)
+	if err == nil && g.add != "" {
+		if o.Add, err = openAddition(devs, g); err != nil {
+			for _, d := range devs {
+				err = errors.Join(err, d.Close())
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	v, err := chain.Open(ctx, devs, o)
+	if err != nil {
+		return explain(err)
+	}
+	r.To = v.Header().Size()
+	r.From = r.To - v.Grown()
+	return errors.Join(r.print(w, g.asJSON), v.Close())
+}
+
+// with is the member after a device was added: which one that is, and its name.
+func (m member) with(word string) (added, name string, err error) {
+	more, err := parseMember(word)
+	if err != nil {
+		return "", "", err
+	}
+	switch {
+	case len(more.paths) > 1:
+		return "", "", usageError("%s: a member is grown by one device at a time", word)
+	case slices.Contains(m.paths, more.paths[0]):
+		return "", "", fmt.Errorf("%s is a part of %s already", word, m.name)
+	}
+	return word, m.name + ":" + word, nil
+}
+
+// openAddition opens the device that is to become a part of the member on devs.
+func openAddition(devs []ondisk.Device, g growth) (ondisk.Device, error) {
+	more, err := parseMember(g.add)
+	if err != nil {
+		return nil, err
+	}
+	path := more.paths[0]
+	d, err := filedev.Open(path, filedev.Options{})
+	if err != nil || g.force {
+		return d, err
+	}
+	set, err := media.Open(devs)
+	if err == nil && !chain.LeftOver(set.Header(), d) {
+		err = refuseForeign(path)
+	}
+	if err != nil {
+		return nil, errors.Join(explain(err), d.Close())
+	}
+	return d, nil
+}
+
+func (r *grownMember) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(r)
+	}
+	if r.From == r.To {
+		fmt.Fprintf(w, "%s has the size of its device: %s\n", r.Device, human(r.To))
+	} else {
+		fmt.Fprintf(w, "%s has %s now, %s before\n", r.Device, human(r.To), human(r.From))
+	}
+	if r.Member != "" {
+		fmt.Fprintf(w, "it is %s now: name it so in mounts and fstab from now on\n", r.Member)
+	}
+	return nil
 }
 
 // growNode grows a member of the mount.
@@ -77,6 +174,6 @@ func (c *controller) growNode(ctx context.Context, name string, w io.Writer) err
 	if grown > 0 {
 		c.log.Info("a member was grown", "node", name, "from", size-grown, "to", size)
 	}
-	printGrown(w, name, grown, size)
-	return nil
+	r := grownMember{Version: 1, Device: name, From: size - grown, To: size}
+	return r.print(w, false)
 }

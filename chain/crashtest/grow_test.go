@@ -1,0 +1,29 @@
+package crashtest
+
+import (
+	"testing"
+
+	"github.com/anvilfs/anvilfs/tests/bar"
+)
+
+var growthGoal = bar.Goal{What: "distinct crash images of volumes that grow", Quick: 100, Test: 350, Nightly: 100_000}
+
+// TestGrow cuts the growth itself, in every way that volumes can grow.
+func TestGrow(t *testing.T) {
+	e := &Explorer{Limit: 4}
+	w := growWorkload()
+	for round := uint64(0); round == 0 || e.Counts().Distinct < growthGoal.N(t) && !e.Done(); round++ {
+		for _, s := range Shapes() {
+			if !w.fits(s) {
+				continue
+			}
+			r := run{w, s}
+			_, c := r.explore(t, e, *seed+round, 0, Job{Max: perWindow(t, int(round))})
+			t.Logf("%-30s %v", r.name(), c)
+		}
+	}
+	for _, f := range e.Failures() {
+		t.Error(f)
+	}
+	growthGoal.Check(t, e.Counts().Distinct)
+}
