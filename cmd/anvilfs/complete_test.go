@@ -10,7 +10,7 @@ import (
 
 func TestCompletion(t *testing.T) {
 	for words, want := range map[string]string{
-		"wait ":   "resync\nquorum\nhealthy\nsnapshots\n:4\n",
+		"wait ":   "resync\nquorum\nhealthy\nsnapshots\nscrub\n:4\n",
 		"node of": "offline\tStop using a node and close its device: it can be pulled\n:4\n",
 		// No mount is there to ask.
 		"node offline /nowhere ": ":4\n",
