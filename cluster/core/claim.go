@@ -115,6 +115,16 @@ func (l *Lineage) denies(pos Position, b *Answer) bool {
 	return proven > commonEpochs(l, pos, &b.Charter.Lineage, b.Pos)
 }
 
+// sure is the last txg that this epoch knows to be committed. What it was
+// built on need not be: if its barrier comes to nothing, another primary may
+// rightly take nodes back behind that.
+func (p *Primary) sure() ondisk.Tid {
+	if p.done != p.base || p.opt.Solo {
+		return p.done.T
+	}
+	return p.charter.Lineage.proves(p.base)
+}
+
 // Judge returns the flags of a node that was reached: its own, and what this
 // epoch knows better. Tainted: it has less than it acknowledged. Disputed: it
 // proves that txgs were committed that this history does not contain. a must
@@ -125,7 +135,7 @@ func (p *Primary) Judge(a Answer) Flags {
 	}
 	if p.opt.Omit&OmitAcked == 0 {
 		n := p.peer(a.Node)
-		lost := n != nil && min(n.acked, p.done.T) > a.Pos.T
+		lost := n != nil && min(n.acked, p.sure()) > a.Pos.T
 		if lost || LostWrites(a, []Answer{{Charter: p.charter}}) {
 			return Tainted
 		}

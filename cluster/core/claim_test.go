@@ -133,6 +133,20 @@ func TestBarrierNotesCommittedOnly(t *testing.T) {
 			t.Errorf("back at %v: lost is %v", T, got)
 		}
 	}
+	// The primary itself, too, when one member has its barrier and no quorum.
+	for _, m := range s.queue {
+		if m.Node == id(0) {
+			s.prim(0, Recv{Msg: said(t, s.nodes[0], 0, m)})
+		}
+	}
+	if got := s.nodes[0].State().Pos; got != s.p.Head() || s.p.Phase() != Barrier {
+		t.Fatalf("%v at %v", s.p.Phase(), got)
+	}
+	for T, want := range map[ondisk.Tid]Flags{at(1, 5).T: 0, at(1, 4).T: 0, at(1, 3).T: Tainted} {
+		if got := s.p.Judge(Answer{Node: id(0), Pos: Position{T: T}, Charter: law}); got != want {
+			t.Errorf("back at %v it is %q", T, got)
+		}
+	}
 }
 
 // Who comes back with less than it acknowledged in this epoch is tainted at
