@@ -122,7 +122,17 @@ func (p *Primary) sure() ondisk.Tid {
 	if p.done != p.base || p.opt.Solo {
 		return p.done.T
 	}
-	return p.charter.Lineage.proves(p.base)
+	return p.proven
+}
+
+// provenBy is the last txg that one of the answers proves to be committed.
+func provenBy(answers []Answer) (last ondisk.Tid) {
+	for i := range answers {
+		if a := &answers[i]; a.Flags == 0 && a.Charter != nil {
+			last = max(last, a.Charter.Lineage.proves(a.Pos))
+		}
+	}
+	return last
 }
 
 // Judge returns the flags of a node that was reached: its own, and what this

@@ -153,7 +153,7 @@ func (p *Primary) decide(now time.Duration) []Effect {
 		}
 		n.acked = max(n.acked, sawAll(votes, n.id))
 	}
-	p.base, p.head, p.done = a.Pos, a.Pos, a.Pos
+	p.base, p.head, p.done, p.proven = a.Pos, a.Pos, a.Pos, min(provenBy(votes), a.Pos.T)
 	p.charter, p.baseOf = a.Charter, a.Charter
 	p.deadline = 0
 	if p.opt.Solo {

@@ -76,12 +76,13 @@ type Primary struct {
 
 	peers   []peer // by fsid
 	charter *Charter
-	inForce *Charter // counts until the txg in flight is committed; nil = charter
-	head    Position // last txg made
-	base    Position // adopted
-	baseOf  *Charter // of base
-	done    Position // last committed
-	flight  *Txg     // not committed yet
+	inForce *Charter   // counts until the txg in flight is committed; nil = charter
+	head    Position   // last txg made
+	base    Position   // adopted
+	baseOf  *Charter   // of base
+	done    Position   // last committed
+	proven  ondisk.Tid // up to base, what votes proved to be committed
+	flight  *Txg       // not committed yet
 	window  []*Txg
 	kept    int64 // bytes in window
 	quorum  bool

@@ -62,6 +62,9 @@ func (c *checker) record(w *world, x *core.Txg) {
 	if have, ok := c.prev[x.Pos]; ok && have != x.Prev {
 		w.fail("I3: %v follows %v and %v", x.Pos, have, x.Prev)
 	}
+	if _, ok := c.prev[x.Pos]; !ok && x.Pos.T.Seq() == 0 && w.lying() && !w.asked(c.top) {
+		w.lie.blind[x.Pos] = c.top
+	}
 	c.prev[x.Pos], w.lie.acked[x.Pos] = x.Prev, x.Acked
 	if c.content[x.Pos] == nil {
 		c.content[x.Pos] = c.content[x.Prev] // a charter: holdsContent follows otherwise

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -12,7 +13,7 @@ import (
 // One process wants to be primary, as with local members.
 //
 // What the liar alone had besides one other is not safe if that one is away as
-// well. Where it answers, nothing may be lost, but for a last txg that more
+// well when a state is adopted, even if it is back when the next one is. Where it answers, nothing may be lost, but for a last txg that more
 // than a quorum could have had. A loss that nobody who answered could know of
 // must be noticed when the one who knows comes back.
 
@@ -26,9 +27,11 @@ func (w *world) liarWorld() (masters, prims int) {
 type lie struct {
 	told   map[*node]core.Position // the last txg that each node acknowledged
 	voted  map[*node]vote          // whose promise the primary has
+	met    map[ondisk.UUID]int     // the life in which the node was attached
 	acked  map[core.Position]uint64
-	forgot bool // at a power cut the liar lost a promise or a txg
-	lost   bool // what was committed was dropped, when nobody who knew could be asked
+	blind  map[core.Position]core.Position // what was committed, and none knew of whom a barrier's election asked
+	lost   []core.Position                 // committed, and dropped by who could not know
+	forgot bool                            // at a power cut the liar lost a promise or a txg
 }
 
 type vote struct {
@@ -37,7 +40,8 @@ type vote struct {
 }
 
 func newLie() lie {
-	return lie{told: make(map[*node]core.Position), voted: make(map[*node]vote), acked: make(map[core.Position]uint64)}
+	return lie{told: make(map[*node]core.Position), voted: make(map[*node]vote), met: make(map[ondisk.UUID]int), acked: make(map[core.Position]uint64),
+		blind: make(map[core.Position]core.Position)}
 }
 
 func (n *node) lies() bool { return n.w.opt.Lies && n.index == 0 || n.damages(heads, reads) }
@@ -77,10 +81,12 @@ func (w *world) hears(n *node, m *core.Message) {
 	}
 	switch m.Kind {
 	case core.Promised:
-		if p := w.prims[0]; p.core.Phase() != core.Promising || w.now < p.sleep {
-			return // too late to count
+		if p := w.prims[0]; p.core.Phase() != core.Promising || w.now < p.sleep || !p.tally.there[n.id] {
+			return // it does not count
 		}
-		w.lie.voted[n] = vote{m.Ballot, *m.Answer}
+		if w.lie.voted[n].ballot != m.Ballot { // the first counts
+			w.lie.voted[n] = vote{m.Ballot, *m.Answer}
+		}
 	case core.Ack:
 		if !w.check.ancestor(m.Pos, w.lie.told[n]) {
 			w.lie.told[n] = m.Pos
@@ -107,6 +113,13 @@ func (c *checker) excused(w *world, pos core.Position) bool {
 	if c.ancestor(top, pos) {
 		return true
 	}
+	for b := pos; b.T > c.top.T; b = c.prev[b] {
+		if w.lie.blind[b] == c.top {
+			w.lie.lost = append(w.lie.lost, c.top)
+			w.logf("%v is lost: nobody whom %v's election asked had it", c.top, b)
+			return true
+		}
+	}
 	p := w.prims[0].core
 	for _, n := range w.nodes {
 		if n.lies() || w.lie.voted[n].ballot != p.Ballot() || !c.ancestor(c.top, w.lie.voted[n].answer.Pos) {
@@ -114,15 +127,24 @@ func (c *checker) excused(w *world, pos core.Position) bool {
 		}
 		if cfg := c.charterAt(c.top).Config; c.ancestor(c.prev[c.top], pos) &&
 			bits.OnesCount64(w.lie.acked[c.top]) > core.Quorum(len(core.Masters(cfg.Members))) {
+			w.lie.lost = append(w.lie.lost, c.top)
 			w.logf("the last txg %v is lost, acked by %b", c.top, w.lie.acked[c.top])
 			return true
 		}
 		w.fail("I9: %v was dropped for %v, though %s was asked, which has it", c.top, pos, nodeName(n.id))
 		return false
 	}
+	w.lie.lost = append(w.lie.lost, c.top)
 	w.logf("%v is lost: nobody who answers has it", c.top)
-	w.lie.lost = true
 	return true
+}
+
+// asked reports whether an honest node with top has a vote in this election.
+func (w *world) asked(top core.Position) bool {
+	ballot := w.prims[0].core.Ballot()
+	return slices.ContainsFunc(w.nodes, func(n *node) bool {
+		return !n.lies() && w.lie.voted[n].ballot == ballot && w.check.ancestor(top, w.lie.voted[n].answer.Pos)
+	})
 }
 
 // judged checks what the primary holds against a node.
@@ -171,11 +193,12 @@ func (w *world) undecided() bool {
 // acknowledged is not copied to as if it were only behind.
 func (w *world) known(p *prim, e core.Behind) {
 	liar := w.liar()
+	w.witness(p, e)
 	if !w.lying() || e.Node != liar.id || e.Answer.Flags != 0 || w.lie.voted[liar].ballot != p.core.Ballot() {
 		return
 	}
-	if liar.core == nil || liar.core.State().Pos != e.Answer.Pos {
-		return // of an old greeting
+	if liar.core == nil || liar.core.State().Pos != e.Answer.Pos || liar.life != w.lie.met[e.Node] {
+		return // of an old greeting, or it is back and was not attached anew
 	}
 	for _, n := range w.nodes {
 		if n == liar {
@@ -187,6 +210,23 @@ func (w *world) known(p *prim, e core.Behind) {
 			continue
 		}
 		w.fail("I8: %s at %v votes, which %s at %v knows to have lost writes", nodeName(liar.id), e.Answer.Pos, nodeName(n.id), d.Pos)
+	}
+}
+
+// witness: I9, who proves that what was lost was committed is not copied over.
+func (w *world) witness(p *prim, e core.Behind) {
+	n := w.nodes[e.Node[0]-1]
+	if n.lies() || e.Answer.Flags != 0 || n.core == nil || n.core.State().Pos != e.Answer.Pos {
+		return
+	}
+	at := e.Answer.Pos
+	for at.T.Seq() == 0 && !at.IsZero() {
+		at = w.check.prev[at] // a barrier proves nothing of what it is built on
+	}
+	for _, pos := range w.lie.lost {
+		if at != pos && w.check.ancestor(pos, w.check.prev[at]) && !w.check.ancestor(pos, p.core.Head()) {
+			w.fail("I9: %s at %v is copied over, which proves that the lost %v was committed", nodeName(n.id), e.Answer.Pos, pos)
+		}
 	}
 }
 

@@ -10,15 +10,7 @@ import (
 // it has not done, while others fall behind: nothing is lost without a word.
 func TestLyingSeeds(t *testing.T) {
 	g := bar.Goal{What: "simulated seeds with a disk that lies about flushes", Quick: 500, Test: 5000, Nightly: 100_000}
-	var sum Stats
-	for seed := range uint64(g.N(t)) {
-		s, err := Run(Options{Seed: seed + 1, Lies: true})
-		if sum.add(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("%+v", sum)
-	g.Check(t, sum.Seeds)
+	sum := play(t, g, Options{Lies: true})
 	happened(t, map[string]int{"liars found out": sum.Condemned, "named refusals": sum.Refused})
 	if sum.Refused > sum.Seeds/4 {
 		t.Errorf("%d of %d seeds end in a refusal: little is shown", sum.Refused, sum.Seeds)

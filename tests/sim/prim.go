@@ -121,6 +121,7 @@ func (p *prim) step(ev core.Event) {
 	switch ev := ev.(type) {
 	case core.Attach:
 		w.unvoted(p, ev.Answer.Node)
+		w.lie.met[ev.Answer.Node] = w.nodes[ev.Answer.Node[0]-1].life
 		w.logf("p%d attaches %s at %v %v", p.index, nodeName(ev.Answer.Node), ev.Answer.Pos, ev.Answer.Flags)
 	case core.Detach:
 		w.unvoted(p, ev.Node)

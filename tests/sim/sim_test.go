@@ -25,17 +25,18 @@ var (
 	strideFlag  = flag.Uint64("stride", 1, "from one seed to the next: seeds of a kind are evenly spaced")
 	seedsFlag   = flag.Int("seeds", 0, "play this many seeds, whatever the depth")
 	volumesFlag = flag.Bool("volumes", true, "-seed is one over real volumes")
+	liesFlag    = flag.Bool("lies", false, "-seed is one with a disk that lies about flushes")
 )
 
 // TestSeeds plays whole clusters over real volumes.
 func TestSeeds(t *testing.T) {
 	if *seedFlag != 0 {
-		if _, err := Run(Options{Seed: *seedFlag, Volumes: *volumesFlag, Verbose: t.Logf}); err != nil {
+		if _, err := Run(Options{Seed: *seedFlag, Volumes: *volumesFlag && !*liesFlag, Lies: *liesFlag, Verbose: t.Logf}); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	sum := play(t, bar.Goal{What: "simulated seeds over real volumes", Quick: 100, Test: 3000, Nightly: 200_000}, true)
+	sum := play(t, bar.Goal{What: "simulated seeds over real volumes", Quick: 100, Test: 3000, Nightly: 200_000}, Options{Volumes: true})
 	if *seedsFlag == 0 {
 		bar.Goal{What: "faults in them", Quick: 2000, Test: 150_000, Nightly: 10_000_000}.Check(t, sum.Faults)
 	}
@@ -65,7 +66,7 @@ func TestSeeds(t *testing.T) {
 
 // TestProtocolSeeds plays the protocol alone, over imagined disks.
 func TestProtocolSeeds(t *testing.T) {
-	sum := play(t, bar.Goal{What: "simulated seeds of the protocol alone", Quick: 2000, Test: 5000, Nightly: 200_000}, false)
+	sum := play(t, bar.Goal{What: "simulated seeds of the protocol alone", Quick: 2000, Test: 5000, Nightly: 200_000}, Options{})
 	happened(t, map[string]int{"elections": sum.Elections, "changes of members": sum.Changes, "resyncs": sum.Resyncs})
 }
 
@@ -91,7 +92,7 @@ func counted(t *testing.T, counts map[bar.Goal]int) {
 }
 
 // play runs seeds on all processors until the goal, or its time, is reached.
-func play(t *testing.T, g bar.Goal, volumes bool) Stats {
+func play(t *testing.T, g bar.Goal, o Options) Stats {
 	t.Helper()
 	n, begin := g.N(t), time.Now()
 	if *seedsFlag > 0 {
@@ -115,11 +116,13 @@ func play(t *testing.T, g bar.Goal, volumes bool) Stats {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed, ok := take(); ok; seed, ok = take() {
-				s, err := Run(Options{Seed: seed, Volumes: volumes})
+				one := o
+				one.Seed = seed
+				s, err := Run(one)
 				mu.Lock()
 				sum.add(s)
 				if err != nil {
-					failed = fmt.Errorf("%w\nreplay: go test ./tests/sim -run TestSeeds -seed %d -volumes=%v -v", err, seed, volumes)
+					failed = fmt.Errorf("%w\nreplay: go test ./tests/sim -run TestSeeds -seed %d -volumes=%v -lies=%v -v", err, seed, o.Volumes, o.Lies)
 				}
 				mu.Unlock()
 			}
@@ -148,6 +151,7 @@ func TestOldSeeds(t *testing.T) {
 		{61, false, "a voter left, and nobody was asked again: core.TestAsksAgainAfterReattach"},
 		{118, true, "a damaged data block"},
 		{252, true, "those who would commit the head waited for a copy: cluster.TestEngineCopiesFromMemberAhead; a damaged charter: chain.TestFullDiffReadsTarget"},
+		{7831, false, "an adopted state that was not committed was held against a member: core.TestBarrierNotesCommittedOnly"},
 		{886, true, "a super-root that cannot be read is a named refusal"},
 		{1461, true, "a slave got a barrier that was not committed: I22"},
 		{2882, true, "the adopted state is on a rotten disk only"},

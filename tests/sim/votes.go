@@ -10,13 +10,15 @@ import (
 // configuration count, of both while members change.
 type tally struct {
 	ballot core.Ballot
+	there  map[ondisk.UUID]bool          // attached: from others nothing is taken
 	votes  map[ondisk.UUID]bool          // a clean one; for that ballot
 	at     map[ondisk.UUID]core.Position // by its last word
 	clean  map[ondisk.UUID]bool          // as the primary holds it
 }
 
 func newTally() tally {
-	return tally{votes: make(map[ondisk.UUID]bool), at: make(map[ondisk.UUID]core.Position), clean: make(map[ondisk.UUID]bool)}
+	return tally{there: make(map[ondisk.UUID]bool), votes: make(map[ondisk.UUID]bool),
+		at: make(map[ondisk.UUID]core.Position), clean: make(map[ondisk.UUID]bool)}
 }
 
 // hears takes note of an event before the primary handles it.
@@ -24,18 +26,24 @@ func (t *tally) hears(p *prim, ev core.Event) {
 	switch ev := ev.(type) {
 	case core.Attach:
 		t.says(&ev.Answer)
+		t.there[ev.Answer.Node] = true
 		delete(t.votes, ev.Answer.Node)
 	case core.Detach:
 		delete(t.votes, ev.Node)
+		delete(t.there, ev.Node)
 	case core.Joined:
-		t.at[ev.Node], t.clean[ev.Node] = ev.Pos, true
+		if t.there[ev.Node] {
+			t.at[ev.Node], t.clean[ev.Node] = ev.Pos, true
+		}
 	case core.Recv:
 		m := ev.Msg
 		switch {
-		case m.Ballot != p.core.Ballot():
+		case m.Ballot != p.core.Ballot() || !t.there[m.Node]:
 		case m.Kind == core.Promised && p.core.Phase() == core.Promising:
-			t.says(m.Answer)
-			t.votes[m.Node] = m.Answer.Flags == 0
+			if _, voted := t.votes[m.Node]; !voted {
+				t.says(m.Answer)
+				t.votes[m.Node] = m.Answer.Flags == 0
+			}
 		case m.Kind == core.Ack && p.w.check.ancestor(t.at[m.Node], m.Pos):
 			t.at[m.Node] = m.Pos
 		}
