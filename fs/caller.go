@@ -12,13 +12,24 @@ import (
 // administers reports whether a caller may do what other filesystems leave to
 // CAP_SYS_ADMIN: root, or who mounted. The kernel does not check for us.
 func administers(c *fuse.Caller) bool {
-	uid, known := c.Uid, true
-	if uid == math.MaxUint32 {
-		// Since mounts can map ids, the kernel names callers only where
-		// something is made. They wait for us, so their number is theirs.
-		uid, known = uidOf(c.Pid)
-	}
+	uid, known := userOf(c)
 	return known && (uid == 0 || int(uid) == os.Geteuid())
+}
+
+// isRoot reports whether a caller is root.
+func isRoot(c *fuse.Caller) bool {
+	uid, known := userOf(c)
+	return known && uid == 0
+}
+
+// userOf is the effective user of a caller. Since mounts can map ids, the kernel
+// names callers only where something is made. They wait for us, so their number
+// is theirs.
+func userOf(c *fuse.Caller) (uid uint32, known bool) {
+	if c.Uid != math.MaxUint32 {
+		return c.Uid, true
+	}
+	return uidOf(c.Pid)
 }
 
 // uidOf is the effective user of a thread.

@@ -138,7 +138,7 @@ var attrCases = []posixCase{
 	{"suid falls on write", func(t *testing.T, dir string) {
 		p := filepath.Join(dir, "f")
 		must(t, os.Chmod(dir, 0o777))
-		for name, do := range map[string]func() error{
+		doers := map[string]func() error{
 			"write": func() error {
 				f, err := os.OpenFile(p, os.O_WRONLY, 0)
 				if err != nil {
@@ -155,7 +155,8 @@ var attrCases = []posixCase{
 				}
 				return errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, 5000), f.Close())
 			},
-		} {
+		}
+		for name, do := range doers {
 			write(t, p, "old content")
 			must(t, syscall.Chmod(p, 0o6777))
 			must(t, as(t, 1000, 1000, do))
@@ -164,6 +165,8 @@ var attrCases = []posixCase{
 		}
 		write(t, p, "")
 		must(t, syscall.Chmod(p, 0o6777))
+		must(t, doers["fallocate"]())
+		wantEqual(t, "mode after root's fallocate", stat(t, p).Mode&0o7777, 0o6777)
 		must(t, os.Chown(p, 1000, 1000))
 		wantEqual(t, "mode after chown", stat(t, p).Mode&0o7777, 0o777)
 	}},
@@ -241,6 +244,16 @@ var xattrCases = []posixCase{
 		wantErr(t, unix.Removexattr(p, "user.b"), syscall.ENODATA)
 		wantErr(t, unix.Setxattr(p, "nonsense.x", nil, 0), syscall.EOPNOTSUPP)
 		must(t, unix.Setxattr(dir, "trusted.x", []byte("t"), 0))
+		must(t, os.Chmod(dir, 0o755))
+		shown := func() error {
+			n, err := unix.Listxattr(dir, buf)
+			if err == nil && !strings.Contains(string(buf[:n]), "trusted.x\x00") {
+				err = syscall.ENODATA
+			}
+			return err
+		}
+		must(t, shown())
+		wantErr(t, as(t, 1000, 1000, shown), syscall.ENODATA)
 	}},
 	{"access ACL", func(t *testing.T, dir string) {
 		p := filepath.Join(dir, "f")

@@ -66,7 +66,7 @@ func (r *raw) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint6
 	if r.ctl.owns(in.NodeId) || r.ctl.owns(in.NodeIdOut) {
 		return 0, fuse.Status(errNotHere)
 	}
-	n, err := r.fs.Copy(contextOf(cancel), in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, in.Uid != 0)
+	n, err := r.fs.Copy(contextOf(cancel), in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, !isRoot(&in.Caller))
 	return n, r.status(err)
 }
 
@@ -74,7 +74,7 @@ func (r *raw) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	if r.ctl.owns(in.NodeId) {
 		return fuse.Status(errNotHere)
 	}
-	err := r.fs.Fallocate(contextOf(cancel), in.NodeId, in.Offset, in.Length, FallocateMode(in.Mode), in.Uid != 0)
+	err := r.fs.Fallocate(contextOf(cancel), in.NodeId, in.Offset, in.Length, FallocateMode(in.Mode), !isRoot(&in.Caller))
 	return r.status(err)
 }
 
@@ -144,7 +144,7 @@ func (r *raw) ListXAttr(cancel <-chan struct{}, h *fuse.InHeader, dest []byte) (
 	}
 	var list []byte
 	for _, name := range names {
-		if h.Uid != 0 && isTrusted(name) {
+		if isTrusted(name) && !isRoot(&h.Caller) {
 			continue // shown to the administrator only
 		}
 		list = append(append(list, name...), 0)
