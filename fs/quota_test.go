@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -389,6 +390,44 @@ func TestQuotaClearedAndSet(t *testing.T) {
 	r.must(r.f.WaitQuota(r.ctx, outer))
 	r.quota(outer, Limits{})
 	r.check("cleared and set", nil)
+	r.close()
+	r.fsck()
+}
+
+// An account is given up while it is being counted: files that only a process
+// has open go to the account around it, too.
+func TestQuotaClearedWhileCounted(t *testing.T) {
+	r := newQuotaRig(t)
+	outer := r.mkdir(ondisk.InumRoot, "outer")
+	inner := r.mkdir(outer, "inner")
+	below := r.mkdir(inner, "below")
+	late := r.make(below, "late", ondisk.ObjFile)
+	r.quota(outer, Limits{})
+	r.quota(inner, Limits{})
+	rec, err := r.f.Create(r.ctx, inner, "open", NewNode{Type: ondisk.ObjFile, Mode: 0o644})
+	r.must(err)
+	open := rec.Meta.Inum
+	r.must(r.f.Unlink(r.ctx, inner, "open"))
+	n, _, err := r.f.lock(r.ctx, late) // the count stops here
+	r.must(err)
+	r.must(r.f.RecountQuotas(r.ctx))
+	gen := r.f.quotas.genOf(inner)
+	for { // it has entered the open file
+		rec, _, err := r.pool.Inode(r.ctx, open)
+		r.must(err)
+		if rec.Meta.Account == inner && rec.Meta.AccountGen == gen {
+			break
+		}
+		runtime.Gosched()
+	}
+	r.must(r.f.ClearQuota(r.ctx, inner))
+	r.f.unlock(n)
+	r.must(r.f.WaitQuota(r.ctx, inner))
+	r.check("cleared", []uint64{open})
+	if rec, _, err := r.pool.Inode(r.ctx, open); err != nil || rec.Meta.Account != outer {
+		t.Errorf("%v, the open file is in account %d, want %d", err, rec.Meta.Account, outer)
+	}
+	r.f.Forget(open, 1)
 	r.close()
 	r.fsck()
 }

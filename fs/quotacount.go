@@ -34,6 +34,7 @@ type count struct {
 	to      uint64 // account that the inodes are entered into
 	leaving bool
 	dirs    []uint64 // to be read; guarded by counter.mu
+	unnamed bool     // open files without a name are to be entered; guarded by counter.mu
 	done    uint64   // inodes looked at
 	err     error
 }
@@ -83,7 +84,7 @@ func (q *quotas) count(root uint64) {
 		q.mu.Unlock()
 		return
 	}
-	run := &count{root: root, to: root, dirs: []uint64{root}}
+	run := &count{root: root, to: root, dirs: []uint64{root}, unnamed: true}
 	if a.flags&ondisk.AccountLeaving != 0 {
 		run.to, run.leaving = a.parent, true
 	}
@@ -92,7 +93,7 @@ func (q *quotas) count(root uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.runs[root]; old != nil && old.err == nil {
-		old.dirs = append(old.dirs, root) // once more from the top
+		old.dirs, old.unnamed = append(old.dirs, root), true // once more from the top
 		old.to, old.leaving = run.to, run.leaving
 		return
 	}
@@ -155,6 +156,15 @@ func (q *quotas) wait(ctx context.Context, root uint64) error {
 	}
 }
 
+// takeUnnamed reports whether files without a name are to be entered, once.
+func (c *counter) takeUnnamed(run *count) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := run.unnamed
+	run.unnamed = false
+	return was
+}
+
 // next takes a directory to be read. Without one the count is at its end.
 func (c *counter) next(run *count) (dir, to uint64, ok bool) {
 	c.mu.Lock()
@@ -168,10 +178,12 @@ func (c *counter) next(run *count) (dir, to uint64, ok bool) {
 }
 
 func (q *quotas) run(ctx context.Context, run *count) error {
-	if err := q.enterUnlinked(ctx, run); err != nil {
-		return err
-	}
 	for {
+		if q.counter.takeUnnamed(run) {
+			if err := q.enterUnlinked(ctx, run); err != nil {
+				return err
+			}
+		}
 		dir, to, ok := q.counter.next(run)
 		if ok {
 			if err := q.enterDir(ctx, run, dir, to); err != nil {
@@ -337,7 +349,7 @@ func (q *quotas) finish(ctx context.Context, run *count) (done bool, err error) 
 	defer s.unlock()
 	s.cover(ondisk.InumRoot, run.root)
 	q.counter.mu.Lock()
-	more, leaving := len(run.dirs) > 0, run.leaving
+	more, leaving := len(run.dirs) > 0 || run.unnamed, run.leaving
 	q.counter.mu.Unlock()
 	if more {
 		return false, nil
