@@ -384,18 +384,3 @@ func (q *quotas) finish(ctx context.Context, run *count) (done bool, err error) 
 	q.drop(run.root)
 	return true, nil
 }
-
-// storeList stores which accounts there are; root is the locked root directory.
-func (q *quotas) storeList(ctx context.Context, t Txn, root *node, with, without uint64) error {
-	if _, err := q.f.record(ctx, root); err != nil {
-		return err
-	}
-	value := q.list(with, without)
-	if len(value) == 0 {
-		return q.f.dropAttr(ctx, t, root, accountsAttr)
-	}
-	if len(value) > ondisk.XattrValueMax {
-		return errNoSpace
-	}
-	return q.f.putAttr(ctx, t, root, accountsAttr, value)
-}
