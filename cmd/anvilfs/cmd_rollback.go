@@ -45,10 +45,10 @@ A mounted filesystem is rolled back in place. Calls wait while it is done. A fil
 that is open goes on with the content that the snapshot has of it, as if another
 machine had changed it; if the snapshot has no such file, every use of it fails with
 ESTALE, and so it is with working directories. A directory that had been removed has
-to be entered anew. Mapped pages are those of the snapshot
-afterwards; what is written through a mapping meanwhile is lost. Locks stay with the
-open file. Programs that keep in memory what they read - databases, editors - do not
-notice: stop them before.
+to be entered anew. Mapped pages are those of the snapshot afterwards; what is
+written through a mapping meanwhile is lost. Locks stay with the open file. Programs
+that keep in memory what they read - databases, editors - do not notice: stop them
+before.
 
 Single files are put back by copying them from MNT/.anvilfs/snapshots/NAME.`,
 		Args: exactly(2, "a mount point, or the source of a filesystem, and a snapshot"),

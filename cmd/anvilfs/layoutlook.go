@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
@@ -79,14 +78,7 @@ func (l *layoutLook) placesOf(names []string) []layout.Place {
 	}
 	running := l.running
 	l.mu.Unlock()
-	if running != nil {
-		limit := time.NewTimer(treesLimit)
-		defer limit.Stop()
-		select {
-		case <-running:
-		case <-limit.C:
-		}
-	}
+	inTime(running)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.of != key {

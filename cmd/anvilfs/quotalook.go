@@ -12,9 +12,22 @@ import (
 	"github.com/anvilfs/anvilfs/fs"
 )
 
-// treesLimit is how long a status waits for the use of trees. It reads
-// records, so that it can hang with a device; then the last known is told.
-const treesLimit = 200 * time.Millisecond
+// lookLimit is how long a status waits for what is looked at in the background,
+// which can hang with a device; then what is known already is told.
+const lookLimit = 200 * time.Millisecond
+
+// inTime waits for a look that is under way, but not long; nil: none is.
+func inTime(running <-chan struct{}) {
+	if running == nil {
+		return
+	}
+	limit := time.NewTimer(lookLimit)
+	defer limit.Stop()
+	select {
+	case <-running:
+	case <-limit.C:
+	}
+}
 
 // A treeLook knows the accounts of a mount, for those who must not wait.
 type treeLook struct {
@@ -66,12 +79,7 @@ func (l *treeLook) trees() []advice.Tree {
 	}
 	running := l.running
 	l.mu.Unlock()
-	limit := time.NewTimer(treesLimit)
-	defer limit.Stop()
-	select {
-	case <-running:
-	case <-limit.C:
-	}
+	inTime(running)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
