@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -250,6 +251,10 @@ func (e *engine) retained(after Position) ([]*chain.Batch, bool) {
 			if found && x.Pos.T > after.T {
 				out = append(out, x.Batch.(*chain.Batch))
 			}
+		}
+		rolls := func(b *chain.Batch) bool { _, ok := rollbackOf(b); return ok }
+		if slices.ContainsFunc(out, rolls) { // who is behind may lack its snapshot
+			out, found = nil, false
 		}
 	})
 	return out, found

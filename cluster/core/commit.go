@@ -67,8 +67,8 @@ func (p *Primary) feed(now time.Duration, n *peer) []Effect {
 	}
 	if n.flags == 0 {
 		for _, x := range p.window {
-			if x.Prev != n.pos {
-				continue
+			if x.Prev != n.pos || x.Pos.T == n.refused && x != p.flight {
+				continue // what failed may be that it lacks the snapshot: a copy does not ask for it
 			}
 			if x == p.flight && !p.charter.Config.IsMaster(n.id) && !p.countsAsMaster(n.id) {
 				return nil
@@ -144,6 +144,9 @@ func (p *Primary) receive(now time.Duration, m *Message) []Effect {
 		n.out, n.pos, n.answer = nil, m.Answer.Pos, m.Answer
 		return p.feed(now, n)
 	case Failed, NoSpace:
+		if n.out != nil && n.out.rollsBack() {
+			n.refused = n.out.Pos.T
+		}
 		n.attached, n.out = false, nil
 		return []Effect{Trouble{n.id, m.Kind}}
 	case BeatAck:

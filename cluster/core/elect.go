@@ -9,7 +9,7 @@ import (
 
 func (p *Primary) attach(now time.Duration, a Answer) []Effect {
 	n := p.addPeer(a.Node)
-	*n = peer{id: a.Node, attached: true, answer: &a, pos: a.Pos, flags: a.Flags, acked: n.acked}
+	*n = peer{id: a.Node, attached: true, answer: &a, pos: a.Pos, flags: a.Flags, acked: n.acked, refused: n.refused}
 	p.hear(a.Flags, max(a.Promised, a.Pos.T.Epoch()))
 	switch p.phase {
 	case PreVoting:
@@ -36,7 +36,7 @@ func (p *Primary) hear(flags Flags, epoch uint32) {
 
 func (p *Primary) detach(id ondisk.UUID) []Effect {
 	if n := p.peer(id); n != nil {
-		*n = peer{id: id, answer: n.answer, pos: n.pos, flags: n.flags, acked: n.acked}
+		*n = peer{id: id, answer: n.answer, pos: n.pos, flags: n.flags, acked: n.acked, refused: n.refused}
 	}
 	return nil
 }

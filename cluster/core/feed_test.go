@@ -109,3 +109,39 @@ func TestRollbackIsNotReplayed(t *testing.T) {
 		}
 	}
 }
+
+// Symptom: a member that came back without the snapshot just when it was rolled
+// back to was sent the rollback each time that it was opened again, and failed
+// each time anew, until something was written.
+func TestRollbackIsSentOnce(t *testing.T) {
+	p, ids, answer := leading(t)
+	before := p.Head()
+	law := *p.Charter()
+	law.Lineage = *law.Lineage.WithRollback(p.NextT(), before.T)
+	p.Step(0, Propose{Size: 1, Charter: &law})
+	p.Step(0, Recv{Msg: &Message{Kind: Failed, Node: ids[2], Ballot: p.Ballot()}})
+	at := answer(2)
+	at.Pos, at.Promised = before, p.Ballot().Epoch
+	again := func() (sent, behind int) {
+		p.Step(0, Detach{ids[2]})
+		for _, e := range p.Step(0, Attach{at}) {
+			switch e.(type) {
+			case Send:
+				sent++
+			case Behind:
+				behind++
+			}
+		}
+		return sent, behind
+	}
+	// Until it is committed there is nothing to be copied.
+	if sent, behind := again(); sent != 1 || behind != 0 {
+		t.Errorf("before it is committed: sent %d txgs, found behind %d times", sent, behind)
+	}
+	for i := range 2 {
+		p.Step(0, Recv{Msg: &Message{Kind: Ack, Node: ids[i], Ballot: p.Ballot(), Pos: p.Head()}})
+	}
+	if sent, behind := again(); sent != 0 || behind != 1 {
+		t.Errorf("afterwards: sent %d txgs, found behind %d times", sent, behind)
+	}
+}
