@@ -175,13 +175,17 @@ func (e *engine) discard(ctx context.Context, name string) error {
 	if err := keepForeign(ctx, c); err != nil {
 		e.log.Warn("the discarded change could not be kept as a snapshot", "member", name, "err", err)
 	}
+	err = ErrPoolClosed
 	e.ask(func() {
-		if m := e.byName(name); m.conn == c {
-			m.discarded = true
-			e.attach(m, d)
+		m := e.byName(name)
+		if m == nil || m.conn != c {
+			err = fmt.Errorf("%s went away meanwhile, with its change: discard it when it is back", name)
+			return
 		}
+		err, m.discarded = nil, true
+		e.attach(m, d)
 	})
-	return nil
+	return err
 }
 
 func keepForeign(ctx context.Context, c *conn) error {
