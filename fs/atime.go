@@ -22,14 +22,14 @@ type atimes struct {
 	wake chan struct{} // capacity 1
 	stop chan struct{}
 	done chan struct{}
-	busy sync.Mutex // held while times are stored
+	busy turn // held while times are stored
 
 	mu    sync.Mutex
 	nodes []*node
 }
 
 func newAtimes(f *FS) *atimes {
-	a := &atimes{f: f, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	a := &atimes{f: f, busy: newTurn(), wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	go a.loop()
 	return a
 }

@@ -16,7 +16,7 @@ type reaper struct {
 	f    *FS
 	wake chan struct{} // capacity 1
 	done chan struct{}
-	turn sync.Mutex // held while a batch is taken and deleted
+	turn turn // held while a batch is taken and deleted
 
 	mu      sync.Mutex
 	queue   []uint64
@@ -26,7 +26,7 @@ type reaper struct {
 }
 
 func newReaper(f *FS) *reaper {
-	r := &reaper{f: f, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r := &reaper{f: f, turn: newTurn(), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go r.loop()
 	return r
 }

@@ -94,6 +94,12 @@ func (m *Member) Plug(dev *memdev.Device) {
 	m.gone = false
 }
 
+// Enlarge makes the device, which nobody has open, n bytes longer.
+func (m *Member) Enlarge(n int64) {
+	dev := m.Copy()
+	m.put(dev.Enlarged(dev.Size() + n))
+}
+
 // Copy is what is on the media now, with all that was written.
 func (m *Member) Copy() *memdev.Device {
 	m.mu.Lock()

@@ -26,6 +26,7 @@ func sleep(d time.Duration) { <-time.After(d) }
 // A World is the devices of one cluster, which outlive the pools on them.
 type World struct {
 	Members []*Member
+	Fast    *Member // a cache before them; nil: there is none
 
 	life atomic.Int64         // counts processes
 	dead atomic.Pointer[fate] // set while the process is dead
@@ -92,14 +93,50 @@ func (w *World) Clone() *World {
 		n.put(m.Copy())
 		c.Members = append(c.Members, n)
 	}
+	if w.Fast != nil {
+		c.Fast = &Member{Name: w.Fast.Name, w: c}
+		c.Fast.put(w.Fast.Copy())
+	}
 	return c
 }
 
-// Specs are all members, as a pool opens them.
+// All are the members, and the cache if there is one.
+func (w *World) All() []*Member {
+	if w.Fast == nil {
+		return w.Members
+	}
+	return append(w.Members[:len(w.Members):len(w.Members)], w.Fast)
+}
+
+// AddCache puts an empty cache of size bytes before the members.
+func (w *World) AddCache(ctx context.Context, size int64) error {
+	v, err := chain.Open(ctx, []ondisk.Device{w.Members[0].Copy()}, chain.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	infos, err := v.PFSs(ctx)
+	dev := memdev.New(size)
+	for i := range infos {
+		if infos[i].Label == Label {
+			_, ferr := cluster.FormatCache(ctx, []ondisk.Device{dev}, Label, infos[i].Clid, time.Now())
+			err = errors.Join(err, ferr)
+		}
+	}
+	w.Fast = &Member{Name: "fast", w: w}
+	w.Fast.put(dev)
+	return errors.Join(err, v.Close())
+}
+
+// Specs are all members, and the cache, as a pool opens them.
 func (w *World) Specs() []cluster.MemberSpec {
 	var specs []cluster.MemberSpec
 	for _, m := range w.Members {
 		specs = append(specs, m.Spec())
+	}
+	if w.Fast != nil {
+		spec := w.Fast.Spec()
+		spec.Cache = true
+		specs = append(specs, spec)
 	}
 	return specs
 }
@@ -115,7 +152,7 @@ func (w *World) Die(power bool) {
 	// From here on no request reports success: what did so before is counted.
 	f := &fate{power: power}
 	w.dead.Store(f)
-	for _, m := range w.Members {
+	for _, m := range w.All() {
 		m.mu.Lock()
 		f.recs = append(f.recs, m.rec)
 		f.events = append(f.events, m.rec.Events())
@@ -135,7 +172,7 @@ func (w *World) Restart(rng *rand.Rand) error {
 	if f == nil {
 		return errors.New("nobody died")
 	}
-	for i, m := range w.Members {
+	for i, m := range w.All() {
 		img := f.mems[i]
 		if f.power {
 			keep := keeper(rng)
@@ -177,7 +214,7 @@ func keeper(rng *rand.Rand) func(event, sector int) bool {
 
 // Held names a member that a process has open; "" = none.
 func (w *World) Held() string {
-	for _, m := range w.Members {
+	for _, m := range w.All() {
 		m.mu.Lock()
 		held := m.holder != nil
 		m.mu.Unlock()

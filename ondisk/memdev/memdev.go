@@ -65,6 +65,13 @@ func (d *Device) Clone() *Device {
 	return c
 }
 
+// Enlarged is Clone, with size bytes.
+func (d *Device) Enlarged(size int64) *Device {
+	c := d.Clone()
+	c.size = max(size, c.size)
+	return c
+}
+
 // Reopen undoes Close: memory outlives it, as media does.
 func (d *Device) Reopen() {
 	d.mu.Lock()
