@@ -27,7 +27,8 @@ const (
 type base struct {
 	world *rig.World
 	files map[string]string
-	keep  []uint64 // inode numbers of files that nothing changes
+	keep  []uint64             // inode numbers of files that nothing changes
+	loose map[string][2]string // what a branch changed: before and after its merge
 }
 
 func (b *base) model() *model { return &model{states: []map[string]string{b.files}} }
@@ -36,6 +37,8 @@ var (
 	baseOne  = sync.OnceValues(func() (*base, error) { return makeBase(oneSlot) })
 	baseFull = sync.OnceValues(func() (*base, error) { return makeBase(smallest) })
 	baseMany = sync.OnceValues(func() (*base, error) { return makeBase(slots) })
+
+	baseBranch = sync.OnceValues(makeBranch)
 )
 
 // makeBase fills a new cluster by way of a mount.

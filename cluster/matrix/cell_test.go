@@ -43,12 +43,17 @@ type cell struct {
 func (c cell) String() string {
 	kind := "master"
 	switch {
+	case c.member >= masters+slaves && c.row.branch:
+		kind = "soft master"
 	case c.member >= masters+slaves:
 		kind = "soft slave"
 	case c.member >= masters:
 		kind = "slave"
 	}
 	s := fmt.Sprintf("%s, %s %s, %s", c.row.name, kind, rig.Name(c.member), c.at)
+	if c.row.fast {
+		s = fmt.Sprintf("%s, %s", c.row.name, cacheMoments[c.at])
+	}
 	if c.bare {
 		s += ", one master away"
 	}
@@ -60,6 +65,9 @@ func (c cell) dice(what uint64) *rand.Rand { return rand.New(rand.NewPCG(c.seed,
 
 // mode is how a resync of the cell copies.
 func (c cell) mode() resync.Mode {
+	if c.row.copied {
+		return resync.ModeShadow
+	}
 	return []resync.Mode{resync.ModeShadow, resync.ModeDirect, resync.ModeReplay}[c.dice(1).IntN(3)]
 }
 
@@ -85,23 +93,29 @@ func (c cell) play(t *testing.T) {
 	if c.dice(2).IntN(2) == 1 {
 		b, err = baseMany()
 	}
-	if c.row.small {
+	switch {
+	case c.row.small:
 		b, err = baseFull()
+	case c.row.branch:
+		b, err = baseBranch()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		r := newRun(t, c, b)
-		defer func() {
-			if r.life != nil {
-				r.w.Die(false)
-				r.bury()
-			}
-			<-time.After(patience) // reads that others answered first are out as long as they are delayed
-		}()
+		defer r.end()
 		r.row().play(r)
 	})
+}
+
+// end leaves nothing behind in the bubble.
+func (r *run) end() {
+	if r.life != nil {
+		r.w.Die(false)
+		r.bury()
+	}
+	<-time.After(patience) // reads that others answered first are out as long as they are delayed
 }
 
 // script is what most rows do.
@@ -237,10 +251,22 @@ func (r *run) reachPromise() {
 // reachCopy lets m miss something, and the fault comes while that is copied.
 func (r *run) reachCopy() {
 	r.t.Helper()
+	r.missSome()
+	r.watchCopy()
+	r.check(r.life.pool.NodeOnline(r.life.ctx, r.m.Name), "node online")
+}
+
+// missSome lets m miss something.
+func (r *run) missSome() {
+	r.t.Helper()
 	r.check(r.life.pool.NodeOffline(r.life.ctx, r.m.Name), "node offline")
 	for range 6 {
 		r.work(5)
 	}
+}
+
+// watchCopy sets the trap once m is being copied to.
+func (r *run) watchCopy() {
 	first := true
 	want := r.cell.mode()
 	if want == resync.ModeReplay { // the primary feeds it, or a run replays
@@ -261,7 +287,6 @@ func (r *run) reachCopy() {
 		}
 	}
 	r.mu.Unlock()
-	r.check(r.life.pool.NodeOnline(r.life.ctx, r.m.Name), "node online")
 }
 
 // goesOn checks that the mount does not suffer.
@@ -378,10 +403,7 @@ func (r *run) rise() {
 // finish demands that all is as if nothing had been.
 func (r *run) finish() {
 	r.t.Helper()
-	if r.away != nil {
-		r.away.Plug(nil)
-		r.check(r.life.pool.NodeOnline(r.life.ctx, r.away.Name), "node online")
-	}
+	r.gather()
 	r.healthy()
 	for range 5 { // every header slot is written anew
 		r.work(2)
@@ -393,6 +415,15 @@ func (r *run) finish() {
 	r.healthy()
 	r.level()
 	r.verify()
+}
+
+// gather brings back whom the cell took away.
+func (r *run) gather() {
+	r.t.Helper()
+	if r.away != nil {
+		r.away.Plug(nil)
+		r.check(r.life.pool.NodeOnline(r.life.ctx, r.away.Name), "node online")
+	}
 }
 
 // level waits until every node has the last txg.

@@ -22,6 +22,12 @@
 //     the model and the leaves of the others, and fsck finds nothing, in the
 //     trees of older headers neither.
 //
+// What is done to the cluster has rows of its own (errand): a branch that comes
+// back, a rollback under the mount, a member that grows, a change that is given
+// up. The member fails, or the process ends, at each moment of that; the errand
+// ends, or is refused and done again. A cache before the members fails in rows
+// where nothing else does: nobody may notice.
+//
 // Each cell runs in a bubble of testing/synctest: deadlines are those of
 // production and cost no time. What a row leaves open (a fault that stays or
 // passes, how a copy is made, what a cut leaves of a cache, one header slot or

@@ -14,6 +14,7 @@ import (
 )
 
 func newRun(t *testing.T, c cell, b *base) *run {
+	c.row = c.meeting()
 	r := &run{
 		t: t, cell: c, rng: c.dice(0), base: b, w: b.world.Clone(), limit: quick,
 		begun: time.Now(), fired: make(chan struct{}), seen: make(map[cluster.NodeState]cluster.NodeStatus),
@@ -78,7 +79,8 @@ func TestMatrix(t *testing.T) {
 	only := os.Getenv("ANVILFS_CELL")
 	if only != "" {
 		play = nil
-		for i, c := range all {
+		for i := range max(n, len(all)) {
+			c := all[i%len(all)]
 			c.seed = uint64(i)
 			if regexp.MustCompile(only).MatchString(c.String()) {
 				play = append(play, c)

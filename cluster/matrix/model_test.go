@@ -175,8 +175,11 @@ func readDir(ctx context.Context, f *fs.FS, dir uint64, path string, out map[str
 	}
 	for _, d := range list {
 		rec, ok, err := f.Lookup(ctx, dir, d.Name)
-		if err != nil || !ok {
-			return fmt.Errorf("lookup %s/%s: %v, %w", path, d.Name, ok, err)
+		if err != nil {
+			return fmt.Errorf("lookup %s/%s: %w", path, d.Name, err)
+		}
+		if !ok {
+			continue // as if it had been removed before: then it is missed
 		}
 		if d.Type == ondisk.ObjDir {
 			out[path+"/"+d.Name] = "dir"

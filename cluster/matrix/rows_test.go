@@ -40,6 +40,16 @@ type row struct {
 	heal    func(r *run)        // beside taking the rules away
 	play    func(r *run)
 	skip    func(c cell) string // why a cell makes no sense
+
+	copied bool    // a resync does copy, beside what m has
+	errand *errand // what is done when the fault comes, which goes by the seed
+	deadly bool    // of an errand: the process ends
+	branch bool    // in a cluster with a branch that is away
+	gives  bool    // ... which is not merged
+
+	fast  bool               // it is about a cache before the members
+	cache cluster.CacheState // what becomes of it
+	lies  bool               // what it answers is found to be wrong
 }
 
 // always or once: a fault that stays until it is healed, or passes.
@@ -68,6 +78,10 @@ func back(r *run) {
 
 // rows lists them in the order of the table.
 func rows() []*row {
+	return append(memberRows(), fastRows()...)
+}
+
+func memberRows() []*row {
 	written := []cluster.NodeState{cluster.NodeFailed, cluster.NodeInSync} // if it passes before anyone looks
 	return []*row{
 		{name: "read error in a data block", inject: rot(ondisk.TypeData, unreadable), expect: noticed, play: script, skip: notWhileBare},
@@ -101,6 +115,22 @@ func rows() []*row {
 		{name: "two claims of commitment", inject: func(r *run) { r.die(false) }, death: killed, play: forked, skip: onlyMasters},
 		{name: "stale primary", inject: nothing, play: stolen, skip: onlyMasters},
 		{name: "clock jump", inject: suspend, play: awake, skip: notPromising},
+		mergeRow("a branch is merged and a device fails", false, false),
+		mergeRow("a branch is merged and the process ends", true, false),
+		mergeRow("a branch is given up and a device fails", false, true),
+		mergeRow("a branch is given up and the process ends", true, true),
+		rollbackRow("a rollback and a device fails", false),
+		rollbackRow("a rollback and the process ends", true),
+		{name: "a rollback meets a member without its snapshot", inject: nothing, copied: true, play: lacking, skip: func(c cell) string {
+			if c.at != swap {
+				return "it lacks the snapshot when its copy is put in place"
+			}
+			return ""
+		}},
+		growRow("a member grows and a device fails", false),
+		growRow("a member grows and the process ends", true),
+		discardRow("a change is discarded and a device fails", false),
+		discardRow("a change is discarded and the process ends", true),
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cluster/rig"
 	"github.com/anvilfs/anvilfs/fs"
-	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 	resync "github.com/anvilfs/anvilfs/sync"
 )
@@ -46,8 +45,11 @@ type run struct {
 	begun  time.Time
 	fired  chan struct{} // closed at the moment
 	once   sync.Once
-	onCopy func(resync.Report) // at each step of a resync of m
-	before *memdev.Device      // m at the last unmount
+	onCopy func(resync.Report)  // at each step of a resync of m
+	before *memdev.Device       // m at the last unmount
+	loose  map[string][2]string // what a merge under way may have changed
+	then   map[string]string    // what the snapshot has
+	older  *memdev.Device       // the cache at an earlier unmount
 
 	mu    sync.Mutex
 	trace []string
@@ -109,6 +111,9 @@ func (r *run) open() error {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	r.life = l
 	o := cluster.Options{Label: rig.Label, Deadline: deadline, Logger: r.logger(), Memory: r.cell.memory()}
+	if r.row().errand != nil && r.cell.bare && r.cell.dice(24).IntN(2) == 0 {
+		o.OnNoQuorum = cluster.EIO // what is begun waits all the same
+	}
 	p, err := cluster.OpenPool(l.ctx, r.w.Specs(), o)
 	if err != nil {
 		l.cancel()
@@ -127,6 +132,9 @@ func (r *run) open() error {
 	l.halt = halt
 	l.wait.Go(func() { resync.NewManager(&peers{p, r}, r.cell.resync(o.Logger)).Run(ctx) })
 	l.wait.Go(func() { r.watch(ctx, p) })
+	if r.row().branch {
+		l.wait.Go(func() { r.merges(ctx, l) })
+	}
 	return nil
 }
 
@@ -263,7 +271,7 @@ func (r *run) die(power bool) {
 func (r *run) bury() {
 	l := r.life
 	l.cancel()
-	for _, m := range r.w.Members {
+	for _, m := range r.w.All() {
 		m.Fault().Clear()
 		m.Fault().Release()
 	}
@@ -332,7 +340,7 @@ func (r *run) reads() {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(r.life.ctx, 100*r.limit)
 	defer cancel()
-	got, err := readAll(ctx, r.life.fs)
+	got, err := r.read(ctx)
 	r.check(err, "reading the mount")
 	if took := time.Since(began); took > 100*r.limit {
 		r.fail("reading the mount took %v", took)
@@ -345,7 +353,7 @@ func (r *run) reads() {
 // settles reads the mount after a crash: one of the states that may be.
 func (r *run) settles() {
 	r.t.Helper()
-	got, err := readAll(r.life.ctx, r.life.fs)
+	got, err := r.read(r.life.ctx)
 	r.check(err, "reading the mount after the crash")
 	r.check(r.model.settle(got), "after the crash")
 }
@@ -375,7 +383,7 @@ func (r *run) healthy() {
 	}
 	// A soft node that is away makes nobody ill: it is waited for here.
 	for _, n := range r.life.pool.Status().Nodes {
-		if n.Role == ondisk.PFSSoftSlave.String() {
+		if n.Soft() {
 			r.until(n.Name+" in sync", func() bool { return r.statusOf(n.Name).State == cluster.NodeInSync })
 		}
 	}
