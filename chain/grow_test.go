@@ -264,8 +264,14 @@ func TestGrowSet(t *testing.T) {
 				t.Errorf("space %+v, was %+v, grown by %d", s, before, v.Grown())
 			}
 			must(t, v.Close())
-			for _, d := range devs {
+			for i, d := range devs {
 				d.(*memdev.Device).Reopen()
+				for n, off := range ondisk.SlotOffsets(uint64(d.Size())) {
+					behind := n >= len(ondisk.SlotOffsets(v.loff[i+1]-v.loff[i]))
+					if s := readSlot(d, off); (s.hdr == nil) != behind {
+						t.Errorf("volume %d, slot %d: header %v, behind the end %v", i, n, s.err, behind)
+					}
+				}
 			}
 			v, err = Open(bg, devs, Options{})
 			must(t, err)

@@ -25,7 +25,7 @@ func (v *Volume) layout(add ondisk.Device) (*layout, error) {
 	for i := range v.devs {
 		g.sizes = append(g.sizes, v.loff[i+1]-v.loff[i])
 	}
-	last := len(v.devs) - 1
+	last, hdr := len(v.devs)-1, v.Header()
 	have, room := g.sizes[last], uint64(v.devs[last].Size())
 	if add == nil {
 		if g.sizes[last] = room / ondisk.VolumeAlign * ondisk.VolumeAlign; g.sizes[last] <= have {
@@ -37,7 +37,7 @@ func (v *Volume) layout(add ondisk.Device) (*layout, error) {
 	switch {
 	case len(v.devs) == ondisk.MaxVolumes:
 		return nil, fmt.Errorf("%s: %w by one more volume: it has %d, as many as there can be", v.Name(), ErrCannotGrow, ondisk.MaxVolumes)
-	case keep == 0 || last == 0 && keep < max(v.hdr.AuxEnd, v.hdr.AllocatorBeg)+2*ondisk.SegmentSize:
+	case keep == 0 || last == 0 && keep < max(hdr.AuxEnd, hdr.AllocatorBeg)+2*ondisk.SegmentSize:
 		return nil, fmt.Errorf("%s: %w by one more volume: this one has %d MiB, and one that another follows at least %d MiB: make the device larger first",
 			v.devs[last].Name(), ErrCannotGrow, room>>20, (keep+ondisk.ZoneSize)>>20)
 	case keep < have:
@@ -50,6 +50,12 @@ func (v *Volume) layout(add ondisk.Device) (*layout, error) {
 	g.sizes[last] = keep
 	g.devs, g.sizes = append(g.devs, add), append(g.sizes, size)
 	return g, nil
+}
+
+// Fits is an error if a device cannot become one more volume.
+func (v *Volume) Fits(add ondisk.Device) error {
+	_, err := v.layout(add)
+	return err
 }
 
 func (g *layout) total() (n uint64) {

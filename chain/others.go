@@ -19,8 +19,13 @@ type MissingVolume struct {
 }
 
 func (m *MissingVolume) Error() string {
-	return fmt.Sprintf("the file system has %d volumes, %d given: volume %d, of %d bytes, is missing; name it with the others, as %s:DEVICE",
-		m.Count, len(m.Given), m.ID, m.Size, strings.Join(m.Given, ":"))
+	return fmt.Sprintf("the file system has %d volumes, %d given: volume %d, of %d bytes, is missing",
+		m.Count, len(m.Given), m.ID, m.Size)
+}
+
+// Remedy says how the member is to be named.
+func (m *MissingVolume) Remedy() string {
+	return "name it with all of its devices, as " + strings.Join(m.Given, ":") + ":DEVICE"
 }
 
 // LeftOver reports whether d carries what is left of making it one more volume

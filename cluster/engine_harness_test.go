@@ -28,13 +28,19 @@ type testCluster struct {
 
 func newTestCluster(t *testing.T, masters int, others ...ondisk.PFSType) *testCluster {
 	t.Helper()
+	return newTestClusterOf(t, testVolume, masters, others...)
+}
+
+// newTestClusterOf makes one of devices of that size.
+func newTestClusterOf(t *testing.T, size int64, masters int, others ...ondisk.PFSType) *testCluster {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	c := &testCluster{t: t, ctx: ctx}
 	var vols []*chain.Volume
 	roles := append(slices.Repeat([]ondisk.PFSType{ondisk.PFSMaster}, masters), others...)
 	for range roles {
-		d := memdev.New(testVolume).Named(diskName(len(c.disks)))
+		d := memdev.New(size).Named(diskName(len(c.disks)))
 		c.disks = append(c.disks, d)
 		_, err := chain.Format(ctx, []ondisk.Device{d}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: "HOME", Type: ondisk.PFSMaster}}})
 		check(t, err)

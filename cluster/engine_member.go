@@ -14,6 +14,7 @@ import (
 type member struct {
 	index int
 	spec  MemberSpec
+	given MemberSpec  // spec before its requests were counted
 	fsid  ondisk.UUID // zero until it was opened once
 	conn  *conn       // nil while it is not open
 	first core.Durable

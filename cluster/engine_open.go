@@ -120,7 +120,7 @@ func (e *engine) admit(opened []opening) error {
 	}
 	for _, r := range opened {
 		if r.err != nil {
-			r.m.enter(NodeFailed, r.err.Error(), "")
+			r.m.enter(NodeFailed, r.err.Error(), remedyOf(r.err))
 			e.log.Warn("member left out", "member", r.m.spec.Name, "err", r.err)
 			continue
 		}
@@ -206,7 +206,7 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 	}
 	var missing *chain.MissingVolume
 	if slices.ContainsFunc(opened, func(r opening) bool { return errors.As(r.err, &missing) }) {
-		remedy = "a member is read with all of its devices only"
+		remedy = missing.Remedy()
 	}
 	return fmt.Errorf("%s; %s: %w", text, remedy, ErrNoQuorum)
 }

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
 )
 
@@ -62,7 +64,7 @@ func (e *engine) reopened(r opening) {
 		if r.c != nil {
 			e.tasks.Go(func() { r.c.close() })
 		}
-		m.enter(NodeFailed, err.Error(), "")
+		m.enter(NodeFailed, err.Error(), remedyOf(err))
 		e.reopenLater(m)
 	default:
 		m.take(r.c, r.d)
@@ -76,6 +78,16 @@ func (e *engine) reopened(r opening) {
 		}
 		e.log.Info("member is back", "member", m.spec.Name, "at", r.d.Pos.T.String())
 	}
+}
+
+// remedyOf is what the operator can do about a member that does not open; "" if
+// there is nothing but to look at its device.
+func remedyOf(err error) string {
+	var missing *chain.MissingVolume
+	if errors.As(err, &missing) {
+		return "mount again, and " + missing.Remedy()
+	}
+	return ""
 }
 
 // readOnlyState lets a member be read if it has the state that is shown.

@@ -254,6 +254,7 @@ type Event struct {
 	// Why, and what an operator can do; "" for a good state.
 	Error string `json:"error,omitempty"`
 	Next  string `json:"next,omitempty"`
+	Count uint64 `json:"count,omitempty"` // of bytes
 }
 
 // events are the subscribers, and what others report through the pool.

@@ -55,12 +55,16 @@ func (s *session) stepGrow() error {
 	return nil
 }
 
-// growAgain does what a cut kept from being done.
-func (s *session) growAgain() error {
+func (s *session) stepGrowAndUse() error {
 	if err := s.stepGrow(); err != nil {
 		return err
 	}
-	if err := s.stepFiles(); err != nil {
+	return s.stepFiles()
+}
+
+// growAgain does what a cut kept from being done.
+func (s *session) growAgain() error {
+	if err := s.stepGrowAndUse(); err != nil {
 		return err
 	}
 	return s.verify()

@@ -51,9 +51,9 @@ func foreignWorkload() Workload {
 	return Workload{"foreign", 8, true, []weighted{{6, (*session).stepAny}, {1, (*session).stepSnapshot}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}}
 }
 
-// growWorkload is the growth alone.
+// growWorkload is growth and a first use of the space.
 func growWorkload() Workload {
-	return Workload{"growth", 2, false, []weighted{{1, (*session).stepGrow}}}
+	return Workload{"growth", 1, false, []weighted{{1, (*session).stepGrowAndUse}}}
 }
 
 func (s *session) run(w Workload) error {

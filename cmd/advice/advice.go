@@ -118,7 +118,7 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 		}
 		a.add(Warning, n.Name+" was taken offline.", a.oneLess(n), "", command("online", ""))
 	case cluster.NodeFull:
-		a.add(Warning, n.Name+" is full and is not written any more.", a.oneLess(n), "Space that nothing uses is looked for.", command("replace", " LARGER-DEVICE"))
+		a.add(Warning, n.Name+" is full and is not written any more.", a.oneLess(n), "Space that nothing uses is looked for.", more(n, command))
 	case cluster.NodeMissing:
 		if a.st.Health == cluster.PoolReadOnly {
 			a.add(Note, n.Name+" belongs to the filesystem and was not given to the mount.", "", "", "")
@@ -129,6 +129,10 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 	case cluster.NodeHung:
 		a.add(Warning, n.Name+" does not answer"+why+".", a.oneLess(n), "It is used again once its requests return.", command("replace", " NEW-DEVICE"))
 	case cluster.NodeFailed:
+		if n.Next != "" {
+			a.add(Warning, n.Name+" has failed"+why+".", a.oneLess(n), "It is as it was: "+n.Next+".", "")
+			return
+		}
 		a.add(Warning, n.Name+" has failed"+why+".", a.oneLess(n), "It is opened again from time to time: check its cable and disk.", command("replace", " NEW-DEVICE"))
 	case cluster.NodeForeign:
 		a.add(Warning, n.Name+" was changed by another system"+why+".", a.oneLess(n), "", command("discard", ""))
@@ -138,6 +142,15 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 	default:
 		a.add(Warning, n.Name+" is "+string(n.State)+why+".", a.oneLess(n), "", "")
 	}
+}
+
+// more is the command by which a node gets more space. A device that another
+// follows has some GiBs.
+func more(n *cluster.NodeStatus, command func(verb, rest string) string) string {
+	if n.Total < ondisk.ZoneSize {
+		return command("replace", " LARGER-DEVICE")
+	}
+	return command("grow", " --add DEVICE") + "   (or node replace, with a larger one)"
 }
 
 // soft is advice on a soft node, which may be away; false: it is in a state of
@@ -226,6 +239,9 @@ func (a *adviser) space() {
 	soon := ""
 	if s.Pending > 0 {
 		soon = a.size(s.Pending) + " more come free with the next commits."
+	}
+	if s.Total >= ondisk.ZoneSize {
+		soon = strings.TrimPrefix(soon+" Nodes can get one more device each: anvilfs node grow "+a.dir+" NODE --add DEVICE.", " ")
 	}
 	a.add(Warning, fmt.Sprintf("Space is short: %s of %s are left.", a.size(s.Avail), a.size(s.Total)), risk, soon, "anvilfs bulkfree "+a.dir)
 }

@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/chain/media"
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
@@ -27,7 +29,7 @@ type growth struct {
 func growCommand() *cobra.Command {
 	var g growth
 	c := &cobra.Command{
-		Use:   "grow DEVICE... [--add NEWDEVICE]",
+		Use:   "grow DEVICE...",
 		Short: "Use all of a device that became larger, or one more device",
 		Long: `The device was enlarged - a logical volume extended, an image file made longer -
 or what was on it was copied to a larger one. The filesystem on it gets all of it, to
@@ -165,15 +167,69 @@ func (r *grownMember) print(w io.Writer, asJSON bool) error {
 }
 
 // growNode grows a member of the mount.
-func (c *controller) growNode(ctx context.Context, name string, w io.Writer) error {
-	grown, size, err := c.pool.NodeGrow(ctx, name)
+func (c *controller) growNode(ctx context.Context, name string, words []string, w io.Writer) error {
+	for _, n := range c.pool.Status().Nodes {
+		if n.Fsid == name {
+			name = n.Name
+		}
+	}
+	r := grownMember{Version: 1, Device: name}
+	grow := func() (uint64, uint64, error) { return c.pool.NodeGrow(ctx, name) }
+	if i := slices.Index(words, "--add"); i >= 0 {
+		if i+1 == len(words) {
+			return errors.New("the device to be added is missing")
+		}
+		m, err := parseMember(words[i+1])
+		if err != nil {
+			return err
+		}
+		if r.Added, r.Member, err = (member{name: name}).with(words[i+1]); err != nil {
+			return err
+		}
+		add := cluster.Addition{Name: r.Added, Force: slices.Contains(words, "-f"), Open: func(context.Context) (ondisk.Device, error) {
+			return filedev.Open(m.paths[0], filedev.Options{})
+		}}
+		grow = func() (uint64, uint64, error) { return c.pool.NodeExtend(ctx, name, add) }
+	}
+	grown, size, err := grow()
 	c.care.retryNow()
+	if grown > 0 {
+		c.log.Info("a member was grown", "node", name, "from", size-grown, "to", size, "added", r.Added)
+	}
 	if err != nil {
 		return err
 	}
-	if grown > 0 {
-		c.log.Info("a member was grown", "node", name, "from", size-grown, "to", size)
+	r.From, r.To = size-grown, size
+	asJSON := slices.Contains(words, "--json")
+	if err := r.print(w, asJSON); err != nil || asJSON {
+		return err
 	}
-	r := grownMember{Version: 1, Device: name, From: size - grown, To: size}
-	return r.print(w, false)
+	if r.Member != "" {
+		name = r.Member
+	}
+	for _, n := range c.pool.Status().Nodes {
+		if n.Name == name {
+			fmt.Fprintln(w, describeNode(&n))
+		}
+	}
+	return nil
+}
+
+// additionTo names the device that is to become a part of a member of a mount by
+// its full path. What a growth that was cut off left on it only the mount knows.
+func additionTo(text string, force bool) (string, error) {
+	m, err := parseMember(text)
+	if err != nil {
+		return "", err
+	}
+	if !force {
+		found, err := signatureOf(m.paths[0])
+		if err != nil {
+			return "", err
+		}
+		if found != "" && !strings.HasPrefix(found, hammer2) {
+			return "", carries(m.paths[0], found)
+		}
+	}
+	return newDevice(text, true)
 }

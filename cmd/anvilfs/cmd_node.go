@@ -69,22 +69,44 @@ NODE is the member as given to mount; anvilfs status MNT lists them.`,
 }
 
 func nodeGrowCommand() *cobra.Command {
-	return &cobra.Command{
+	var g growth
+	c := &cobra.Command{
 		Use:   "grow MNT NODE",
-		Short: "Use all of a node's device after it became larger",
-		Long: `A logical volume was extended, an image file made longer. The node is closed for
-a moment, grown, and gets what it missed, so a majority has to be there without it;
-else unmount, and use anvilfs grow. A node that was replaced by a larger device uses
-all of it already. df shows more when the smallest master has more.
+		Short: "Use all of a node's device after it became larger, or one more device",
+		Long: `A logical volume was extended, an image file made longer: the node uses all of it.
+Of a node of several devices it is the last one that can be grown. A node that was
+replaced by a larger device uses all of it already.
+
+--add makes DEVICE a part of the node, which is NODE:DEVICE from then on: name it so
+in fstab. anvilfs grow --help says what it needs.
+
+The node is closed for a moment, grown, and gets what it missed, so a majority has
+to be there without it; else unmount, and use anvilfs grow. df shows more when the
+smallest master has more.
 
 NODE is the member as given to mount; anvilfs status MNT lists them.`,
 		Args: exactly(2, "a mount point and a node"),
 		RunE: func(c *cobra.Command, args []string) error {
-			reply, err := tell(c.Context(), args[0], "node", "grow", args[1])
-			fmt.Fprint(c.OutOrStdout(), reply)
-			return err
+			words := []string{"node", "grow", args[1]}
+			if g.add != "" {
+				device, err := additionTo(g.add, g.force)
+				if err != nil {
+					return err
+				}
+				words = append(words, "--add", device)
+			}
+			for flag, given := range map[string]bool{"-f": g.force, "--json": g.asJSON} {
+				if given {
+					words = append(words, flag)
+				}
+			}
+			return relay(c, args[0], words...)
 		},
 	}
+	c.Flags().StringVar(&g.add, "add", "", "a device that becomes a part of the node")
+	c.Flags().BoolVarP(&g.force, "force", "f", false, "use that device even if it carries a filesystem")
+	c.Flags().BoolVar(&g.asJSON, "json", false, "print JSON")
+	return c
 }
 
 func nodeReplaceCommand() *cobra.Command {

@@ -110,7 +110,8 @@ wait resync|quorum|healthy|snapshots|scrub [TIME]   return when it is so
 node offline|online NODE          take away, bring back
 node discard NODE [--force]       give up what only it has, copy anew
 node replace NODE DEVICE [-f]     put an empty device in its place
-node grow NODE                    use what its device became larger by
+node grow NODE [--add DEVICE [-f]] [--json]   use what its device became larger
+                                  by, or one more device
 node add DEVICE [--role ROLE] [-f]   one more copy: master, slave, soft-slave,
                                   soft-master; or a cache
 node remove|promote|demote NODE   take it out of the cluster, give or take its vote
@@ -214,6 +215,12 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		return errors.New("node takes add, remove, offline, online, promote, demote, discard, grow or replace, and a node: status lists them")
 	}
 	verb, name, rest := words[0], words[1], words[2:]
+	if verb == "grow" {
+		if err := c.growNode(ctx, name, rest, w); err != nil {
+			return fmt.Errorf("node grow %s: %w", name, err)
+		}
+		return nil
+	}
 	was := c.pool.Status().Caches
 	err := c.changeNode(ctx, verb, name, rest, w)
 	if err != nil {
@@ -257,8 +264,6 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 			return c.branches.discard(ctx, name, has("--force"), has("--all"), w)
 		}
 		return c.pool.NodeDiscard(ctx, name)
-	case "grow":
-		return c.growNode(ctx, name, w)
 	case "remove":
 		return c.pool.NodeRemove(ctx, name)
 	case "promote":

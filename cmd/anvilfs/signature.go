@@ -33,10 +33,17 @@ func refuseForeign(path string) error {
 		return err
 	}
 	if found != "" {
-		return fmt.Errorf("%s carries %s: nothing was changed; give -f to overwrite it", path, found)
+		return carries(path, found)
 	}
 	return nil
 }
+
+func carries(path, found string) error {
+	return fmt.Errorf("%s carries %s: nothing was changed; give -f to overwrite it", path, found)
+}
+
+// hammer2 is how the name of what carries a volume header begins.
+const hammer2 = "a HAMMER2 volume"
 
 // magics are the formats that we look for without blkid.
 var magics = []struct {
@@ -69,10 +76,10 @@ func ownProbe(f *os.File) (string, error) {
 		}
 		h, err := ondisk.DecodeVolumeHeader(header)
 		if err == nil {
-			return fmt.Sprintf("a HAMMER2 volume (file system id %v)", h.Fsid), nil
+			return fmt.Sprintf("%s (file system id %v)", hammer2, h.Fsid), nil
 		}
 		if !errors.Is(err, ondisk.ErrNotHammer2) {
-			return fmt.Sprintf("a HAMMER2 volume (%v)", err), nil
+			return fmt.Sprintf("%s (%v)", hammer2, err), nil
 		}
 	}
 	for _, m := range magics {

@@ -29,6 +29,7 @@ const (
 	AllRepaired  = "all repaired" // none any more
 	QuotaNear    = "quota near"   // Path takes nine tenths of a limit; Count says how many per cent
 	QuotaFull    = "quota full"   // writers in Path are refused
+	Grown        = "grown"        // the node has Count bytes more
 	QuotaOK      = "quota ok"     // there is room again in Path, or no limit any more
 )
 
@@ -38,7 +39,7 @@ type Event struct {
 	What  string
 	Node  string // "" = the mount as a whole
 	Path  string // of a directory, from the mount point; "" = of none
-	Count uint64 // of damaged blocks; of per cent
+	Count uint64 // of damaged blocks; of per cent; of bytes
 	Error string
 	Bad   bool // worth a warning
 }
@@ -97,6 +98,7 @@ var good = map[string]bool{
 	string(cluster.NodeInSync): true, string(cluster.NodeReadOnly): true, string(cluster.NodeBehind): true,
 	string(cluster.NodeResync): true, string(cluster.NodeOffline): true, string(cluster.NodeBranch): true, QuorumHeld: true,
 	string(cluster.CacheOn): true, string(cluster.CacheOffline): true, string(cluster.CacheIdle): true,
+	Grown: true,
 }
 
 // lowSpace is the part of the space below which it is low.

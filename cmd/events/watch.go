@@ -107,7 +107,7 @@ func (w *Watcher) lookAtTrees() {
 
 // fromPool knows which of what the pool says is bad.
 func (w *Watcher) fromPool(e cluster.Event) Event {
-	out := Event{Time: e.Time, What: e.What, Node: e.Node, Error: e.Error, Bad: !good[e.What]}
+	out := Event{Time: e.Time, What: e.What, Node: e.Node, Count: e.Count, Error: e.Error, Bad: !good[e.What]}
 	for _, n := range w.pool.Status().Nodes {
 		if n.Name == e.Node && away(&n, cluster.NodeState(e.What)) {
 			out.Bad = false

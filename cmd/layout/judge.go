@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A Level is how much a finding matters.
@@ -83,6 +84,15 @@ func (j *judge) add(l Level, what, remedy string) {
 
 func (j *judge) node(verb, name, rest string) string {
 	return "anvilfs node " + verb + " " + j.dir + " " + advice.Quote(name) + rest
+}
+
+// larger is the command by which a member gets more space. A device that another
+// follows has some GiBs.
+func (j *judge) larger(m Member) string {
+	if m.Size < ondisk.ZoneSize {
+		return j.node("replace", m.Name, " LARGER-DEVICE")
+	}
+	return j.node("grow", m.Name, " --add DEVICE") + "   (or node replace, with a larger one)"
 }
 
 // on are the members of a list that lie on a disk.
@@ -210,14 +220,14 @@ func (j *judge) sizes() {
 	case !differ(most.Size, least.Size):
 	case len(small) == 1:
 		j.add(Note, fmt.Sprintf("%s is the smallest master and bounds the space: %s of the others are not used.", least.Name, j.size(unused)),
-			j.node("replace", least.Name, " LARGER-DEVICE"))
+			j.larger(least))
 	default:
 		j.add(Note, fmt.Sprintf("%s are the smallest masters and bound the space: %s of the others are not used.", and(small), j.size(unused)), "")
 	}
 	for _, m := range j.slaves {
 		if m.Size != 0 && m.Size < least.Size && differ(least.Size, m.Size) {
 			j.add(Note, fmt.Sprintf("%s is smaller than the masters: it does not follow any more once it is full.", m.Name),
-				j.node("replace", m.Name, " LARGER-DEVICE"))
+				j.larger(m))
 		}
 	}
 }
