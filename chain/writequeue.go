@@ -115,15 +115,24 @@ type writeRun struct {
 	blocks   [][]byte
 }
 
-// runLocked is how many of the sorted offs one write covers.
+// runLocked is how many of the sorted offs one write covers. It ends where a
+// page begins: two writes with a page in common would zero each other's part.
 func (q *writeQueue) runLocked(offs []uint64) int {
 	grain := q.v.geo.grain
 	beg := offs[0] &^ (grain - 1)
 	end := offs[0] + uint64(len(q.blocks[offs[0]]))
+	cut := 0 // blocks before the last that begins a page; one in a chunk does
 	for n := 1; n < len(offs); n++ {
-		next := offs[n] + uint64(len(q.blocks[offs[n]]))
-		if offs[n]&^(grain-1) > (end+grain-1)&^(grain-1) || next-beg > maxRun || offs[n]/ondisk.ZoneSize != beg/ondisk.ZoneSize {
+		page, full := offs[n]&^(grain-1), (end+grain-1)&^(grain-1)
+		if page > full || offs[n]/ondisk.ZoneSize != beg/ondisk.ZoneSize {
 			return n
+		}
+		if page == full {
+			cut = n
+		}
+		next := offs[n] + uint64(len(q.blocks[offs[n]]))
+		if next-beg > maxRun && cut > 0 {
+			return cut
 		}
 		end = next
 	}
