@@ -261,10 +261,22 @@ func (p *Pool) EndBranch(ctx context.Context, b *BranchNode) (kept string, err e
 	if err != nil {
 		return "", fmt.Errorf("%s: ending the branch: %w", b.Name, err)
 	}
+	defer e.merging(b.Name, false)
+	e.merging(b.Name, true)
 	if err := e.offline(ctx, b.Name); err != nil {
 		return kept, err
 	}
 	return kept, e.online(ctx, b.Name)
+}
+
+// merging makes a member that is closed for a moment be told of as the branch
+// that it was: nobody shall take it for one that is away.
+func (e *engine) merging(name string, yes bool) {
+	e.ask(func() {
+		if m := e.byName(name); m != nil {
+			m.merged = yes
+		}
+	})
 }
 
 // endBranch is one commit.

@@ -30,6 +30,7 @@ type member struct {
 	lags   time.Time // since when it lacks the committed txg; zero = it does not
 
 	opening   bool
+	merged    bool            // its branch is over: it is closed and opened in one go
 	closing   bool            // an old conn is still being closed
 	closed    <-chan struct{} // closed when that has ended; nil: there was none
 	attempt   int             // counts reopenings
@@ -203,6 +204,9 @@ func (e *engine) report(m *member, cfg *Config) NodeReport {
 	r := NodeReport{
 		Name: m.spec.Name, Fsid: m.fsid, State: m.state, Opening: m.opening, Err: m.err, Remedy: m.remedy, Since: m.since,
 		Bad: m.bad.Load(), Repaired: m.repaired.Load(), Latency: time.Duration(m.latency.Load()),
+	}
+	if m.merged && m.conn == nil {
+		r.State, r.Err, r.Remedy = NodeBranch, "its merge is ending", ""
 	}
 	if m.conn != nil {
 		m.last, m.at = m.conn.position(), m.conn.since()

@@ -32,7 +32,7 @@ func (t *turns) add(ev Event) {
 func (e *engine) turn() bool {
 	any := false
 	for _, m := range e.members {
-		if m.opening || m.told == m.state {
+		if m.opening || m.merged || m.told == m.state {
 			continue
 		}
 		if m.told != "" {

@@ -137,6 +137,7 @@ func (s *stage) merge(o Options) *Run {
 	b := s.branch()
 	r := s.run(o)
 	s.must(r.Merge(s.ctx))
+	told, waited := s.pool.Subscribe(), s.whenResynced()
 	kept, err := s.pool.EndBranch(s.ctx, b)
 	s.must(err)
 	if !strings.HasPrefix(kept, "branch-b.img-") {
@@ -144,7 +145,33 @@ func (s *stage) merge(o Options) *Run {
 	}
 	s.must(r.Finish(s.ctx))
 	s.state(cluster.NodeInSync)
+	if state := <-waited; state != cluster.NodeInSync {
+		s.t.Errorf("waiting for the resync ended when the node was %s", state)
+	}
+	for len(told) > 0 {
+		if e := <-told; e.Node == b.Name && (e.What == string(cluster.NodeOffline) || e.What == string(cluster.NodeFailed)) {
+			s.t.Errorf("the end of a merge was told as: %s %s", e.What, e.Error)
+		}
+	}
 	return r
+}
+
+// whenResynced says what the soft node was when waiting for the resync ended.
+func (s *stage) whenResynced() <-chan cluster.NodeState {
+	waited := make(chan cluster.NodeState, 1)
+	go func() {
+		if err := s.pool.Wait(s.ctx, cluster.WaitResync); err != nil {
+			s.t.Error(err)
+		}
+		for _, n := range s.pool.Status().Nodes {
+			if n.Name == rig.Name(soft) {
+				waited <- n.State
+				return
+			}
+		}
+		waited <- ""
+	}()
+	return waited
 }
 
 // do plays lines of a script.
