@@ -8,9 +8,10 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// grown is the member whose device became larger: m, or one beside it.
+// grown is the member whose device became larger: m, or one beside it where m is
+// away at that moment, and so is not grown.
 func (r *run) grown() *rig.Member {
-	if r.cell.at != promise && r.cell.dice(21).IntN(2) == 0 {
+	if r.cell.at < promise && r.cell.dice(21).IntN(2) == 0 {
 		return r.m
 	}
 	return r.w.Members[(r.cell.member+2)%nodes]
