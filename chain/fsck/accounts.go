@@ -2,7 +2,6 @@ package fsck
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -69,7 +68,7 @@ func (c *checker) accounts(p *pfsState) {
 	defer p.mu.Unlock()
 	root := p.meta
 	p.accounts.add(&root)
-	if p.lost > 0 || strings.HasPrefix(p.label, shadowPrefix) {
+	if p.lost > 0 || unfinished(p.label) {
 		return // there may be more inodes, or other ones
 	}
 	for inum, want := range p.accounts.sums() {

@@ -528,3 +528,28 @@ func TestFreemapRepairSparesUnreadable(t *testing.T) {
 		t.Errorf("a block of a file that nothing leads to any more is in state %v", s)
 	}
 }
+
+// A snapshot that a member missed is copied in several commits: cut off, it is
+// no damage, and is said to be unfinished, as a second root is.
+func TestUnfinishedCopies(t *testing.T) {
+	for _, prefix := range []string{shadowPrefix, copyPrefix} {
+		m := newMaker(t, 64<<20)
+		m.tree()
+		m.commit(17, func(txn *chain.Txn) error {
+			label := prefix + "00000001"
+			if err := txn.Snapshot(bg, "DATA", label, chain.SnapSpec{Shadow: true}); err != nil {
+				return err
+			}
+			meta := ondisk.NewInodeMeta(5000, ondisk.ObjFile) // its entry follows in a later commit
+			meta.Nlinks, meta.Iparent = 1, ondisk.InumRoot
+			return txn.Apply(bg, label, &chain.Batch{T: 18, Changes: []chain.Change{{Inum: 5000, Kind: chain.KindInode, Inode: &meta}}})
+		})
+		rep, err := Check(bg, []ondisk.Device{m.dev}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(rep.Findings) != 1 || rep.Findings[0].Severity != Info || !strings.Contains(rep.Findings[0].What, "not ended") {
+			t.Errorf("%s: %v", prefix, rep.Findings)
+		}
+	}
+}

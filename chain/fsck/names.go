@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -26,7 +25,7 @@ func (c *checker) names(p *pfsState) {
 		return cmp.Or(cmp.Compare(a.inum, b.inum), cmp.Compare(a.dir, b.dir))
 	})
 	s := &census{c: c, p: p, inodes: p.inodes, names: p.names}
-	if strings.HasPrefix(p.label, shadowPrefix) {
+	if unfinished(p.label) {
 		return // partly old, partly new: names fit inodes when it is complete
 	}
 	if p.lost > 0 {

@@ -11,8 +11,17 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// shadowPrefix begins the labels of the second roots that resync works on.
-const shadowPrefix = ".anvilfs-shadow-"
+// These begin the labels of what resync works on: second roots, and snapshots
+// that a member missed.
+const (
+	shadowPrefix = ".anvilfs-shadow-"
+	copyPrefix   = ".anvilfs-snapcopy-"
+)
+
+// unfinished reports whether a PFS is partly old and partly new by its label.
+func unfinished(label string) bool {
+	return strings.HasPrefix(label, shadowPrefix) || strings.HasPrefix(label, copyPrefix)
+}
 
 // An inodeNote is what names are compared with.
 type inodeNote struct {
@@ -182,7 +191,7 @@ func (c *checker) checkPFSList() {
 			c.add(Finding{Severity: Error, PFS: p.label, What: fmt.Sprintf("has the same id %v as PFS %s", p.meta.PFSFsid, other), Remedy: "a cluster refuses both"})
 		}
 		fsids[p.meta.PFSFsid] = p.label
-		if strings.HasPrefix(p.label, shadowPrefix) {
+		if unfinished(p.label) {
 			c.add(Finding{Severity: Info, PFS: p.label, What: "left by a resync that has not ended", Remedy: "the next resync of the node goes on with it or removes it"})
 		}
 		c.checkState(p)
