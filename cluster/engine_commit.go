@@ -117,10 +117,9 @@ func (e *engine) submit() {
 		r.sent = &again
 	}
 	propose := core.Propose{Batch: r.sent, Manifest: r.manifest, Size: batchSize(r.sent)}
-	if to, ok := rollbackOf(r.sent); ok && !e.solo {
-		propose.Charter = e.rolledBack(r.sent.T, to)
-		r.sent = withCharter(r.sent, propose.Charter)
-		propose.Batch, propose.Manifest = r.sent, Manifest(r.sent)
+	if marked, law, ok := MarkRollback(r.sent, e.primary.Charter()); ok && !e.solo {
+		r.sent = marked
+		propose.Charter, propose.Batch, propose.Manifest = law, marked, Manifest(marked)
 	}
 	e.step(propose)
 	r.pos = e.primary.Head()

@@ -25,11 +25,17 @@ func rollbackOf(b *chain.Batch) (to ondisk.Tid, ok bool) {
 	return 0, false
 }
 
-// rolledBack is the charter with the mark of a rollback: without it, a member
-// that has the content of between would take tables for equal that are not.
-func (e *engine) rolledBack(at, to ondisk.Tid) *Charter {
-	old := e.primary.Charter()
-	return &Charter{Config: *old.Config.Clone(), Lineage: *old.Lineage.WithRollback(at, to), Ops: old.Ops}
+// MarkRollback returns a batch that rolls back with the charter to be in force
+// after it: law with the mark of the rollback. Without it, a member that has the
+// content of between would take tables for equal that are not. ok is false if b
+// rolls nothing back.
+func MarkRollback(b *chain.Batch, law *Charter) (marked *chain.Batch, c *Charter, ok bool) {
+	to, ok := rollbackOf(b)
+	if !ok {
+		return b, nil, false
+	}
+	c = &Charter{Config: *law.Config.Clone(), Lineage: *law.Lineage.WithRollback(b.T, to), Ops: law.Ops}
+	return withCharter(b, c), c, true
 }
 
 // withCharter is b with the changes that store a charter.

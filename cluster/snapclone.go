@@ -91,7 +91,7 @@ func (p *Pool) cloneNodes(ctx context.Context, e *SnapshotEntry, c *chain.CloneS
 	if len(out) > 0 && !force {
 		return fmt.Errorf("the clone would not be on %s, which lack the snapshot or are not in sync: bring them back and wait for their snapshots, or use -f", strings.Join(out, ", "))
 	}
-	return p.foundClone(c, cfg)
+	return FoundClone(p.engine.committed().T, c, cfg)
 }
 
 func (p *Pool) given(fsid ondisk.UUID) bool {
@@ -112,10 +112,11 @@ func charterIn(ctx context.Context, n *nodeVolume) (*Charter, error) {
 	return readCharter(ctx, v)
 }
 
-// foundClone gives the clone its first txg: the charter of a new cluster, and
-// no list of snapshots, since those are not the clone's.
-func (p *Pool) foundClone(c *chain.CloneSpec, cfg Config) error {
-	epoch := p.engine.committed().T.Epoch() + cloneAhead
+// FoundClone gives a clone that is made after that txg its own first one: the
+// charter of a new cluster, and no list of snapshots, since those are not the
+// clone's.
+func FoundClone(after ondisk.Tid, c *chain.CloneSpec, cfg Config) error {
+	epoch := after.Epoch() + cloneAhead
 	law := &Charter{Config: cfg}
 	law.Lineage = *law.Lineage.WithEpoch(epoch, Position{})
 	if err := validateCharter(law); err != nil {

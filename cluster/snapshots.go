@@ -192,18 +192,11 @@ func (p *Pool) SnapshotDelete(ctx context.Context, names ...string) error {
 	now := p.now()
 	err := p.changeSnapshots(ctx, func(t *SnapshotTable) (ops []chain.PFSOp, err error) {
 		for _, name := range names {
-			i := t.find(name)
-			if i < 0 {
-				return nil, noSnapshot(name)
+			op, err := t.Delete(name, now)
+			if err != nil {
+				return nil, err
 			}
-			e := t.Entries[i]
-			for _, h := range e.Holds {
-				if h.ActiveAt(now) {
-					return nil, fmt.Errorf("%q: %w by %s%s: release it first", name, ErrHeld, h.Owner, untilText(h.Until))
-				}
-			}
-			t.Entries = slices.Delete(t.Entries, i, i+1)
-			ops = append(ops, chain.PFSOp{Kind: chain.OpDelete, Name: name, Clid: e.Clid})
+			ops = append(ops, op)
 		}
 		return ops, nil
 	})
@@ -211,6 +204,23 @@ func (p *Pool) SnapshotDelete(ctx context.Context, names ...string) error {
 		return fmt.Errorf("snapshot delete: %w", err)
 	}
 	return nil
+}
+
+// Delete takes a snapshot off the list, and returns what removes it. One that is
+// held stays: ErrHeld.
+func (t *SnapshotTable) Delete(name string, now time.Time) (op chain.PFSOp, err error) {
+	i := t.find(name)
+	if i < 0 {
+		return op, noSnapshot(name)
+	}
+	e := t.Entries[i]
+	for _, h := range e.Holds {
+		if h.ActiveAt(now) {
+			return op, fmt.Errorf("%q: %w by %s%s: release it first", name, ErrHeld, h.Owner, untilText(h.Until))
+		}
+	}
+	t.Entries = slices.Delete(t.Entries, i, i+1)
+	return chain.PFSOp{Kind: chain.OpDelete, Name: name, Clid: e.Clid}, nil
 }
 
 func noSnapshot(name string) error {

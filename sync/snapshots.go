@@ -184,7 +184,7 @@ func (s *snapshotCopy) copy(ctx context.Context, e *cluster.SnapshotEntry) error
 func (s *snapshotCopy) step(ctx context.Context, src, old *chain.View, common ondisk.Tid, from chain.Cursor, shared *chain.SharedPlaces) (next chain.Cursor, done bool, err error) {
 	b := &chain.Batch{T: max(old.T(), src.T()), Discard: true}
 	next, done, stats, err := chain.Diff(ctx, src, old, common, from,
-		chain.DiffLimits{Changes: batchChanges, Bytes: batchBytes, Shared: shared},
+		chain.DiffLimits{Changes: s.o.BatchChanges, Bytes: s.o.BatchBytes, Shared: shared},
 		func(c chain.Change) error { b.Changes = append(b.Changes, c); return nil },
 		func(t chain.Touch) error { b.Touch = append(b.Touch, t); return nil })
 	if err != nil {
@@ -250,11 +250,19 @@ func (s *snapshotCopy) reclaim(ctx context.Context) error {
 	return err
 }
 
+// CopySnapshots brings one node's snapshots up to the list, once. The report is
+// of what was copied; its path is empty if there was nothing to copy.
+func CopySnapshots(ctx context.Context, peers Peers, t cluster.SnapshotTarget, o Options) (Report, error) {
+	o.setDefaults()
+	s := &snapshotCopy{peers: peers, o: o, target: t}
+	s.rep = Report{Node: t.Name, State: Copying, Mode: ModeSnapshots, Round: 1, BytesLeft: -1, LeavesLeft: -1, Since: o.Now(), Began: o.Now()}
+	err := s.run(ctx)
+	return s.rep, err
+}
+
 // driveSnapshots brings one node's snapshots up to the list.
 func (m *Manager) driveSnapshots(ctx context.Context, t cluster.SnapshotTarget) {
-	s := &snapshotCopy{peers: m.peers, o: m.o, target: t}
-	s.rep = Report{Node: t.Name, State: Copying, Mode: ModeSnapshots, Round: 1, BytesLeft: -1, LeavesLeft: -1, Since: m.o.Now(), Began: m.o.Now()}
-	err := s.run(ctx)
+	rep, err := CopySnapshots(ctx, m.peers, t, m.o)
 	m.mu.Lock()
 	n := m.nodes[snapshotsOf(t.Name)]
 	n.running = false
@@ -266,20 +274,20 @@ func (m *Manager) driveSnapshots(ctx context.Context, t cluster.SnapshotTarget) 
 		n.notUntil = m.o.Now().Add(retryAfter(n.failures))
 	}
 	m.mu.Unlock()
-	if s.rep.Path == "" && err == nil {
+	if rep.Path == "" && err == nil {
 		return
 	}
-	s.rep.State, s.rep.Since = Done, m.o.Now()
+	rep.State, rep.Since = Done, m.o.Now()
 	if err != nil {
-		s.rep.State, s.rep.Err = Failed, err.Error()
+		rep.State, rep.Err = Failed, err.Error()
 	}
-	m.peers.SetResyncReport(t.Name, s.rep)
+	m.peers.SetResyncReport(t.Name, rep)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
 		m.o.Logger.Warn("snapshots were not copied", "node", t.Name, "err", err)
 	default:
-		m.o.Logger.Info("snapshots are complete", "node", t.Name, "leaves", s.rep.LeavesDone, "bytes", s.rep.BytesDone)
+		m.o.Logger.Info("snapshots are complete", "node", t.Name, "leaves", rep.LeavesDone, "bytes", rep.BytesDone)
 	}
 }
 

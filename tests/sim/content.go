@@ -25,8 +25,12 @@ type file struct {
 	blocks [fileBlocks]uint8
 }
 
-// A content is the whole filesystem at one position.
-type content [files]file
+// A content is the whole filesystem at one position, and what stands beside it.
+type content struct {
+	f      [files]file
+	snaps  []snap // oldest first, as in the list; never changed in place
+	clones []clone
+}
 
 func (f *file) inum(i int) uint64 { return firstFile + uint64(f.born)*files + uint64(i) }
 
@@ -55,9 +59,9 @@ var pool = sync.OnceValue(func() []*ondisk.EncodedBlock {
 // operate makes one change of the content; heavy ones bring large blocks.
 func (c *content) operate(rng *rand.Rand, old *content, heavy bool) {
 	i := rng.IntN(files)
-	f := &c[i]
+	f := &c.f[i]
 	switch op := rng.IntN(10); {
-	case f.born == 0 && old[i].born != 0: // deleted by this txg
+	case f.born == 0 && old.f[i].born != 0: // deleted by this txg
 	case f.born == 0:
 		*f = file{born: 1 + uint32(rng.IntN(1<<20)), name: uint8(rng.IntN(3)), inline: rng.Uint32()}
 		if i%2 == 1 {
@@ -68,7 +72,7 @@ func (c *content) operate(rng *rand.Rand, old *content, heavy bool) {
 				f.blocks[k] = uint8(len(pool()) - 1)
 			}
 		}
-	case op < 2 && old[i].born != 0:
+	case op < 2 && old.f[i].born != 0:
 		*f = file{}
 	case op < 4:
 		f.name = uint8(rng.IntN(3))
@@ -86,9 +90,9 @@ func (c *content) operate(rng *rand.Rand, old *content, heavy bool) {
 // touch changes one of the small files there are.
 func (c *content) touch(rng *rand.Rand, old *content) {
 	first := rng.IntN(files)
-	for i := range c {
-		if k := (first + i) % files; c[k].born != 0 && old[k].born != 0 && k%2 == 0 {
-			c[k].inline = rng.Uint32()
+	for i := range c.f {
+		if k := (first + i) % files; c.f[k].born != 0 && old.f[k].born != 0 && k%2 == 0 {
+			c.f[k].inline = rng.Uint32()
 			return
 		}
 	}
@@ -98,8 +102,8 @@ func (c *content) touch(rng *rand.Rand, old *content) {
 func (c *content) batch(T ondisk.Tid, old *content) *chain.Batch {
 	b := &chain.Batch{T: T}
 	add := func(ch chain.Change) { b.Changes = append(b.Changes, ch) }
-	for i := range c {
-		was, is := &old[i], &c[i]
+	for i := range c.f {
+		was, is := &old.f[i], &c.f[i]
 		if *was == *is {
 			continue
 		}
@@ -118,6 +122,7 @@ func (c *content) batch(T ondisk.Tid, old *content) *chain.Batch {
 		}
 		is.changes(i, was, add, func(block uint8) *chain.Share { return old.place(T, block) })
 	}
+	c.list(old, add)
 	b.Sort()
 	return b
 }
@@ -125,13 +130,13 @@ func (c *content) batch(T ondisk.Tid, old *content) *chain.Batch {
 // place is where a block is already, if it is to be shared: half the time.
 func (c *content) place(T ondisk.Tid, block uint8) *chain.Share {
 	for i := 1; i < files && (uint64(T)+uint64(block))%2 == 0; i += 2 {
-		for k, b := range c[i].blocks {
-			if c[i].born == 0 || b != block {
+		for k, b := range c.f[i].blocks {
+			if c.f[i].born == 0 || b != block {
 				continue
 			}
 			ref := ondisk.Blockref{Key: uint64(k) * ondisk.LogicalBlock, DataOff: ondisk.MakeDataOff(0, pool()[block].Radix)}
 			pool()[block].SetRef(&ref)
-			if s, ok := chain.ShareOf(c[i].inum(i), &ref); ok {
+			if s, ok := chain.ShareOf(c.f[i].inum(i), &ref); ok {
 				return s
 			}
 		}
@@ -200,15 +205,15 @@ func (r *rotten) Error() string { return r.err.Error() }
 // check compares a whole view, block by block.
 func (c *content) check(ctx context.Context, v *chain.View) error {
 	want := map[string]int{}
-	for i := range c {
-		if c[i].born != 0 {
-			want[fileName(i, c[i].name)] = i
+	for i := range c.f {
+		if c.f[i].born != 0 {
+			want[fileName(i, c.f[i].name)] = i
 		}
 	}
 	var wrong error
 	err := v.Dirents(ctx, ondisk.InumRoot, 0, ^uint64(0), func(d ondisk.Dirent, _ *ondisk.Blockref) bool {
 		i, ok := want[d.Name]
-		if !ok || c[i].inum(i) != d.Inum {
+		if !ok || c.f[i].inum(i) != d.Inum {
 			wrong = differs("entry %q of inode %d", d.Name, d.Inum)
 			return false
 		}
@@ -229,10 +234,10 @@ func (c *content) check(ctx context.Context, v *chain.View) error {
 	if err != nil {
 		return err
 	}
-	for i := range c {
-		if c[i].born != 0 {
+	for i := range c.f {
+		if c.f[i].born != 0 {
 			inodes--
-			if err := c[i].check(ctx, v, i); err != nil {
+			if err := c.f[i].check(ctx, v, i); err != nil {
 				return err
 			}
 		}
@@ -240,7 +245,7 @@ func (c *content) check(ctx context.Context, v *chain.View) error {
 	if inodes != 0 {
 		return differs("%d inodes too many", inodes)
 	}
-	return nil
+	return c.checkList(ctx, v)
 }
 
 // check compares one file.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -46,6 +47,11 @@ type node struct {
 	voted    bool          // it is or was a master
 	followed core.Position // the last one that was checked, of one that never was
 	refused  error         // why it does not open: it has to be replaced
+
+	lags   bool            // its snapshots may not be those of the list
+	atOps  bool            // the job that is out does something to snapshots
+	opsCut bool            // the power went then
+	cloned map[string]bool // clones that it must have, by label
 
 	granted core.Position // the last txg that was admitted against it
 	isFull  bool          // its last job found no space
@@ -115,6 +121,10 @@ func (n *node) openLater(wait time.Duration) {
 func (n *node) crash(power bool) {
 	n.w.logf("%s crashes, power cut %v, durable %v", nodeName(n.id), power, n.durable.Pos)
 	n.core, n.hung = nil, false
+	if n.atOps {
+		n.w.stats.OpsCut++
+	}
+	n.opsCut, n.atOps = n.atOps && power, false
 	n.chores, n.waiting, n.granted = false, nil, core.Position{}
 	n.life++
 	if c := n.taken; c != nil {
@@ -162,6 +172,7 @@ func (n *node) start(j *core.Job) {
 		}
 	}
 	n.maybe = append(n.maybe[:0], j.After(before).Pos)
+	n.onSnapshots(j)
 	n.disk.begin(j, before)
 	n.later(func(f diskFault) bool {
 		done, result := n.disk.step(f)
@@ -203,12 +214,15 @@ func (n *node) later(step func(diskFault) (done bool)) {
 // ended takes in the end of a job.
 func (n *node) ended(j *core.Job, r core.Result) {
 	w := n.w
-	n.maybe = nil
+	n.maybe, n.atOps = nil, false
 	switch r {
 	case core.OK:
 		w.check.durable(w, n, j)
 		n.durable = j.After(n.core.State())
 		n.noRoom = n.noRoom && j.Txg == nil
+		if n.vol != nil && j.Txg != nil {
+			n.operated(j.Txg.Batch.(*chain.Batch))
+		}
 		w.check.changed()
 		if n.isFull && j.Txg != nil {
 			n.isFull = false
@@ -222,6 +236,7 @@ func (n *node) ended(j *core.Job, r core.Result) {
 		// The header may have reached the cache.
 		n.maybe = []core.Position{j.After(n.core.State()).Pos}
 	}
+	n.unpark()
 	n.step(core.Done{Result: r})
 	if r == core.Broken && !n.spoiltJob() {
 		n.reopen()

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -258,6 +259,9 @@ func (p *prim) work(life int) {
 		if awake && w.opt.Volumes && w.chance(0.5) {
 			p.read()
 		}
+		if awake && w.kind.snaps && w.chance(0.3) {
+			p.copySnapshots()
+		}
 		switch {
 		case !awake || !p.core.Free() || p.held > 0:
 		case !w.calm && w.chance(w.kind.change):
@@ -273,7 +277,13 @@ func (p *prim) work(life int) {
 func (p *prim) propose() {
 	w, head := p.w, p.core.Head()
 	b, m, next, bytes, against := p.newBatch(p.core.NextT(), w.check.content[head])
-	p.step(core.Propose{Batch: b, Manifest: m, Size: bytes})
+	propose := core.Propose{Batch: b, Manifest: m, Size: bytes}
+	if b, ok := b.(*chain.Batch); ok {
+		if marked, law, ok := cluster.MarkRollback(b, p.core.Charter()); ok {
+			propose = core.Propose{Batch: marked, Manifest: cluster.Manifest(marked), Size: bytes, Charter: law}
+		}
+	}
+	p.step(propose)
 	if now := p.core.Head(); now != head {
 		w.check.holdsContent(now, next)
 		p.granted(now, against)

@@ -51,7 +51,7 @@ func (n *node) matches(at core.Position, f int) bool {
 	case f < 0:
 		err = c.check(bg, v)
 	default:
-		err = c[f].check(bg, v, f)
+		err = c.f[f].check(bg, v, f)
 	}
 	if err == nil {
 		return true
@@ -70,7 +70,7 @@ func (n *node) matches(at core.Position, f int) bool {
 func (n *node) whole(d core.Durable) {
 	w := n.w
 	c := w.check.content[d.Pos]
-	if n.spoilt || d.Flags != 0 || c == nil || !w.opt.sound() || !w.chance(0.5) {
+	if n.spoilt || d.Flags != 0 || c == nil || !w.opt.sound() || !w.chance(0.5) && !n.opsCut {
 		return
 	}
 	v := n.vol.view()
@@ -83,6 +83,7 @@ func (n *node) whole(d core.Durable) {
 	if err := c.check(bg, v); err != nil {
 		w.fail("I20: %s at %v after a power cut: %v", nodeName(n.id), d.Pos, err)
 	}
+	n.beside(c)
 }
 
 // mend rewrites one leaf from the copy of another node. Damage above the

@@ -75,7 +75,7 @@ func (p *prim) takeIdle(n *node, nlife int) {
 	}
 	c := &copying{w: p.w, p: p, n: n, life: p.life}
 	c.run = resync.NewRun(c, nodeName(n.id), p.w.copyOptions())
-	n.taken, n.granted = c, core.Position{}
+	n.taken, n.granted, n.lags = c, core.Position{}, p.w.kind.snaps
 	p.w.stats.Resyncs++
 	p.w.logf("p%d copies to %s at %v %v", p.index, nodeName(n.id), n.durable.Pos, n.core.State().Flags)
 	if p.core.Phase() == core.Barrier {

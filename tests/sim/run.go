@@ -127,13 +127,13 @@ func (w *world) onlyOnRot(p *core.Primary) bool {
 // compare reads every node in full, one that has damage after it was copied
 // anew, and checks its media.
 func (w *world) compare() {
-	for range 40 {
+	for range 120 { // of what a node copies each commit is waited for
 		sound := true
 		for _, n := range w.nodes {
 			if n.unusable() {
 				continue
 			}
-			if n.core == nil || n.taken != nil || n.busy() || n.core.State().Flags != 0 || !n.matches(n.core.State().Pos, -1) {
+			if n.core == nil || n.taken != nil || n.busy() || n.core.State().Flags != 0 || !n.matches(n.core.State().Pos, -1) || n.lags && !n.spoilt {
 				sound = false
 			}
 		}
@@ -150,7 +150,12 @@ func (w *world) compare() {
 			w.stats.Refused++ // a named refusal
 		case n.core == nil || n.core.State().Flags != 0:
 			w.fail("L2: %s does not come back", nodeName(n.id))
+		case n.lags && !n.spoilt:
+			w.fail("L2: %s does not get the snapshots of the list", nodeName(n.id))
 		case !n.spoilt:
+			if w.kind.snaps {
+				n.beside(w.check.content[n.core.State().Pos])
+			}
 			n.vol.fsck()
 		}
 	}

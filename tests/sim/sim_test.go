@@ -54,6 +54,17 @@ func TestSeeds(t *testing.T) {
 		{What: "searches for space", Quick: 30, Test: 1500, Nightly: 100_000}:                         sum.Bulkfrees,
 		{What: "KiB that they found", Quick: 5000, Test: 300_000, Nightly: 20_000_000}:                sum.Regained,
 	})
+	counted(t, map[bar.Goal]int{
+		{What: "snapshots made", Quick: 30, Test: 1500, Nightly: 100_000}:                                             sum.Snapshots,
+		{What: "snapshots deleted", Quick: 8, Test: 500, Nightly: 35_000}:                                             sum.Unmade,
+		{What: "deletions refused for a hold", Quick: 1, Test: 80, Nightly: 5000}:                                     sum.Kept,
+		{What: "rollbacks", Quick: 4, Test: 250, Nightly: 17_000}:                                                     sum.Rollbacks,
+		{What: "clones", Quick: 6, Test: 250, Nightly: 17_000}:                                                        sum.Clones,
+		{What: "members that ended in the middle of an operation on snapshots", Quick: 3, Test: 150, Nightly: 10_000}: sum.OpsCut,
+		{What: "members that were given snapshots they had missed", Quick: 10, Test: 400, Nightly: 26_000}:            sum.CaughtUp,
+		{What: "copies of snapshots that made way for a txg", Quick: 15, Test: 800, Nightly: 53_000}:                  sum.Parked,
+		{What: "snapshots and clones read whole", Quick: 120, Test: 6000, Nightly: 400_000}:                           sum.Beside,
+	})
 	if sum.Refused > sum.Seeds/20 {
 		t.Errorf("%d of %d seeds end in a refusal: little is shown", sum.Refused, sum.Seeds)
 	}
@@ -155,6 +166,7 @@ func TestOldSeeds(t *testing.T) {
 		{886, true, "a super-root that cannot be read is a named refusal"},
 		{1461, true, "a slave got a barrier that was not committed: I22"},
 		{2882, true, "the adopted state is on a rotten disk only"},
+		{57, true, "the unfinished copy of a snapshot is no damage: fsck.TestUnfinishedCopies"},
 		{2857, true, "an election waited for a copy without looking for room: cluster.TestCatchUpMakesRoom"},
 		{1382, true, "a copy met an inode that could not be read, each time anew: resync.TestReplayMeetsUnreadableInode"},
 	} {
@@ -182,7 +194,7 @@ func trace(o Options) string {
 
 var replayed = []Options{
 	{Seed: 3, Volumes: true}, {Seed: 7, Volumes: true}, {Seed: 12, Volumes: true}, {Seed: 61}, {Seed: 252, Volumes: true}, {Seed: 886, Volumes: true},
-	{Seed: 1461, Volumes: true}, {Seed: 13, Volumes: true}, {Seed: 14, Volumes: true}, {Seed: 16, Volumes: true},
+	{Seed: 1461, Volumes: true}, {Seed: 57, Volumes: true}, {Seed: 13, Volumes: true}, {Seed: 14, Volumes: true}, {Seed: 16, Volumes: true},
 }
 
 const traceOnly = "ANVILFS_SIM_TRACE"
@@ -317,6 +329,15 @@ func (s *Stats) add(o Stats) {
 	s.Regained += o.Regained
 	s.Emptied += o.Emptied
 	s.Bulkfrees += o.Bulkfrees
+	s.Snapshots += o.Snapshots
+	s.Unmade += o.Unmade
+	s.Kept += o.Kept
+	s.Rollbacks += o.Rollbacks
+	s.Clones += o.Clones
+	s.OpsCut += o.OpsCut
+	s.CaughtUp += o.CaughtUp
+	s.Parked += o.Parked
+	s.Beside += o.Beside
 	if s.Copied == nil {
 		s.Copied = make(map[string]int)
 	}

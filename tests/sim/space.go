@@ -142,9 +142,9 @@ func (p *prim) fill(T ondisk.Tid, head *content) (b *chain.Batch, next *content,
 // remove deletes a file, in the end all that have blocks.
 func (c *content) remove(w *world, head *content) bool {
 	first := w.rng.IntN(files)
-	for i := range c {
-		if k := (first + i) % files; k%2 == 1 && c[k].born != 0 && head[k].born != 0 {
-			c[k] = file{}
+	for i := range c.f {
+		if k := (first + i) % files; k%2 == 1 && c.f[k].born != 0 && head.f[k].born != 0 {
+			c.f[k] = file{}
 			return true
 		}
 	}

@@ -27,7 +27,8 @@ type volume struct {
 	session *session // nil while closed
 	media   *cluster.Media
 	task    *task
-	err     error // of the job
+	parked  *snapCopy // makes way for a job
+	err     error     // of the job
 
 	unchecked bool // the power went, and what that left was not looked at
 }
@@ -110,6 +111,10 @@ func (v *volume) close(power bool) {
 		if v.task != nil {
 			v.task.unwind()
 			v.task = nil
+		}
+		if v.parked != nil {
+			v.parked.task.unwind()
+			v.parked = nil
 		}
 		v.session, v.media = nil, nil
 	}

@@ -40,6 +40,8 @@ type Stats struct {
 	Tallies, Whole, Verified                                                int // I8, I20, I18
 	FailedReads, BadHeads, Forgot                                           int
 	Crowded, NoRoom, Full, Regained, Emptied, Bulkfrees                     int // of seeds with full disks; Regained in KiB
+	Snapshots, Unmade, Kept, Rollbacks, Clones                              int // Kept: not deleted, since held
+	OpsCut, CaughtUp, Parked, Beside                                        int // Beside: snapshots and clones read
 	Copied                                                                  map[string]int
 }
 
@@ -73,6 +75,7 @@ type kind struct {
 	deep   bool    // a long run
 	damage damage  // what one node's disk does
 	full   bool    // disks are small
+	snaps  bool    // there are snapshots
 	change float64 // how often members change instead of a txg
 	busy   int     // operations of a txg, at most
 	last   time.Duration
@@ -165,9 +168,12 @@ func (p *prim) newBatch(T ondisk.Tid, head *content) (batch any, manifest [32]by
 		return w.ids, manifest, nil, 1, nil
 	}
 	var b *chain.Batch
-	if w.kind.full {
+	switch {
+	case w.kind.full:
 		b, next, against = p.fill(T, head)
-	} else {
+	case w.kind.snaps && w.chance(0.25):
+		b, next = p.manage(T, head)
+	default:
 		c := *head
 		ops := 1 + w.rng.IntN(w.kind.busy)
 		for range ops {
@@ -206,6 +212,7 @@ func (w *world) newKind() {
 		case 4:
 			k.damage = heads
 		}
+		k.snaps = w.opt.Seed%3 == 0
 	}
 	switch x := w.rng.Float64(); {
 	case k.damage != none || x < 0.4:
