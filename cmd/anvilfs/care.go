@@ -71,7 +71,7 @@ func (c *care) start(p *cluster.Pool, o *mountOptions) {
 	c.resync = resync.NewManager(p, resync.Options{Logger: c.log})
 	c.workers.Go(func() { c.resync.Run(ctx) })
 	c.workers.Go(func() { keepSnapshots(ctx, p, c.log) })
-	if c.ledger, c.noBook = openLedger(p.ID(), o.state); c.noBook != nil {
+	if c.ledger, c.noBook = openLedger(p.ID(), o.state, c.log); c.noBook != nil {
 		c.log.Warn("nothing is remembered of what is found bad, nor how far a scrub is", "err", c.noBook)
 	}
 	so := scrub.Options{Logger: c.log, Every: o.scrub, Found: func(d cluster.Damage, path string, err error) {
@@ -162,15 +162,16 @@ func (c *care) stop() {
 
 // openLedger opens the file that remembers a cluster's errors on this host:
 // path, or one by the cluster's id.
-func openLedger(id ondisk.UUID, path string) (*ledger.Ledger, error) {
-	if path == "" {
+func openLedger(id ondisk.UUID, path string, log *slog.Logger) (*ledger.Ledger, error) {
+	o := ledger.Options{Log: log, Named: path != ""}
+	if !o.Named {
 		dir, err := stateDir()
 		if err != nil {
 			return nil, err
 		}
 		path = filepath.Join(dir, id.String()+".db")
 	}
-	return ledger.Open(path)
+	return ledger.Open(path, o)
 }
 
 // stateDir is where programs keep what must outlive a restart.

@@ -9,6 +9,10 @@
 // never data or safety: what is still bad is found again by the next read or
 // scrub. It also keeps how far a scrub is.
 //
+// A file that bbolt would stumble over is found before bbolt sees it, renamed
+// to FILE.damaged, and begun anew. What turns up later ends the ledger until the
+// next mount, and the mount goes on.
+//
 // Locks: bbolt's own. Ledger's methods may be called by several goroutines,
 // and none waits for a member.
 package ledger

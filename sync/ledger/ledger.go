@@ -4,8 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +19,6 @@ const (
 	// maxEntries bounds the file: a member that is bad all over is replaced,
 	// not repaired block by block.
 	maxEntries = 100_000
-	lockWait   = time.Second
 )
 
 var (
@@ -48,8 +46,10 @@ type Entry struct {
 type Ledger struct {
 	db    *bbolt.DB
 	now   func() time.Time
-	count int          // of entries; changed within transactions that write, so one at a time
-	bad   atomic.Int64 // of these, not repaired; changed in the same way
+	mu    sync.Mutex            // held by who writes
+	count int                   // of entries; guarded by mu
+	bad   atomic.Int64          // of these, not repaired; changed with mu held
+	lost  atomic.Pointer[error] // why it is not used any more
 }
 
 // A Report counts what is in a ledger: plain values.
@@ -59,39 +59,12 @@ type Report struct {
 }
 
 // Report does no I/O.
-func (l *Ledger) Report() Report { return Report{Bad: l.bad.Load()} }
-
-// Open opens the file, making it and its directory. A file that another
-// process has, or that cannot be read, is an error that names it.
-func Open(path string) (*Ledger, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+func (l *Ledger) Report() Report {
+	if lost := l.lost.Load(); lost != nil {
+		return Report{Err: (*lost).Error()}
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
-	if err != nil {
-		return nil, fmt.Errorf("ledger %s: %w", path, err)
-	}
-	l := &Ledger{db: db, now: time.Now}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketErrors, bucketJobs} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
-		}
-		l.count = tx.Bucket(bucketErrors).Stats().KeyN
-		return nil
-	})
-	if err == nil {
-		err = l.each(func(e *Entry) { l.bad.Add(e.badness()) })
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("ledger %s: %w", path, err), db.Close())
-	}
-	return l, nil
+	return Report{Bad: l.bad.Load()}
 }
-
-// Close closes the file.
-func (l *Ledger) Close() error { return l.db.Close() }
 
 func key(d *cluster.Damage) []byte {
 	return fmt.Appendf(nil, "%s\x00%s\x00%016x\x00%02x\x00%016x", d.Node, d.Label, d.Inum, d.Kind, d.Key)
@@ -140,8 +113,10 @@ func (e *Entry) tried(now time.Time, err error) {
 
 // update edits the entry of d, a new one only if create.
 func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error {
-	change := int64(0)
-	err := l.db.Update(func(tx *bbolt.Tx) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change, added := int64(0), 0
+	err := l.write(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketErrors)
 		var e Entry
 		if old := b.Get(key(d)); old != nil {
@@ -153,7 +128,7 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 		} else if l.count >= maxEntries {
 			return ErrFull
 		} else {
-			l.count++
+			added = 1
 		}
 		change -= e.badness()
 		edit(&e)
@@ -167,6 +142,7 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
+	l.count += added
 	l.bad.Add(change)
 	return nil
 }
@@ -183,11 +159,11 @@ func (l *Ledger) List(all bool) (list []Entry, err error) {
 }
 
 func (l *Ledger) each(fn func(*Entry)) error {
-	err := l.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketErrors).ForEach(func(_, text []byte) error {
+	err := l.read(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketErrors).ForEach(func(key, text []byte) error {
 			var e Entry
 			if err := json.Unmarshal(text, &e); err != nil {
-				return err
+				return fmt.Errorf("%w: entry %q: %w", errDamaged, key, err)
 			}
 			fn(&e)
 			return nil
@@ -217,8 +193,10 @@ func (l *Ledger) Retry() (n int, err error) {
 // Clear forgets what was repaired, with all everything; it returns how much
 // that was.
 func (l *Ledger) Clear(all bool) (n int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	gone := int64(0)
-	err = l.db.Update(func(tx *bbolt.Tx) error {
+	err = l.write(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketErrors)
 		c := b.Cursor()
 		for k, text := c.First(); k != nil; k, text = c.Next() {
@@ -234,13 +212,13 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 			}
 			n++
 			gone += e.badness()
-			l.count--
 		}
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("ledger: %w", err)
 	}
+	l.count -= n
 	l.bad.Add(-gone)
 	return n, nil
 }
@@ -282,7 +260,7 @@ func (l *Ledger) due() (list []Entry, next time.Time, err error) {
 func (l *Ledger) SaveJob(name string, state any) error {
 	text, err := json.Marshal(state)
 	if err == nil {
-		err = l.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketJobs).Put([]byte(name), text) })
+		err = l.write(func(tx *bbolt.Tx) error { return tx.Bucket(bucketJobs).Put([]byte(name), text) })
 	}
 	if err != nil {
 		return fmt.Errorf("ledger: job %s: %w", name, err)
@@ -292,7 +270,7 @@ func (l *Ledger) SaveJob(name string, state any) error {
 
 // LoadJob reads it back; ok is false if there is none.
 func (l *Ledger) LoadJob(name string, state any) (ok bool, err error) {
-	err = l.db.View(func(tx *bbolt.Tx) error {
+	err = l.read(func(tx *bbolt.Tx) error {
 		text := tx.Bucket(bucketJobs).Get([]byte(name))
 		if text == nil {
 			return nil

@@ -20,7 +20,7 @@ func damage(node string, inum uint64) cluster.Damage {
 
 func open(t *testing.T, path string) *Ledger {
 	t.Helper()
-	l, err := Open(path)
+	l, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestLedgerRemembers(t *testing.T) {
 	must(t, l.Found(damage("a", 2000), "/f", bad))
 	must(t, l.Found(damage("a", 2000), "/f", bad))
 	must(t, l.Found(damage("b", 2001), "/g", nil))
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("a second opening: %v", err)
 	}
 	must(t, l.SaveJob("scrub", map[string]int{"at": 7}))

@@ -1,0 +1,231 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lockWait = time.Second
+	// openWait is how long a mount waits for the disk that the file is on.
+	openWait = 5 * time.Second
+	// asideSuffix is where a damaged file goes; the one before it is replaced.
+	asideSuffix = ".damaged"
+)
+
+// ErrBusy: another process has the file.
+var ErrBusy = errors.New("another mount of this filesystem has it open: unmount that, or mount with state=FILE of another name")
+
+// Options are how to open.
+type Options struct {
+	Log *slog.Logger // told of a file that was put aside; nil = nobody
+	// Named: a person named the file, so one that is no ledger is that person's
+	// and stays where it is. Others are put aside.
+	Named bool
+}
+
+// Open opens the file, making it and its directory. One that is damaged is
+// renamed and begun anew. All else that is wrong with it is an error that names
+// it. It returns in openWait, whatever the disk does.
+func Open(path string, o Options) (*Ledger, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l, err := inTime(func() (*Ledger, error) { return openNow(path, o) })
+	if errors.As(err, new(*os.PathError)) {
+		err = fmt.Errorf("%w: mount with state=FILE where there is room to write", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// inTime gives up waiting after openWait; what is opened later is closed again.
+func inTime(open func() (*Ledger, error)) (l *Ledger, err error) {
+	done := make(chan struct{})
+	var taken atomic.Bool // by the opener, or by who gave up
+	go func() {
+		defer close(done)
+		was, failed := open()
+		if taken.CompareAndSwap(false, true) {
+			l, err = was, failed
+		} else if was != nil {
+			was.Close() // it was not written
+		}
+	}()
+	timer := time.NewTimer(openWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		if taken.CompareAndSwap(false, true) {
+			return nil, fmt.Errorf("its disk has not answered in %v: mount with state=FILE on another", openWait)
+		}
+		<-done
+	}
+	return l, err
+}
+
+// openNow waits for the disk.
+func openNow(path string, o Options) (*Ledger, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	err := inspect(path)
+	if errors.Is(err, errDamaged) || errors.Is(err, errForeign) && !o.Named {
+		if err = putAside(path, err, o.Log); err != nil {
+			return nil, err
+		}
+	}
+	if errors.Is(err, errForeign) {
+		err = fmt.Errorf("%w: move it away, or mount with another state=FILE", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l, err := openSound(path)
+	if errors.Is(err, errDamaged) {
+		if err = putAside(path, err, o.Log); err == nil {
+			l, err = openSound(path)
+		}
+	}
+	return l, err
+}
+
+// putAside makes room for a new file.
+func putAside(path string, why error, log *slog.Logger) error {
+	if err := os.Rename(path, path+asideSuffix); err != nil {
+		return errors.Join(why, err)
+	}
+	log.Warn("the list of what was found bad, and how far a scrub was, is lost: what is still bad is found by the next scrub",
+		"file", path, "err", why, "kept", path+asideSuffix, "next", "anvilfs scrub start MNT")
+	return nil
+}
+
+// inspect says what is wrong with a file that is there, before bbolt sees it.
+func inspect(path string) error {
+	st, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return errForeign // a device would be written to
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // and gives the lock up: who takes it in between, bbolt waits for
+	if err := lock(f); err != nil {
+		return err
+	}
+	if st, err = f.Stat(); err != nil || st.Size() == 0 {
+		return err // just made
+	}
+	names, err := sound(f, st.Size())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.Contains([]string{string(bucketErrors), string(bucketJobs)}, name) {
+			return fmt.Errorf("%w, but a database of something else, with %q in it", errForeign, name)
+		}
+	}
+	return nil
+}
+
+// lock waits as long as bbolt does.
+func lock(f *os.File) error {
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockWait / 20) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if time.Now().After(end) {
+			return ErrBusy
+		}
+	}
+}
+
+func openSound(path string) (*Ledger, error) {
+	_, err := os.Stat(path)
+	fresh := errors.Is(err, os.ErrNotExist)
+	l := &Ledger{now: time.Now}
+	err = l.guard(func() error {
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
+		l.db = db
+		return err
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, ErrBusy
+	}
+	if err != nil {
+		if fresh {
+			os.Remove(path) // half a file, for want of room
+		}
+		return nil, err
+	}
+	err = l.write(func(tx *bbolt.Tx) error {
+		for _, b := range [][]byte{bucketErrors, bucketJobs} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = l.each(func(e *Entry) { l.count++; l.bad.Add(e.badness()) })
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// guard runs what touches the mapped file. A page that cannot be read, and what
+// bbolt says of one that it does not understand, is a panic: that ends the
+// ledger, not the mount.
+func (l *Ledger) guard(fn func() error) (err error) {
+	if lost := l.lost.Load(); lost != nil {
+		return *lost
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if what := recover(); what != nil {
+			err = fmt.Errorf("%w: it is not used until the next mount: %v", errDamaged, what)
+			l.lost.Store(&err)
+		}
+	}()
+	return fn()
+}
+
+func (l *Ledger) write(fn func(tx *bbolt.Tx) error) error {
+	return l.guard(func() error { return l.db.Update(fn) })
+}
+
+func (l *Ledger) read(fn func(tx *bbolt.Tx) error) error {
+	return l.guard(func() error { return l.db.View(fn) })
+}
+
+// Close closes the file.
+func (l *Ledger) Close() error {
+	if l.lost.Load() != nil {
+		return nil // bbolt's locks may be held for good
+	}
+	return l.guard(l.db.Close)
+}
