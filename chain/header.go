@@ -92,12 +92,30 @@ func readSlots(dev ondisk.Device) (*headerSlots, error) {
 		s := readSlot(dev, spareSlot)
 		h.spare = &s
 	}
+	h.disown()
 	if h.cur < 0 && !h.spareUsable() {
 		return nil, errors.Join(errs...)
 	}
 	// The header may say that the volume is larger than the device it is on.
 	h.slots = h.slots[:min(len(h.slots), len(ondisk.SlotOffsets(h.header().VoluSize)))]
 	return h, nil
+}
+
+// disown gives up a header in use that is of somebody who had the device
+// before, and whose first slot is ours: torn, with the spare copy beside it.
+func (h *headerSlots) disown() {
+	if h.cur < 1 || h.slots[0].hdr != nil {
+		return
+	}
+	s := readSlot(h.dev, spareSlot)
+	if s.hdr == nil || s.hdr.Fsid == h.slots[h.cur].hdr.Fsid || !ondisk.TornHeaderOf(h.slots[0].content, s.hdr.Fsid) {
+		return
+	}
+	if h.spare = &s; h.spareUsable() {
+		h.cur = -1
+	} else {
+		h.spare = nil
+	}
 }
 
 // spareUsable reports whether the spare copy has to stand in for slot 0: one

@@ -128,6 +128,12 @@ func DecodeVolumeHeader(b []byte) (*VolumeHeader, error) {
 	return h, err
 }
 
+// TornHeaderOf reports whether the 64 KiB of a slot, which need not decode, are
+// what is left of a header of the file system fsid.
+func TornHeaderOf(b []byte, fsid UUID) bool {
+	return len(b) == HeaderSize && UUID(b[volFsid:]) == fsid
+}
+
 // decodeFields is DecodeVolumeHeader without the bytes that have no field.
 func decodeFields(b []byte) (*VolumeHeader, error) {
 	if len(b) != HeaderSize {

@@ -125,6 +125,9 @@ func readSlots(d ondisk.Device) (slots []Slot, spare *Slot) {
 		slots = append(slots, readSlot(d, i, off))
 	}
 	// The volume may be smaller than the device.
+	if best := choose(slots, nil); best != nil && foreign(d, slots, best) {
+		slots = slots[:1]
+	}
 	count := 1
 	if best := choose(slots, nil); best != nil {
 		count = max(1, len(ondisk.SlotOffsets(best.Header.VoluSize)))
@@ -138,6 +141,17 @@ func readSlots(d ondisk.Device) (slots []Slot, spare *Slot) {
 	}
 	count = min(count, len(slots))
 	return slots[:count], spare
+}
+
+// foreign reports whether best is of somebody who had the device before: the
+// first slot is torn, and was that of the file system in the spare copy.
+func foreign(d ondisk.Device, slots []Slot, best *Slot) bool {
+	if best.Index < 1 || slots[0].Header != nil {
+		return false
+	}
+	h := readSlot(d, -1, ondisk.SpareHeader).Header
+	return h != nil && h.WrittenByUs() && h.Fsid != best.Header.Fsid && len(ondisk.SlotOffsets(h.VoluSize)) == 1 &&
+		ondisk.TornHeaderOf(slots[0].Raw, h.Fsid)
 }
 
 func readSlot(d ondisk.Device, index int, off int64) Slot {
