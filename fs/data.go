@@ -148,10 +148,14 @@ func (f *FS) writeLocked(ctx context.Context, n *node, off uint64, p []byte, kil
 func (f *FS) putWritten(ctx context.Context, t Txn, n *node, r *Record, kill, dropCaps bool) {
 	r.Meta.SetMtime(f.clock())
 	r.Meta.SetCtime(f.clock())
+	mode := r.Meta.Mode
 	if kill {
 		killPrivs(&r.Meta)
 	}
 	f.put(t, n, r)
+	if r.Meta.Mode != mode && f.modeFell != nil {
+		f.modeFell(r.Meta.Inum)
+	}
 	if dropCaps {
 		f.removeCaps(ctx, t, n)
 	}

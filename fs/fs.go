@@ -39,6 +39,10 @@ type FS struct {
 	rolled atomic.Bool // files may be gone without their last name
 	mapped atomic.Bool // what mappings write is of content that was rolled back
 
+	// modeFell tells the kernel of bits that a write took from a file's mode: it
+	// believes what it knew of it, and would run the file as its owner. May be nil.
+	modeFell func(inum uint64)
+
 	stopCollecting context.CancelFunc // nil if nothing is collected
 	collected      chan struct{}
 }

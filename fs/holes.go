@@ -66,12 +66,7 @@ func (f *FS) Fallocate(ctx context.Context, inum, off, length uint64, mode Fallo
 	if err := f.setSize(ctx, t, r, size); err != nil {
 		return err
 	}
-	r.Meta.SetMtime(f.clock())
-	r.Meta.SetCtime(f.clock())
-	if kill {
-		killPrivs(&r.Meta)
-	}
-	f.put(t, n, r)
+	f.putWritten(ctx, t, n, r, kill, false)
 	return nil
 }
 

@@ -113,6 +113,7 @@ func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
 		readOnly:      o.ReadOnly,
 		invalidate:    c.invalidateAttr,
 	}
+	f.modeFell = c.invalidateAttr
 	c.raw.ctl.snaps = snaps
 	c.proto = fuse.NewProtocolServer(c.raw, &fuse.MountOptions{
 		MaxWrite:             maxRequest,
