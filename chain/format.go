@@ -201,6 +201,12 @@ func (f *formatter) raise(t ondisk.Tid) {
 // file system are in the former, so it goes first.
 func (f *formatter) clear(ctx context.Context) error {
 	for i, d := range f.devs {
+		// Others look for headers on all of the device.
+		for _, off := range ondisk.SlotOffsets(uint64(d.Size())) {
+			if err := zeroRange(ctx, d, uint64(off), uint64(off)+ondisk.HeaderSize); err != nil {
+				return err
+			}
+		}
 		for off := uint64(0); off < f.sizes[i]; off += ondisk.ZoneSize {
 			if err := zeroRange(ctx, d, off, min(off+ondisk.ReservedSize, f.sizes[i])); err != nil {
 				return err

@@ -371,3 +371,31 @@ func TestVolumesGiven(t *testing.T) {
 	must(t, err)
 	must(t, v.Close())
 }
+
+// A device whose end a set does not use has no header there: others would take
+// the one of an older file system for the newest.
+func TestFormatSetOverOther(t *testing.T) {
+	const g = 1 << 30
+	for _, over := range []bool{true, false} {
+		a := newImage(t, 3*g-8<<20)
+		v := openImage(t, a, Options{})
+		for range 3 {
+			must(t, v.commitNothing(bg))
+		}
+		must(t, v.Close())
+		a.Reopen()
+		b := memdev.New(2 * g)
+		if over {
+			_, err := Format(bg, []ondisk.Device{a, b}, FormatOptions{})
+			must(t, err)
+		} else {
+			v, err := Open(bg, []ondisk.Device{a}, Options{Add: b})
+			must(t, err)
+			must(t, v.Close())
+			a.Reopen()
+		}
+		if s := readSlot(a, 2*g); s.hdr != nil {
+			t.Errorf("formatted %v: there is a header at 2 GiB", over)
+		}
+	}
+}

@@ -92,7 +92,7 @@ func (g *layout) more(was *ondisk.VolumeHeader) uint64 {
 // prepare writes what the layout needs outside of the present one.
 func (v *Volume) prepare(ctx context.Context, g *layout, hdr *ondisk.VolumeHeader) error {
 	last := len(v.devs) - 1
-	if err := v.clearSlots(ctx, v.devs[last], v.loff[last+1]-v.loff[last], g.sizes[last]); err != nil {
+	if err := v.clearSlots(ctx, v.devs[last], v.loff[last+1]-v.loff[last], uint64(v.devs[last].Size())); err != nil {
 		return err
 	}
 	last = len(g.devs) - 1
@@ -188,8 +188,9 @@ func (v *Volume) relay(g *layout, hdr *ondisk.VolumeHeader) (spare bool) {
 	return spare
 }
 
-// clearSlots clears the places of headers on a device that a volume of that
-// size has and a smaller one had not: what was there before may have left one.
+// clearSlots clears the places of headers on a device that a volume of that size
+// has and a smaller one had not: what was there before may have left one. Others
+// look for headers on all of the device, whatever the volume's size.
 func (v *Volume) clearSlots(ctx context.Context, d ondisk.Device, old, size uint64) error {
 	offs := ondisk.SlotOffsets(size)
 	for _, off := range offs[min(len(offs), len(ondisk.SlotOffsets(old))):] {
