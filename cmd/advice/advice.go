@@ -2,6 +2,7 @@ package advice
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -110,6 +111,10 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 	switch n.State {
 	case cluster.NodeInSync, cluster.NodeReadOnly:
 	case cluster.NodeBehind, cluster.NodeResync:
+		if err := stuck(n.Resync); err != "" {
+			a.add(Warning, n.Name+" could not be brought in sync: "+err+".", a.oneLess(n), "It is tried again from time to time.", a.unstick())
+			return
+		}
 		a.add(Warning, n.Name+" is being brought in sync"+why+".", a.oneLess(n), "It will be in sync without help.", "anvilfs wait resync "+a.dir)
 	case cluster.NodeOffline:
 		if replaced {
@@ -171,11 +176,30 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 		}
 		a.add(Note, n.Name+" was changed while it was away: that is being merged.", "", "It is brought up to date afterwards.", "")
 	case cluster.NodeBehind, cluster.NodeResync:
+		if err := stuck(n.Resync); err != "" {
+			a.add(Note, n.Name+" could not be brought up to date: "+err+".", "", "It is tried again from time to time.", a.unstick())
+			break
+		}
 		a.add(Note, n.Name+" is being brought up to date"+why+".", "", "", "anvilfs wait resync "+a.dir)
 	default:
 		return false
 	}
 	return true
+}
+
+// stuck is why the last attempt to bring a node in sync failed, "" if none did.
+// A report comes as it is, or as JSON says it.
+func stuck(report any) string {
+	var r struct{ State, Error string }
+	if b, err := json.Marshal(report); err != nil || json.Unmarshal(b, &r) != nil || r.State != "failed" {
+		return ""
+	}
+	return r.Error
+}
+
+// unstick is what helps if the source is damaged where no other copy is right.
+func (a *adviser) unstick() string {
+	return "anvilfs scrub start --wait " + a.dir + "   (anvilfs errors list names files that no copy has right)"
 }
 
 // oneLess is what can happen while a master is away.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -170,17 +171,19 @@ func wrongStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) er
 	return err
 }
 
-func jsonStatus(ctx context.Context, w io.Writer, dirs []string) error {
+// jsonStatus prints the objects of all that answer, whoever does not.
+func jsonStatus(ctx context.Context, w io.Writer, dirs []string) (failed error) {
 	for _, dir := range dirs {
 		b, err := readStatus(ctx, dir)
 		if err != nil {
-			return err
+			failed = errors.Join(failed, err)
+			continue
 		}
 		if _, err := w.Write(b); err != nil {
 			return err
 		}
 	}
-	return nil
+	return failed
 }
 
 // checkStatus prints one line for each mount; the worst decides the code.
