@@ -49,7 +49,8 @@ func (f *FS) Fallocate(ctx context.Context, inum, off, length uint64, mode Fallo
 	if mode&FallocKeepSize == 0 {
 		size = max(size, end)
 	}
-	if !zero && size == rec.Meta.Size {
+	kills := kill && rec.Meta.Mode&(modeSetuid|modeSetgid) != 0
+	if !zero && size == rec.Meta.Size && !kills {
 		return nil
 	}
 	t, err := f.store.Begin(ctx, writeCost(2*ondisk.LogicalBlock))

@@ -155,6 +155,13 @@ var attrCases = []posixCase{
 				}
 				return errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, 5000), f.Close())
 			},
+			"fallocate within": func() error {
+				f, err := os.OpenFile(p, os.O_WRONLY, 0)
+				if err != nil {
+					return err
+				}
+				return errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, 3), f.Close())
+			},
 		}
 		for name, do := range doers {
 			write(t, p, "old content")
