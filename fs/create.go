@@ -150,9 +150,10 @@ func (f *FS) newRecord(ctx context.Context, d *node, drec *Record, what NewNode)
 	if f.quotas.any.Load() {
 		f.quotas.stamp(&m, f.quotas.of(&drec.Meta))
 	}
-	m.SetMtime(f.clock())
-	m.SetCtime(f.clock())
-	m.SetBtime(f.clock())
+	sec, nsec := f.clock() // one instant: nothing is changed before it is born
+	m.SetMtime(sec, nsec)
+	m.SetCtime(sec, nsec)
+	m.SetBtime(sec, nsec)
 	mode := what.Mode & modeBits
 	if drec.Meta.Mode&modeSetgid != 0 {
 		m.GID = drec.Meta.GID

@@ -135,6 +135,14 @@ var attrCases = []posixCase{
 		}
 		wantEqual(t, "mtime", stat(t, p).Mtim.Sec, 2000)
 	}},
+	{"born at one instant", func(t *testing.T, dir string) {
+		p := filepath.Join(dir, "fifo")
+		must(t, syscall.Mkfifo(p, 0o600))
+		var st unix.Statx_t
+		must(t, unix.Statx(unix.AT_FDCWD, p, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st))
+		wantEqual(t, "btime and mtime", st.Btime, st.Mtime)
+		wantEqual(t, "ctime and mtime", st.Ctime, st.Mtime)
+	}},
 	{"suid falls on write", func(t *testing.T, dir string) {
 		p := filepath.Join(dir, "f")
 		must(t, os.Chmod(dir, 0o777))
