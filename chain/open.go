@@ -60,6 +60,7 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 			return nil, err
 		}
 	}
+	v.others = nil // they are looked at no more
 	return v, nil
 }
 

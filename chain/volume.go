@@ -66,7 +66,7 @@ type Volume struct {
 	fm    *freemap      // owned by whoever has the turn; nil if read-only
 	slots *headerSlots  // same
 
-	others []*headerSlots // of all volumes, as they were at open
+	others []*headerSlots // of all volumes, during open
 	floor  ondisk.Tid     // lowest tid the next header may get; set at open
 
 	foreign bool  // at open
