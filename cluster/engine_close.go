@@ -1,9 +1,13 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster/core"
@@ -34,27 +38,39 @@ func (e *engine) close(ctx context.Context) error {
 	e.pub.members, e.pub.closed = nil, true
 	e.announce()
 	e.mu.Unlock()
-	errs := make(chan error, len(conns)+1)
+	return e.closeAll(ctx, conns)
+}
+
+// closeAll names who does not close in time.
+func (e *engine) closeAll(ctx context.Context, conns []*conn) error {
+	type end struct {
+		name string
+		err  error
+	}
+	ends := make(chan end, len(conns)+1)
+	open := map[string]bool{}
 	for _, c := range conns {
+		open[c.name] = true
 		go func() {
-			if err := c.close(); err != nil {
+			err := c.close()
+			if err != nil {
 				err = fmt.Errorf("closing %s: %w", c.name, err)
-				errs <- err
-				return
 			}
-			errs <- nil
+			ends <- end{c.name, err}
 		}()
 	}
-	go func() { e.tasks.Wait(); errs <- nil }()
+	go func() { e.tasks.Wait(); ends <- end{} }()
 	limit := time.NewTimer(e.deadline)
 	defer limit.Stop()
 	var all error
 	for range len(conns) + 1 {
 		select {
-		case err := <-errs:
-			all = errors.Join(all, err)
+		case end := <-ends:
+			delete(open, end.name)
+			all = errors.Join(all, end.err)
 		case <-limit.C:
-			return errors.Join(all, fmt.Errorf("a member did not close within %v", e.deadline))
+			names := strings.Join(slices.Sorted(maps.Keys(open)), ", ")
+			return errors.Join(all, fmt.Errorf("%s did not close within %v", cmp.Or(names, "a member"), e.deadline))
 		case <-ctx.Done():
 			return errors.Join(all, ctx.Err())
 		}

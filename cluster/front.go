@@ -50,7 +50,8 @@ type front struct {
 	patience time.Duration
 	owner    *Pool // that it is of; snapshots use it, too
 	send     func(Event)
-	now      atomic.Pointer[cache.Store] // nil: none is on
+	reopen   func(context.Context, []ondisk.Device) (*cacheVolume, error) // of the device that is the cache already
+	now      atomic.Pointer[cache.Store]                                  // nil: none is on
 
 	mu      sync.Mutex
 	spec    MemberSpec // its Name is "" while there is none
@@ -62,6 +63,7 @@ type front struct {
 	meter   *metered.Meter
 	attempt int           // counts openings: what a late one brings is dropped
 	gone    chan struct{} // closed when the last one's devices are; nil: there was none
+	backoff time.Duration // until a failed one is tried again; 0 = it was not yet
 }
 
 var _ chain.BlockCache = (*front)(nil)
@@ -188,16 +190,21 @@ func (f *front) open(attempt int, spec MemberSpec, gone chan struct{}, meter *me
 		}
 	}
 	f.mu.Lock()
+	if err == nil && f.attempt != attempt { // nobody wants it any more
+		f.mu.Unlock()
+		closeCache(s, v, make(chan struct{}))
+		return errors.New("it came too late")
+	}
 	defer f.mu.Unlock()
 	switch {
 	case err != nil && f.attempt == attempt:
-		f.enter(CacheFailed, err)
+		if f.err == nil || f.err.Error() != err.Error() { // told once
+			f.enter(CacheFailed, err)
+		}
+		f.later()
 		return err
 	case err != nil:
 		return err
-	case f.attempt != attempt: // nobody wants it any more
-		go closeCache(s, v, make(chan struct{}))
-		return errors.New("it came too late")
 	}
 	f.gone = make(chan struct{})
 	f.fsid = v.info.Fsid
@@ -244,7 +251,11 @@ func (f *front) failed(attempt int, err error) {
 	if errors.Is(err, errCacheHung) {
 		state = CacheHung
 	}
+	if time.Since(f.since) > frontRetryMax {
+		f.backoff = 0
+	}
 	f.enter(state, err)
+	f.later()
 }
 
 // drop takes the cache from before the members. The caller holds mu.
@@ -257,27 +268,32 @@ func (f *front) drop() *cache.Store {
 	return s
 }
 
-// stop closes the cache; a device that hangs is left to itself. What for says
-// the state it is in then.
-func (f *front) stop(ctx context.Context, as CacheState) {
+// stop closes the cache; a device that hangs is left to itself, and held is its
+// name. What for says the state it is in then.
+func (f *front) stop(ctx context.Context, as CacheState) (held string) {
 	f.mu.Lock()
 	f.attempt++
-	s, gone := f.drop(), f.gone
+	s, gone, name, opening := f.drop(), f.gone, f.spec.Name, f.state == CacheOpening
 	if f.spec.Name != "" && as != "" {
 		f.enter(as, nil)
 	}
 	f.mu.Unlock()
-	if s == nil {
-		return
+	if gone == nil && opening {
+		return name
+	}
+	if gone == nil {
+		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheWait)
 	defer cancel()
-	if s.Close(ctx) != nil {
-		return
+	if s != nil && s.Close(ctx) != nil {
+		return name
 	}
 	select {
 	case <-gone:
+		return ""
 	case <-ctx.Done():
+		return name
 	}
 }
 

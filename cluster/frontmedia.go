@@ -30,6 +30,9 @@ func FormatCache(ctx context.Context, devs []ondisk.Device, label string, clid o
 // openCache opens a cache of that cluster. It owns devs from then on.
 func openCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID) (*cacheVolume, error) {
 	vol, err := chain.Open(ctx, devs, chain.Options{CacheBytes: 1 << 20})
+	if errors.Is(err, ondisk.ErrNotHammer2) {
+		err = fmt.Errorf("%w: %w", err, ErrNotCache)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +92,15 @@ func makeCache(ctx context.Context, devs []ondisk.Device, label string, clid ond
 // errNoCacheHere: what is mounted cannot have one.
 var errNoCacheHere = errors.New("a mount that writes nothing, or one of a copy away from its cluster, uses no cache")
 
+// CacheHeld is the cache whose device did not answer when the pool was closed, so
+// that it may keep the process from ending; "" if there is none.
+func (p *Pool) CacheHeld() string {
+	if held := p.held.Load(); held != nil {
+		return *held
+	}
+	return ""
+}
+
 // caching reports whether this pool may use a cache.
 func (p *Pool) caching() bool { return !p.opts.ReadOnly && p.BranchOf() == nil }
 
@@ -96,6 +108,9 @@ func (p *Pool) caching() bool { return !p.opts.ReadOnly && p.BranchOf() == nil }
 // moment for it. Whatever is wrong with it, the pool is served.
 func (p *Pool) startCaches(ctx context.Context, specs []MemberSpec) {
 	p.front.owner, p.front.send = p, p.events.send
+	p.front.reopen = func(ctx context.Context, devs []ondisk.Device) (*cacheVolume, error) {
+		return openCache(ctx, devs, p.engine.clusterID())
+	}
 	for _, s := range specs {
 		if err := p.front.take(s); err != nil {
 			p.log.Warn("a cache is left out", "device", s.Name, "err", err)
@@ -113,10 +128,7 @@ func (p *Pool) startCaches(ctx context.Context, specs []MemberSpec) {
 
 // openFront opens the cache that the front has taken.
 func (p *Pool) openFront(ctx context.Context) error {
-	clid := p.engine.clusterID()
-	return p.front.start(ctx, func(ctx context.Context, devs []ondisk.Device) (*cacheVolume, error) {
-		return openCache(ctx, devs, clid)
-	})
+	return p.front.start(ctx, p.front.reopen)
 }
 
 // addCache makes a device the cache. One of this cluster is used with what it

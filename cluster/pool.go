@@ -173,8 +173,9 @@ type Pool struct {
 	snapMends atomic.Uint64 // copies of snapshots that were overwritten
 	lastInum  atomic.Uint64 // highest inode number handed out
 	closing   atomic.Bool
-	conflicts atomic.Int64 // as SetConflicts was told
-	abandoned atomic.Bool  // closing, and what is in memory is not to be written
+	conflicts atomic.Int64           // as SetConflicts was told
+	abandoned atomic.Bool            // closing, and what is in memory is not to be written
+	held      atomic.Pointer[string] // the cache that did not answer when it was closed
 
 	budget budget
 	hedge  hedge
@@ -278,7 +279,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.install(p.state.Load().open, nil, nil) // who looks from now on finds no views
 	p.stateMu.Unlock()
 	if p.front.owner == p {
-		p.front.stop(ctx, "")
+		if held := p.front.stop(ctx, ""); held != "" {
+			p.held.Store(&held)
+		}
 	}
 	p.events.close()
 	return errors.Join(err, p.engine.close(ctx))

@@ -41,6 +41,9 @@ func describeCache(c *cluster.CacheStatus) string {
 	if c.Error != "" {
 		s += ": " + c.Error
 	}
+	if c.State == cluster.CacheFailed || c.State == cluster.CacheHung {
+		s += "; it is tried again from time to time, or by node online"
+	}
 	return s
 }
 

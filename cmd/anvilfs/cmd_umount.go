@@ -59,10 +59,12 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 	if lazy || pid == 0 { // 0: its server had died before
 		return nil
 	}
-	if err := end.wait(ctx); err != nil {
+	if err := end.wait(ctx, pid); errors.Is(err, errHeld) {
+		return exitWith(exitMount, "%s is unmounted, and its process %d has done what it could, but %w: %s", dir, pid, err, takeFailure(pid))
+	} else if err != nil {
 		return exitWith(exitMount, "%s is unmounted; its process %d is still writing: %w", dir, pid, err)
 	}
-	if reason := takeFailure(pid); reason != "" {
+	if reason := takeFailure(pid); reason != "" && !strings.HasPrefix(reason, heldMark) {
 		return exitWith(exitMount, "%s is unmounted, but not everything was written: %s", dir, reason)
 	}
 	return nil
@@ -108,24 +110,36 @@ func serverOf(ctx context.Context, dir string) int {
 // A processEnd is a process whose end can be waited for, though it is nobody's
 // child here. The descriptor stands for that process only, even if its number
 // is used again.
-type processEnd struct{ fd int }
+type processEnd struct {
+	fd    int
+	since time.Time // what the process left before is not this one's
+}
 
 // watchProcess starts watching; pid 0 is a process that has ended.
 func watchProcess(pid int) (processEnd, error) {
 	if pid == 0 {
-		return processEnd{-1}, nil
+		return processEnd{fd: -1}, nil
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return processEnd{-1}, nil
+		return processEnd{fd: -1}, nil
 	}
-	return processEnd{fd}, err
+	return processEnd{fd, time.Now()}, err
 }
 
-// wait returns when the process has ended.
-func (p processEnd) wait(ctx context.Context) error {
+// heldWait is how long a process may take to end after it has said why it might not.
+const heldWait = 5 * time.Second
+
+// errHeld: the kernel does not let the process end while a request is out.
+var errHeld = errors.New("it cannot end before a device answers")
+
+// wait returns when the process has ended, or has been held up for long.
+func (p processEnd) wait(ctx context.Context, pid int) error {
 	const step = 200 // milliseconds between looks at ctx
 	for p.fd >= 0 {
+		if st, err := os.Stat(failureFile(pid)); err == nil && st.ModTime().After(p.since) && time.Since(st.ModTime()) > heldWait {
+			return errHeld
+		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, step)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
@@ -156,6 +170,9 @@ func failureFile(pid int) string {
 	}
 	return filepath.Join(dir, fmt.Sprintf("%d.failed", pid))
 }
+
+// heldMark begins a reason that is none if the process ends all the same.
+const heldMark = "all members are complete; "
 
 func leaveFailure(reason error) error {
 	path := failureFile(os.Getpid())

@@ -99,8 +99,19 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		}
 		return fmt.Errorf("%s: %w", s.display(), err)
 	}
+	leaveHeld(p.CacheHeld(), log)
 	log.Info("unmounted, media complete", "directory", dir)
 	return nil
+}
+
+// leaveHeld notes whose device may keep this process from ending; "" is nobody's.
+func leaveHeld(cache string, log *slog.Logger) {
+	if cache == "" {
+		return
+	}
+	if err := leaveFailure(fmt.Errorf("%sthe device of the cache %s hangs", heldMark, cache)); err != nil {
+		log.Error("umount will not learn why the process does not end", "cache", cache, "err", err)
+	}
 }
 
 // serves tells the controller what it commands.
