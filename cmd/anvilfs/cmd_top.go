@@ -26,9 +26,9 @@ func topCommand() *cobra.Command {
 		Short:   "Show what mounts and their nodes do, per second",
 		Long: `Top shows reads, writes and flushes of every node, their mean times and the
 requests that are out; what a cache answered and took; the transaction groups;
-and the kernel's calls that took
-most time. It repeats every INTERVAL seconds (1) until interrupted, in place on
-a terminal. Its numbers are differences of those in the status.`,
+and the kernel's calls that took most time. It repeats every INTERVAL seconds (1)
+until interrupted, in place on a terminal. Its numbers are differences of those in
+the status.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			dirs, every, err := statusWords(args)
