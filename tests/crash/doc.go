@@ -27,6 +27,10 @@
 // is compared with the filesystem after each call while nothing is cut. What the
 // filesystem shows then, with times, is what an image must show.
 //
+// A walk (walk_test.go) does all of that and more in an order drawn by lot, without
+// cuts. A member that grows is grown again in each image; a cache is there in each
+// image with what the cut left of it, and must be of use.
+//
 // The return of a branch (merge.go) has its own judge: of a merge that is under
 // way each file is as before or as after it, the branch ends only when all of it
 // is there, and whatever a cut leaves comes to the same end when it is mounted.

@@ -149,7 +149,7 @@ func (a *tally) report(t *testing.T) {
 
 // TestReplay shows one failure again, from what the failure says.
 func TestReplay(t *testing.T) {
-	if *replay == "" || strings.HasPrefix(*replay, "merge,") || strings.HasPrefix(*replay, "scrub,") {
+	if *replay == "" || strings.HasPrefix(*replay, "merge,") || strings.HasPrefix(*replay, "scrub,") || strings.HasPrefix(*replay, "discard,") {
 		t.Skip("nothing to replay")
 	}
 	part := strings.SplitN(*replay, ",", 3)

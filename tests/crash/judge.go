@@ -65,6 +65,9 @@ func (s *session) use(r *recording, want []int) (uint64, error) {
 			return 0, err
 		}
 	}
+	if err := s.growAll(); err != nil {
+		return 0, fmt.Errorf("growing: %w", err)
+	}
 	after, err := s.probe()
 	if err == nil {
 		s.noteLevel()
@@ -134,7 +137,7 @@ func (s *session) noteLevel() {
 	s.level = make([]bool, len(s.devs))
 	nodes := s.pool.Status().Nodes
 	for i := range s.devs {
-		s.level[i] = s.shape.Spares == 0 || slices.ContainsFunc(nodes, func(n cluster.NodeStatus) bool {
+		s.level[i] = s.shape.Spares == 0 && (!s.shape.Cached || i != s.shape.cache()) || slices.ContainsFunc(nodes, func(n cluster.NodeStatus) bool {
 			return n.Name == fmt.Sprintf("m%d", i) && n.State == cluster.NodeInSync
 		})
 	}

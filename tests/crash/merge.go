@@ -32,6 +32,7 @@ const (
 type comeback struct {
 	seed   uint64
 	race   bool     // commits come at any time, not after some items
+	gives  bool     // it is given up, not merged
 	began  int64    // what the clock of the next session says at first
 	theirs []string // what the cluster has when the branch comes back
 	shows  [][]string
@@ -84,7 +85,13 @@ func (c *comeback) record(ctx context.Context) (*crashtest.Recording, error) {
 		return nil, fmt.Errorf("before it comes back: %w", err)
 	}
 	m := c.session(ctx, branchShape.newTap(img, c.seed), nil, c.seed)
-	m.note("branch", 0, 0)
+	if c.gives { // what the cluster has is what there is, before and after
+		c.shows = [][]string{phaseApart: nil, phaseMerged: c.theirs, phaseEnded: c.theirs}
+	}
+	m.note("branch", phaseApart, 0)
+	if c.gives {
+		m.note("nothing to be merged", phaseMerged, 0)
+	}
 	err = m.mount(branchShape.specs(m.devs)...)
 	if err == nil {
 		err = m.play()
@@ -137,6 +144,9 @@ func (m *merging) play() error {
 
 // take merges the branch and ends it.
 func (m *merging) take(b *cluster.BranchNode) error {
+	if m.gives {
+		return m.giveUp(b)
+	}
 	begun := m.events()
 	r := merge.New(m.f, m.pool, b, merge.Options{Kernel: &committer{m: m}, Now: m.clock, Small: ondisk.LogicalBlock})
 	stop := m.racing()
@@ -155,6 +165,22 @@ func (m *merging) take(b *cluster.BranchNode) error {
 		return fmt.Errorf("ending it: %w", err)
 	}
 	if err := errors.Join(r.Finish(m.ctx), m.mendNodes()); err != nil {
+		return err
+	}
+	return m.shown("ended", begun)
+}
+
+// giveUp does what the command does: it says what is lost, and ends the branch.
+func (m *merging) giveUp(b *cluster.BranchNode) error {
+	list, err := merge.Losses(m.ctx, b)
+	if err != nil || len(list) == 0 {
+		return fmt.Errorf("%d losses: %w", len(list), err)
+	}
+	begun := m.events()
+	if _, err := m.pool.EndBranch(m.ctx, b); err != nil {
+		return fmt.Errorf("giving it up: %w", err)
+	}
+	if err := m.mendNodes(); err != nil {
 		return err
 	}
 	return m.shown("ended", begun)

@@ -68,7 +68,11 @@ func (s *session) mount(members ...cluster.MemberSpec) error {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
-	p, err := cluster.OpenPool(ctx, members, cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Logger: quiet})
+	o := cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Logger: quiet}
+	if s.shape.Cached {
+		o.Memory = s.shape.Memory // else nothing is left for it to answer
+	}
+	p, err := cluster.OpenPool(ctx, members, o)
 	if err != nil {
 		return fmt.Errorf("it does not open: %w", err)
 	}
@@ -76,7 +80,7 @@ func (s *session) mount(members ...cluster.MemberSpec) error {
 		return errors.Join(err, p.Close(ctx))
 	}
 	s.pool = p
-	return nil
+	return s.warm(ctx)
 }
 
 // serve is a filesystem on a pool.
@@ -86,7 +90,8 @@ func (s *session) serve(ctx context.Context, p *cluster.Pool, readOnly bool) (*f
 
 // start mounts the masters of a new cluster.
 func (s *session) start() error {
-	if err := s.mount(s.shape.specs(s.devs)[:s.shape.Masters]...); err != nil {
+	specs := s.shape.specs(s.devs)
+	if err := s.mount(append(specs[:s.shape.Masters:s.shape.Masters], specs[len(specs)-s.shape.caches():]...)...); err != nil {
 		return err
 	}
 	s.settle()

@@ -22,7 +22,10 @@ type Shape struct {
 	Name    string
 	Masters int
 	Spares  int   // empty devices behind those of the members
-	Size    int64 // of each device
+	Cached  bool  // with a device behind those that is a cache
+	Size    int64 // of each volume
+	Room    int64 // that each device is larger
+	Memory  int64 // of a pool with a cache
 }
 
 // Shapes lists the clusters that are tried: how many decide, and how many
@@ -35,20 +38,46 @@ func Shapes() []Shape {
 		{Name: "three", Masters: 3, Size: one},
 		{Name: "three-and-spare", Masters: 3, Spares: 1, Size: one},
 		{Name: "three-four-slots", Masters: 3, Size: four},
+		{Name: "three-growing", Masters: 3, Size: one, Room: 40 << 20},
+		{Name: "three-growing-slots", Masters: 3, Size: one, Room: four - one},
+		{Name: "three-cached", Masters: 3, Cached: true, Memory: 1 << 20, Size: one},
 	}
 }
 
 // sizes are those of all devices.
 func (s Shape) sizes() (list []int64) {
 	for range s.Masters + s.Spares {
+		list = append(list, s.Size+s.Room)
+	}
+	if s.Cached {
 		list = append(list, s.Size)
 	}
 	return list
 }
 
+// caches is how many devices are caches.
+func (s Shape) caches() int { return len(s.sizes()) - s.Masters - s.Spares }
+
+// cache is the device of the cache.
+func (s Shape) cache() int { return s.Masters + s.Spares }
+
+// shorter is the beginning of a device.
+type shorter struct {
+	ondisk.Device
+	size int64
+}
+
+func (d shorter) Size() int64 { return d.size }
+
 // need is how many devices have done all of a commit when it is acknowledged;
-// spares have nothing to do.
-func (s Shape) need() int { return s.Masters/2 + 1 + s.Spares }
+// spares have nothing to do, and nobody waits for a cache.
+func (s Shape) need() int {
+	n := s.Masters/2 + 1 + s.Spares
+	if s.Cached {
+		n++
+	}
+	return n
+}
 
 // numbered makes ids that are the same in every run.
 func numbered() func() ondisk.UUID {
@@ -72,11 +101,16 @@ func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 
 // buildRoles is build with members that need not be masters.
 func (s Shape) buildRoles(ctx context.Context, roles []ondisk.PFSType) (*memdev.Device, error) {
-	img := memdev.New(int64(len(s.sizes())) * s.Size)
+	size := int64(0)
+	for _, n := range s.sizes() {
+		size += n
+	}
+	img := memdev.New(size)
 	id := numbered()
 	var vols []*chain.Volume
-	for _, d := range crashdev.Split(img, s.sizes()...)[:s.Masters] {
-		devs := []ondisk.Device{d}
+	parts := crashdev.Split(img, s.sizes()...)
+	for _, d := range parts[:s.Masters] {
+		devs := []ondisk.Device{shorter{d, s.Size}}
 		_, err := chain.Format(ctx, devs, chain.FormatOptions{
 			Labels:  []chain.PFSSpec{{Label: label, Type: ondisk.PFSMaster, Fsid: id(), Clid: id()}},
 			NoLocal: true, Boot: ondisk.VolumeAlign, Aux: ondisk.VolumeAlign, Fsid: id(), Now: time.Unix(1e9, 0),
@@ -98,13 +132,32 @@ func (s Shape) buildRoles(ctx context.Context, roles []ondisk.PFSType) (*memdev.
 			return nil, err
 		}
 	}
+	if s.Cached {
+		return img, makeCache(ctx, parts[0], parts[s.cache()])
+	}
 	return img, nil
 }
 
-// specs are the members as a user would name them.
+// makeCache makes a device a cache of the cluster that a member is of.
+func makeCache(ctx context.Context, member, dev ondisk.Device) error {
+	v, err := chain.Open(ctx, []ondisk.Device{member}, chain.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	infos, err := v.PFSs(ctx)
+	for i := range infos {
+		if infos[i].Label == label {
+			_, ferr := cluster.FormatCache(ctx, []ondisk.Device{dev}, label, infos[i].Clid, time.Unix(1e9, 0))
+			err = errors.Join(err, ferr)
+		}
+	}
+	return errors.Join(err, v.Close())
+}
+
+// specs are the members, and the cache, as a user would name them.
 func (s Shape) specs(devs []ondisk.Device) (list []cluster.MemberSpec) {
 	for i, d := range devs {
-		list = append(list, cluster.MemberSpec{Name: fmt.Sprintf("m%d", i), Open: func(context.Context) ([]ondisk.Device, error) {
+		list = append(list, cluster.MemberSpec{Name: fmt.Sprintf("m%d", i), Cache: s.Cached && i == s.cache(), Open: func(context.Context) ([]ondisk.Device, error) {
 			return []ondisk.Device{d}, nil
 		}})
 	}
@@ -113,7 +166,7 @@ func (s Shape) specs(devs []ondisk.Device) (list []cluster.MemberSpec) {
 
 // newTap records what happens to all devices of a cluster.
 func (s Shape) newTap(img *memdev.Device, seed uint64) *crashtest.Tap {
-	if s.Masters+s.Spares == 1 {
+	if len(s.sizes()) == 1 {
 		return crashtest.NewTap(img, 0, s.Size)
 	}
 	return crashtest.NewClusterTap(img, seed, s.sizes()...)

@@ -114,15 +114,21 @@ type walker struct {
 	absent bool           // and it was not given to the mount
 	clones int
 	done   []string
+
+	large    int       // files of many blocks
+	cacheOn  bool      // the cache is used
+	branch   int       // the soft master that was changed alone; -1 = none
+	returned bool      // a branch was merged
+	brought  []brought // what the branch has
 }
 
 func newWalker(t *testing.T, seed uint64) *walker {
-	shape := Shapes()[3]
+	shape := walkShape()
 	img, err := shape.build(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &walker{t: t, roles: map[int]string{0: "master", 1: "master", 2: "master"}, away: -1}
+	w := &walker{t: t, roles: map[int]string{0: "master", 1: "master", 2: "master"}, away: -1, branch: -1}
 	w.media = crashdev.Split(img, shape.sizes()...)
 	w.session = newSession(t.Context(), shape, nil, nil, seed)
 	w.ragged = true
@@ -153,14 +159,14 @@ func walkMoves() []walkMove {
 	call := func(do func(*session, *model) error) func(*walker) error {
 		return func(w *walker) error { return synced(do)(w.session) }
 	}
-	return []walkMove{
+	return append(moreMoves(), []walkMove{
 		{"calls", 30, always, func(w *walker) error { return w.stepCalls() }},
 		{"elsewhere", 3, always, (*walker).elsewhere},
 		{"snapshot", 5, func(w *walker) bool { return len(w.m.snaps) < 4 }, call(callSnapshot)},
 		{"hold", 1, always, call(callHold)},
 		{"erase", 4, always, call(callErase)},
-		{"rollback", 2, whole, call(callRollback)},
-		{"clone", 2, func(w *walker) bool { return whole(w) && w.clones == 0 && len(w.m.snaps) > 0 }, (*walker).clone},
+		{"rollback", 2, func(w *walker) bool { return whole(w) && w.branch < 0 }, call(callRollback)},
+		{"clone", 2, func(w *walker) bool { return whole(w) && w.branch < 0 && w.clones == 0 && len(w.m.snaps) > 0 }, (*walker).clone},
 		{"bulkfree", 2, always, func(w *walker) error { return w.stepBulkfree() }},
 		{"trim", 1, always, func(w *walker) error { return w.stepTrim() }},
 		{"dedup", 3, always, (*walker).dedup},
@@ -175,10 +181,10 @@ func walkMoves() []walkMove {
 		{"add-master", 2, (*walker).spares, func(w *walker) error { return w.addOne(ondisk.PFSMaster, "master") }},
 		{"promote", 6, func(w *walker) bool { return whole(w) && w.count("slave") > 0 }, func(w *walker) error { return w.turn("slave", ondisk.PFSMaster, "master") }},
 		{"demote", 6, func(w *walker) bool { return whole(w) && w.count("master") > 3 }, func(w *walker) error { return w.turn("master", ondisk.PFSSlave, "slave") }},
-		{"remove", 3, func(w *walker) bool { return whole(w) && len(w.roles) > 3 }, (*walker).removeOne},
+		{"remove", 3, func(w *walker) bool { return whole(w) && len(w.roles) > 3 && w.branch < 0 }, (*walker).removeOne},
 		{"replace", 2, (*walker).spares, (*walker).replaceOne},
 		{"check", 3, always, (*walker).check},
-	}
+	}...)
 }
 
 func (w *walker) spares() bool { return w.away < 0 && len(w.roles) == 3 }
@@ -206,7 +212,7 @@ func (w *walker) one(role string) int {
 // spare is a device that is no member.
 func (w *walker) spare() int {
 	for i := range w.devs {
-		if w.roles[i] == "" {
+		if w.roles[i] == "" && i != w.shape.cache() {
 			return i
 		}
 	}
@@ -314,6 +320,9 @@ func (w *walker) scrub() error {
 }
 
 func (w *walker) goOffline() error {
+	if err := w.mend(); err != nil { // who was slow may be behind
+		return err
+	}
 	w.away = w.one("master")
 	return w.pool.NodeOffline(w.ctx, name(w.away))
 }
@@ -331,6 +340,9 @@ func (w *walker) comeBack() error {
 
 // failOne has a device fail while calls are made, and come back.
 func (w *walker) failOne() error {
+	if err := w.mend(); err != nil {
+		return err
+	}
 	g := w.gates[w.one("master")]
 	g.shut.Store(true)
 	err := w.stepCalls()
@@ -352,9 +364,12 @@ func (w *walker) failOne() error {
 func (w *walker) given() (list []cluster.MemberSpec) {
 	specs := w.shape.specs(w.devs)
 	for _, i := range slices.Sorted(maps.Keys(w.roles)) {
-		if !w.absent || i != w.away {
+		if i != w.branch && (!w.absent || i != w.away) {
 			list = append(list, specs[i])
 		}
+	}
+	if w.cacheOn {
+		list = append(list, specs[w.shape.cache()])
 	}
 	return list
 }
@@ -452,10 +467,7 @@ func (w *walker) turn(from string, role ondisk.PFSType, called string) error {
 }
 
 func (w *walker) removeOne() error {
-	i := w.one("master")
-	if w.count("slave") > 0 {
-		i = w.one("slave")
-	}
+	i := w.removable()
 	delete(w.roles, i)
 	return w.pool.NodeRemove(w.ctx, name(i))
 }
@@ -487,6 +499,9 @@ func (w *walker) check() error {
 	}
 	var level []ondisk.Device
 	for _, i := range slices.Sorted(maps.Keys(w.roles)) {
+		if i == w.branch {
+			continue
+		}
 		r, err := fsck.Check(w.ctx, w.devs[i:i+1], fsck.Options{AllSlots: true, Workers: 1})
 		if err != nil {
 			return fmt.Errorf("fsck of %s: %w", name(i), err)
