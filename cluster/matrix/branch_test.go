@@ -52,7 +52,9 @@ func makeBranch() (*base, error) {
 			return errors.Join(put(ctx, f, "one", mine[0]), f.Unlink(ctx, ondisk.InumRoot, "gone"), put(ctx, f, "both", "ours"),
 				put(ctx, f, "new", mine[1]), putIn(ctx, f, dir.Meta.Inum, "f", mine[2]))
 		}},
-		{all[:theBranch], func(p *cluster.Pool, f *fs.FS) error { return put(ctx, f, "both", "theirs") }},
+		{all[:theBranch], func(p *cluster.Pool, f *fs.FS) error {
+			return errors.Join(put(ctx, f, "both", "theirs"), p.Sync(ctx), p.Wait(ctx, cluster.WaitHealthy))
+		}},
 	} {
 		p, err := cluster.OpenPool(ctx, part.specs, cluster.Options{Label: rig.Label})
 		if err != nil {

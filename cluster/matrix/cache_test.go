@@ -140,6 +140,7 @@ func (r *run) reachCache() {
 	}
 	r.check(r.open(), "mounting")
 	r.work(3)
+	r.healthy() // who was slow before the last unmount may be behind
 	r.cacheIs(cluster.CacheOn)
 	switch r.cell.at {
 	case idle:
