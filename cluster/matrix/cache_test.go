@@ -89,6 +89,24 @@ func cacheScript(r *run) {
 	}
 }
 
+// hearOfCache notes what becomes of the cache: it is tried again by itself, so
+// that a state may come and go between two looks.
+func (r *run) hearOfCache(ctx context.Context, events <-chan cluster.Event) {
+	for {
+		select {
+		case ev := <-events:
+			if ev.Node == r.w.Fast.Name && r.hasFired() {
+				r.note("%s became %s: %s", ev.Node, ev.What, ev.Error)
+				r.mu.Lock()
+				r.became[cluster.CacheState(ev.What)] = ev.Error
+				r.mu.Unlock()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // suffersNot works and reads until the status says what became of the cache.
 func (r *run) suffersNot() {
 	r.t.Helper()
@@ -100,6 +118,11 @@ func (r *run) suffersNot() {
 			r.fail("the pool is %s without its cache", st.Health)
 		}
 		c := r.cached()
+		r.mu.Lock()
+		if why, ok := r.became[want]; ok && want != cluster.CacheOn {
+			c.State, c.Error = want, why
+		}
+		r.mu.Unlock()
 		switch {
 		case c.State != want:
 			<-time.After(deadline / 5) // a hung device is given up at the deadline

@@ -18,6 +18,7 @@ func newRun(t *testing.T, c cell, b *base) *run {
 	r := &run{
 		t: t, cell: c, rng: c.dice(0), base: b, w: b.world.Clone(), limit: quick,
 		begun: time.Now(), fired: make(chan struct{}), seen: make(map[cluster.NodeState]cluster.NodeStatus),
+		became: make(map[cluster.CacheState]string),
 	}
 	r.m = r.w.Members[c.member]
 	if p := c.row.prepare; p != nil {

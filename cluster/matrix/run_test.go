@@ -45,11 +45,12 @@ type run struct {
 	begun  time.Time
 	fired  chan struct{} // closed at the moment
 	once   sync.Once
-	onCopy func(resync.Report)  // at each step of a resync of m
-	before *memdev.Device       // m at the last unmount
-	loose  map[string][2]string // what a merge under way may have changed
-	then   map[string]string    // what the snapshot has
-	older  *memdev.Device       // the cache at an earlier unmount
+	onCopy func(resync.Report)           // at each step of a resync of m
+	before *memdev.Device                // m at the last unmount
+	loose  map[string][2]string          // what a merge under way may have changed
+	then   map[string]string             // what the snapshot has
+	older  *memdev.Device                // the cache at an earlier unmount
+	became map[cluster.CacheState]string // what the cache was since the moment, and why
 
 	mu    sync.Mutex
 	trace []string
@@ -132,6 +133,10 @@ func (r *run) open() error {
 	l.halt = halt
 	l.wait.Go(func() { resync.NewManager(&peers{p, r}, r.cell.resync(o.Logger)).Run(ctx) })
 	l.wait.Go(func() { r.watch(ctx, p) })
+	if r.w.Fast != nil {
+		events := p.Subscribe()
+		l.wait.Go(func() { r.hearOfCache(ctx, events) })
+	}
 	if r.row().branch {
 		l.wait.Go(func() { r.merges(ctx, l) })
 	}
