@@ -41,6 +41,9 @@ func (r *Run) enter(ctx context.Context, n *name, dir uint64, final bool) (appli
 		return true, r.plantBeside(ctx, n.ours.Inum, dir, n.name, "changed while it was merged")
 	}
 	met, err := r.meet(ctx, n, dir, inum)
+	if err == nil && met.verdict == Nothing && met.there.Inum == inum && !isNew {
+		return r.unwait(ctx, n.ours.Inum, inum)
+	}
 	if err != nil || met.verdict == Nothing {
 		return false, err
 	}

@@ -21,13 +21,23 @@ func (r *Run) displace(ctx context.Context, dir uint64, there *ondisk.Dirent) er
 		return err
 	}
 	temp := tempName(there.Inum)
-	err := r.under(ctx, []uint64{dir, there.Inum}, func(g *fs.Graft) error {
+	arrived, err := r.arrived(ctx, there.Inum, there.Inum) // the cluster gave it the same name as the branch
+	if err != nil {
+		return err
+	}
+	err = r.under(ctx, []uint64{dir, there.Inum}, func(g *fs.Graft) error {
 		if ok, err := stands(ctx, g, dir, there.Name, there.Inum); err != nil || !ok {
 			return firstOf(err, errAgain)
 		}
 		waits, err := stands(ctx, g, dir, temp, there.Inum) // another of its names was needed before
 		if err != nil {
 			return err
+		}
+		if arrived && !waits {
+			waits, err = linked(ctx, g, there.Inum)
+			if err != nil {
+				return err
+			}
 		}
 		defer r.own(ctx, g, dir, there.Inum)()
 		name := there.Name
@@ -43,6 +53,40 @@ func (r *Run) displace(ctx context.Context, dir uint64, there *ondisk.Dirent) er
 		*there = ondisk.Dirent{}
 	}
 	return err
+}
+
+// linked reports whether a locked inode has more than one name.
+func linked(ctx context.Context, g *fs.Graft, inum uint64) (bool, error) {
+	rec, ok, err := g.Inode(ctx, inum)
+	return ok && rec.Meta.Type != ondisk.ObjDir && rec.Meta.Nlinks > 1, err
+}
+
+// unwait drops the name that something waits under for the one that it has: it
+// got that from the cluster meanwhile.
+func (r *Run) unwait(ctx context.Context, x, inum uint64) (bool, error) {
+	at, _, err := r.oldSpot(ctx, x, inum)
+	if err != nil || at == nil || at.name != tempName(inum) {
+		return false, err
+	}
+	done := false
+	err = r.under(ctx, []uint64{at.dir, inum}, func(g *fs.Graft) error {
+		ok, err := stands(ctx, g, at.dir, at.name, inum)
+		if err == nil && ok {
+			ok, err = linked(ctx, g, inum)
+		}
+		if err != nil || !ok {
+			return err
+		}
+		d, _, err := g.Lookup(ctx, at.dir, at.name)
+		if err != nil {
+			return err
+		}
+		done = true
+		defer r.own(ctx, g, at.dir, inum)()
+		r.tell(func(k Kernel) { k.InvalidateEntry(at.dir, at.name); k.InvalidateInode(at.dir) })
+		return g.Step(ctx, fs.Cost{Leaves: 8}, func() error { return g.Unlink(at.dir, d) })
+	})
+	return done, err
 }
 
 // own is called before a change of locked inodes, and what it returns after it:
