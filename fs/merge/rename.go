@@ -21,23 +21,13 @@ func (r *Run) displace(ctx context.Context, dir uint64, there *ondisk.Dirent) er
 		return err
 	}
 	temp := tempName(there.Inum)
-	arrived, err := r.arrived(ctx, there.Inum, there.Inum) // the cluster gave it the same name as the branch
-	if err != nil {
-		return err
-	}
-	err = r.under(ctx, []uint64{dir, there.Inum}, func(g *fs.Graft) error {
+	err := r.under(ctx, []uint64{dir, there.Inum}, func(g *fs.Graft) error {
 		if ok, err := stands(ctx, g, dir, there.Name, there.Inum); err != nil || !ok {
 			return firstOf(err, errAgain)
 		}
 		waits, err := stands(ctx, g, dir, temp, there.Inum) // another of its names was needed before
 		if err != nil {
 			return err
-		}
-		if arrived && !waits {
-			waits, err = linked(ctx, g, there.Inum)
-			if err != nil {
-				return err
-			}
 		}
 		defer r.own(ctx, g, dir, there.Inum)()
 		name := there.Name
@@ -62,7 +52,8 @@ func linked(ctx context.Context, g *fs.Graft, inum uint64) (bool, error) {
 }
 
 // unwait drops the name that something waits under for the one that it has: it
-// got that from the cluster meanwhile.
+// got that from the cluster. If that comes first in the order of names, the
+// second pass finds the other.
 func (r *Run) unwait(ctx context.Context, x, inum uint64) (bool, error) {
 	at, _, err := r.oldSpot(ctx, x, inum)
 	if err != nil || at == nil || at.name != tempName(inum) {
