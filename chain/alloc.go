@@ -27,6 +27,8 @@ type allocator struct {
 	gen    uint64                         // raised when anything becomes free
 	full   [ondisk.MaxRadix + 1]uint64    // gen at which nothing of that radix was found
 	strict [8][ondisk.MaxRadix + 1]uint64 // the same, within the class
+	// crumbless is the same, outside of runs.
+	crumbless [ondisk.MaxRadix + 1]uint64
 	// emptied chunks were closed after their last block was dropped.
 	emptied []region
 	watch   chunkSet // chunks allocated or freed since a bulkfree pass began; nil = none runs
@@ -201,6 +203,9 @@ func (fm *freemap) takeChunks(t ondisk.BlockType, radix uint8) (uint64, error) {
 	if a.full[radix] == a.gen {
 		return 0, ErrNoSpace
 	}
+	if off, ok := fm.takeCrumb(t, radix); ok {
+		return off, nil
+	}
 	if a.strict[t][radix] != a.gen {
 		if off, ok := fm.search(t, radix, true); ok {
 			return off, nil
@@ -282,6 +287,7 @@ func (fm *freemap) takeAt(t ondisk.BlockType, z *zone, seg, chunk int, radix uin
 // setChunks changes the state of a block's chunks and all sums.
 func (fm *freemap) setChunks(z *zone, seg, chunk int, radix uint8, state uint8) {
 	e, base := &z.entries[seg], z.n*ondisk.ZoneSize+uint64(seg)*ondisk.SegmentSize
+	was := isRun(e, chunk)
 	for c := chunk; c < chunk+1<<(radix-ondisk.ChunkRadix); c++ {
 		was := e.State(c)
 		e.SetState(c, state)
@@ -289,6 +295,14 @@ func (fm *freemap) setChunks(z *zone, seg, chunk int, radix uint8, state uint8) 
 		if fm.alloc.watch != nil {
 			fm.alloc.watch.add(base + uint64(c)*ondisk.ChunkSize)
 		}
+	}
+	switch is := isRun(e, chunk); {
+	case was && !is:
+		z.runs--
+		fm.runs--
+	case is && !was:
+		z.runs++
+		fm.runs++
 	}
 	if state != ondisk.ChunkAllocated {
 		fm.cleanEntry(e)

@@ -29,6 +29,8 @@ type freemap struct {
 	free   uint64           // allocator_free of the next header
 	usable uint64           // bytes that allocate can hand out, fragments included
 	total  uint64           // bytes that blocks can ever be in
+	runs   uint64           // in the zones that were read
+	looked uint64           // zones below it were looked at for runs
 	alloc  allocator
 	holes  bool // nodes were lost: what has no leaf is not free (Options.DoubtFreemap)
 }
@@ -53,6 +55,7 @@ type zone struct {
 	lo, hi  int     // segments [lo, hi) can hold blocks
 	entries *[ondisk.FreemapRefs]ondisk.FreemapEntry
 	avail   uint64             // free bytes in [lo, hi)
+	runs    uint64             // free runs in [lo, hi), as last counted
 	tooBig  [segsPerZone]uint8 // smallest radix that found no place, 0 = unknown
 	bad     bool               // the leaf cannot be read: nothing is allocated here
 }
@@ -178,9 +181,7 @@ func (n *fmNode) covering(key uint64) *fmElem {
 func (fm *freemap) zone(n uint64) *zone {
 	z := fm.zones[n]
 	if z == nil {
-		z = &zone{n: n, elem: fm.find(n)}
-		z.lo, z.hi = fm.bounds(n)
-		fm.zones[n] = z
+		z = fm.newZone(n)
 	}
 	if z.entries == nil && !z.bad {
 		fm.load(z)
@@ -188,9 +189,25 @@ func (fm *freemap) zone(n uint64) *zone {
 	return z
 }
 
+func (fm *freemap) newZone(n uint64) *zone {
+	z := &zone{n: n, elem: fm.find(n)}
+	z.lo, z.hi = fm.bounds(n)
+	fm.zones[n] = z
+	return z
+}
+
 // load reads the leaf of z. A leaf that cannot be read loses the space of its
 // zone until it is repaired, but stops nothing.
 func (fm *freemap) load(z *zone) {
+	if err := fm.read(z); err != nil {
+		fm.v.log.Error("freemap leaf unreadable: its zone is left alone", "device", fm.v.Name(), "zone", z.n, "err", err)
+		z.bad, z.avail = true, 0
+		fm.countRuns(z)
+	}
+}
+
+// read is load that leaves z as it is if its leaf cannot be read.
+func (fm *freemap) read(z *zone) error {
 	z.tooBig = [segsPerZone]uint8{}
 	switch {
 	case z.elem == nil && fm.holes:
@@ -207,9 +224,8 @@ func (fm *freemap) load(z *zone) {
 			break
 		}
 		if err != nil {
-			fm.v.log.Error("freemap leaf unreadable: its zone is left alone", "device", fm.v.Name(), "zone", z.n, "err", err)
-			z.bad, z.avail = true, 0
-			return
+			z.entries = nil
+			return err
 		}
 	}
 	z.avail = 0
@@ -218,6 +234,8 @@ func (fm *freemap) load(z *zone) {
 		e.Avail = uint32(e.FreeChunks()) * ondisk.ChunkSize
 		z.avail += uint64(e.Avail)
 	}
+	fm.countRuns(z)
+	return nil
 }
 
 // newLeaf is the leaf of a zone in which nothing was ever allocated.

@@ -129,7 +129,11 @@ func (fm *freemap) extend(old, size uint64) {
 	fm.v.geo.total = size
 	lo, hi := fm.bounds(n)
 	if fm.find(n) == nil {
-		delete(fm.zones, n) // it has the bounds of before
+		if z := fm.zones[n]; z != nil {
+			fm.runs -= z.runs
+			delete(fm.zones, n) // it has the bounds of before
+		}
+		fm.looked = min(fm.looked, n)
 	} else {
 		z := fm.zone(n)
 		z.lo, z.hi = lo, hi
@@ -139,6 +143,7 @@ func (fm *freemap) extend(old, size uint64) {
 				z.avail += ondisk.SegmentSize
 			}
 		}
+		fm.countRuns(z)
 		fm.touch(z)
 	}
 	was := fm.total

@@ -52,7 +52,7 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 			return nil, fmt.Errorf("%s: %w", v.Name(), err)
 		}
 	} else {
-		v.space = Space{Total: v.hdr.AllocatorSize, Free: v.hdr.AllocatorFree}
+		v.space = Space{Total: v.hdr.AllocatorSize, Free: v.hdr.AllocatorFree, Whole: v.hdr.AllocatorFree}
 	}
 	v.turn <- struct{}{}
 	if (o.Grow || o.Add != nil) && !o.ReadOnly {
@@ -187,6 +187,7 @@ func (v *Volume) openForWriting(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.fm.look()
 	v.space = v.fm.space()
 	return nil
 }

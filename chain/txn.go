@@ -64,6 +64,7 @@ func (v *Volume) Begin(ctx context.Context) (*Txn, error) {
 		return nil, err
 	}
 	v.releaseQuarantine()
+	v.fm.look()
 	since, ours := v.since()
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -192,9 +192,14 @@ func (e *engine) space() chain.Space {
 			if votes && !v.master {
 				continue
 			}
+			whole := s.Whole
+			if found {
+				whole = min(whole, least.Whole)
+			}
 			if !found || s.Avail() < least.Avail() {
 				least, found = s, true
 			}
+			least.Whole = whole
 		}
 		if found {
 			break

@@ -41,6 +41,8 @@ type overlayShard struct {
 type load struct {
 	memory  atomic.Int64 // bytes held in memory
 	data    atomic.Int64 // bytes that its blocks take on media at most
+	large   atomic.Int64 // blocks longer than SmallBlock
+	slack   atomic.Int64 // what they would take more if all were of the largest size
 	inodes  atomic.Int64 // inodes touched
 	leaves  atomic.Int64 // entries and blocks set or deleted
 	written atomic.Int64 // bytes of data handed in, for reports

@@ -216,7 +216,26 @@ func (o *overlay) resize(b *oblock, n int) {
 	if n > old {
 		clear(b.buf[old:n])
 	}
-	o.load.data.Add(mediaSize(n) - mediaSize(old))
+	o.load.addData(old, n)
+}
+
+// addData takes account of a block whose valid length was changed.
+func (l *load) addData(was, is int) {
+	l.data.Add(mediaSize(is) - mediaSize(was))
+	l.slack.Add(slackOf(is) - slackOf(was))
+	switch {
+	case was <= SmallBlock && is > SmallBlock:
+		l.large.Add(1)
+	case was > SmallBlock && is <= SmallBlock:
+		l.large.Add(-1)
+	}
+}
+
+func slackOf(n int) int64 {
+	if n == 0 {
+		return 0
+	}
+	return ondisk.LogicalBlock - mediaSize(n)
 }
 
 // mediaSize is the largest number of bytes that n valid ones take on media.
@@ -233,7 +252,7 @@ func (o *overlay) dropBlocks(n *onode, lo, hi uint64) {
 	j, _ := n.search(hi)
 	for _, b := range n.blocks[i:j] {
 		o.load.memory.Add(-int64(cap(b.buf)) - b.shareMemory())
-		o.load.data.Add(-mediaSize(len(b.buf)))
+		o.load.addData(len(b.buf), 0)
 		o.load.leaves.Add(-1)
 		if !b.frozen && !b.shared {
 			putBuffer(b.buf)

@@ -139,6 +139,6 @@ func (t *Txn) settle(ctx context.Context, n *onode, key uint64, beyond int) erro
 	b := n.block(key)
 	b.from, b.buf = nil, buf
 	t.g.load.memory.Add(int64(cap(buf)) - sourceMemory)
-	t.g.load.data.Add(mediaSize(len(buf)))
+	t.g.load.addData(0, len(buf))
 	return nil
 }

@@ -13,7 +13,13 @@ import (
 type Cost struct {
 	Leaves int   // inode records, entries and data blocks set or deleted
 	Bytes  int64 // of file data
+	// Small says that no block of the data is longer than SmallBlock: it fits
+	// wherever something is free.
+	Small bool
 }
+
+// SmallBlock is what fits in the smallest piece of free space.
+const SmallBlock = ondisk.ChunkSize
 
 // What a leaf costs beside its data, in bytes.
 const (
@@ -32,6 +38,8 @@ type budget struct {
 	pending  atomic.Int64 // bytes that come back with later commits
 	tables   atomic.Int64 // tables the tree has, at most
 	inflight atomic.Int64 // worst case of the calls inside groups
+	whole    atomic.Int64 // of free, where the largest block fits
+	writers  atomic.Int64 // calls inside groups that may bring large blocks
 
 	closeAt int64 // bytes in memory at which the open group is closed
 	soft    int64 // above this many writers are slowed
@@ -60,6 +68,7 @@ func (p *Pool) measure() {
 	if s.Total > 0 { // while no member is there, what was known of them holds
 		b.free.Store(int64(s.Free))
 		b.reserved.Store(int64(min(s.Reserved, s.Free)))
+		b.whole.Store(int64(s.Whole))
 		b.pending.Store(int64(s.Pending))
 	}
 	if st := p.state.Load(); st != nil && len(st.views) > 0 {
@@ -70,6 +79,12 @@ func (p *Pool) measure() {
 // need is what the overlay takes on media at most, in a tree of that many tables.
 func (l *load) need(tables int64) int64 {
 	return WorstCase(l.leaves.Load(), l.inodes.Load(), l.data.Load(), tables)
+}
+
+// needWhole is need, if each block of data takes a place that the largest fits
+// in. Tables lie in a row, and break no more of those than they fill.
+func (l *load) needWhole(tables int64) int64 {
+	return WorstCase(l.leaves.Load(), l.inodes.Load(), l.data.Load()+l.slack.Load(), tables)
 }
 
 // WorstCase is what a group of so many leaves, of so many inodes, with so many
@@ -110,10 +125,22 @@ func (p *Pool) outstanding() int64 {
 	return n
 }
 
-// fits reports whether extra bytes fit beside all that was admitted, with the
-// fixed cost of a group on top.
-func (p *Pool) fits(extra int64, useReserve bool) bool {
-	return Fits(p.outstanding()+extra, p.budget.free.Load(), p.budget.reserved.Load(), useReserve)
+// fits reports whether extra bytes, with large blocks of data among them, fit
+// beside all that was admitted, with the fixed cost of a group on top.
+func (p *Pool) fits(extra int64, data, useReserve bool) bool {
+	b := &p.budget
+	if !Fits(p.outstanding()+extra, b.free.Load(), b.reserved.Load(), useReserve) {
+		return false
+	}
+	tables, s := b.tables.Load(), p.state.Load()
+	need := b.inflight.Load() + s.open.load.needWhole(tables) + extra
+	data = data || b.writers.Load() > 0 || s.open.load.large.Load() > 0
+	if s.syncing != nil {
+		need += s.syncing.load.needWhole(tables)
+		data = data || s.syncing.load.large.Load() > 0
+	}
+	// The rest fits in any place, but may take one that large blocks need.
+	return !data || Fits(need, b.whole.Load(), b.reserved.Load(), useReserve)
 }
 
 // Fits reports whether what takes at most need bytes is admitted where so many
@@ -130,7 +157,7 @@ func Fits(need, free, reserved int64, useReserve bool) bool {
 // ErrNoQuorum, ErrReadOnly, ErrPoolClosed, the context's. A caller must not
 // begin a second one before the End of the first.
 func (p *Pool) Begin(ctx context.Context, cost Cost) (*Txn, error) {
-	return p.begin(ctx, cost.bytes(), false)
+	return p.begin(ctx, cost, false)
 }
 
 // costFree covers the calls that give space back: unlink, truncate, rename.
@@ -138,10 +165,11 @@ var costFree = Cost{Leaves: 6, Bytes: ondisk.LogicalBlock}
 
 // BeginFree is Begin for calls that give space back. They may use the reserve.
 func (p *Pool) BeginFree(ctx context.Context) (*Txn, error) {
-	return p.begin(ctx, costFree.bytes(), true)
+	return p.begin(ctx, costFree, true)
 }
 
-func (p *Pool) begin(ctx context.Context, bytes int64, useReserve bool) (*Txn, error) {
+func (p *Pool) begin(ctx context.Context, cost Cost, useReserve bool) (*Txn, error) {
+	bytes, data := cost.bytes(), cost.Bytes > 0 && !cost.Small
 	if p.opts.ReadOnly {
 		return nil, ErrReadOnly
 	}
@@ -153,20 +181,33 @@ func (p *Pool) begin(ctx context.Context, bytes int64, useReserve bool) (*Txn, e
 		if g == nil {
 			return nil, ErrPoolClosed
 		}
-		p.budget.inflight.Add(bytes)
-		if p.fits(0, useReserve) {
-			return &Txn{p: p, g: g, cost: bytes}, nil
+		p.budget.enter(bytes, data)
+		if p.fits(0, data, useReserve) {
+			return &Txn{p: p, g: g, cost: bytes, data: data}, nil
 		}
 		// Those who wait for room do not take it from each other.
-		p.budget.inflight.Add(-bytes)
+		p.budget.leave(bytes, data)
 		g.leave()
-		err := p.makeRoom(ctx, round, bytes, useReserve)
+		err := p.makeRoom(ctx, round, bytes, data, useReserve)
 		if errors.Is(err, ErrNoSpace) && !useReserve && p.freeOldest(ctx) {
 			round, err = 0, nil // and look for what only it held
 		}
 		if err != nil {
 			return nil, err
 		}
+	}
+}
+
+// enter takes account of a call that is let into a group, until leave.
+func (b *budget) enter(bytes int64, data bool) {
+	if b.inflight.Add(bytes); data {
+		b.writers.Add(1)
+	}
+}
+
+func (b *budget) leave(bytes int64, data bool) {
+	if b.inflight.Add(-bytes); data {
+		b.writers.Add(-1)
 	}
 }
 
@@ -236,14 +277,14 @@ func (p *Pool) refuseWithoutQuorum() error {
 
 // makeRoom tries the next, dearer way to find room; ErrNoSpace: there is none
 // left. Only one caller works; those behind it look again first.
-func (p *Pool) makeRoom(ctx context.Context, round int, bytes int64, useReserve bool) error {
+func (p *Pool) makeRoom(ctx context.Context, round int, bytes int64, data, useReserve bool) error {
 	select {
 	case p.budget.turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-p.budget.turn }()
-	if p.fits(bytes, useReserve) {
+	if p.fits(bytes, data, useReserve) {
 		return nil
 	}
 	var err error

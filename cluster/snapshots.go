@@ -102,8 +102,9 @@ func (p *Pool) changeSnapshots(ctx context.Context, edit func(t *SnapshotTable) 
 // storeSnapshots puts the list and the operations into the open group. It may
 // use the reserve: deleting snapshots is how a full pool gets space.
 func (p *Pool) storeSnapshots(ctx context.Context, content []byte, oldSize uint64, ops []chain.PFSOp) error {
-	cost := Cost{Leaves: 4, Bytes: int64(max(len(content), int(oldSize)))}
-	t, err := p.begin(ctx, cost.bytes(), true)
+	most := max(len(content), int(oldSize))
+	cost := Cost{Leaves: 4, Bytes: int64(most), Small: most <= SmallBlock}
+	t, err := p.begin(ctx, cost, true)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type Txn struct {
 	p    *Pool
 	g    *group
 	cost int64 // admitted
+	data bool  // it may have large blocks
 	done bool
 
 	charged []uint64 // accounts that grow by what is written
@@ -28,7 +29,7 @@ func (t *Txn) End() {
 		panic("cluster: transaction ended twice")
 	}
 	t.done = true
-	t.p.budget.inflight.Add(-t.cost)
+	t.p.budget.leave(t.cost, t.data)
 	full := t.g.load.memory.Load() >= t.p.budget.closeAt
 	t.g.leave()
 	if full {

@@ -95,7 +95,7 @@ func (o *overlay) adopt(n *onode, key uint64, buf []byte) *oblock {
 	b.buf = buf
 	o.load.leaves.Add(1)
 	o.load.memory.Add(int64(cap(buf)))
-	o.load.data.Add(mediaSize(len(buf)))
+	o.load.addData(0, len(buf))
 	return b
 }
 

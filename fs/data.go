@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -115,7 +116,9 @@ func (f *FS) writeLocked(ctx context.Context, n *node, off uint64, p []byte, kil
 		return err
 	}
 	defer grant.end()
-	t, err := f.store.Begin(ctx, writeCost(len(p)))
+	cost := writeCost(len(p))
+	cost.Small = max(rec.Meta.Size, end) <= cluster.SmallBlock
+	t, err := f.store.Begin(ctx, cost)
 	if err != nil {
 		return err
 	}

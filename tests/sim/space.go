@@ -71,6 +71,7 @@ func load(v *chain.Volume, d *memdev.Device, room uint64) error {
 // members: those masters that it reaches.
 func (p *prim) admits(b *chain.Batch, frees bool) (ok bool, against []*node) {
 	least, tables := chain.Space{}, int64(8)
+	whole := ^uint64(0)
 	for _, n := range p.w.nodes {
 		if !p.reaches(n) || n.vol.media == nil || !p.core.Charter().Config.IsMaster(n.id) {
 			continue
@@ -80,6 +81,7 @@ func (p *prim) admits(b *chain.Batch, frees bool) (ok bool, against []*node) {
 			least = s
 		}
 		against = append(against, n)
+		whole = min(whole, s.Whole)
 		if v := n.vol.view(); v != nil {
 			tables = max(tables, cluster.Tables(v.Root()))
 			v.Release()
@@ -97,7 +99,9 @@ func (p *prim) admits(b *chain.Batch, frees bool) (ok bool, against []*node) {
 	if frees {
 		need = max(need, cluster.WorstCase(deleteLeaves, deleteLeaves, deleteBytes, tables))
 	}
-	return cluster.Fits(need, int64(least.Free), int64(min(least.Reserved, least.Free)), frees), against
+	reserved := int64(min(least.Reserved, least.Free))
+	ok = cluster.Fits(need, int64(least.Free), reserved, frees)
+	return ok && (data == 0 || cluster.Fits(need, int64(whole), reserved, frees)), against
 }
 
 // fill makes the next txg of a primary where disks are small: as many
