@@ -161,7 +161,7 @@ func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 }
 
 func (fm *freemap) space() Space {
-	return Space{Total: fm.total, Free: fm.usable, Whole: min(fm.usable, fm.runs*ondisk.LogicalBlock), Reserved: fm.reserve()}
+	return Space{Total: fm.total, Free: fm.usable, Whole: fm.whole(), Reserved: fm.reserve()}
 }
 
 // flush makes all that was written durable, on all devices.

@@ -55,9 +55,25 @@ func (fm *freemap) look() {
 	}
 }
 
+// counted reports whether runs says all there is to know of.
+func (fm *freemap) counted() bool {
+	return fm.runs >= enoughRuns || fm.looked >= fm.zoneCount()
+}
+
+// whole is how many bytes lie in runs. As long as a large volume is still being
+// looked at it is all that is free: what is not known refuses nothing.
+func (fm *freemap) whole() uint64 {
+	if !fm.counted() {
+		return fm.usable
+	}
+	return min(fm.usable, fm.runs*ondisk.LogicalBlock)
+}
+
 // scarce reports whether runs are so few that small blocks leave them alone, as
 // long as there is other room.
-func (fm *freemap) scarce() bool { return fm.runs*ondisk.LogicalBlock <= fm.reserve() }
+func (fm *freemap) scarce() bool {
+	return fm.counted() && fm.runs*ondisk.LogicalBlock <= fm.reserve()
+}
 
 // takeCrumb takes chunks for a block that needs no run, where there is none.
 func (fm *freemap) takeCrumb(t ondisk.BlockType, radix uint8) (uint64, bool) {

@@ -4,7 +4,7 @@ package chain
 type Space struct {
 	Total    uint64 // that blocks can be in
 	Free     uint64 // free now
-	Whole    uint64 // of Free, at least so much lies where the largest block fits
+	Whole    uint64 // of Free, in places that the largest block fits in; Free while that is not known
 	Pending  uint64 // dropped, free after a few more commits
 	Reserved uint64 // of Free, kept for deletions, resync and repair
 	Lost     uint64 // about what a Bulkfree would find

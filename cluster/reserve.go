@@ -132,6 +132,9 @@ func (p *Pool) fits(extra int64, data, useReserve bool) bool {
 	if !Fits(p.outstanding()+extra, b.free.Load(), b.reserved.Load(), useReserve) {
 		return false
 	}
+	if useReserve { // brings no large blocks, and the others left it the reserve
+		return true
+	}
 	tables, s := b.tables.Load(), p.state.Load()
 	need := b.inflight.Load() + s.open.load.needWhole(tables) + extra
 	data = data || b.writers.Load() > 0 || s.open.load.large.Load() > 0
@@ -140,7 +143,7 @@ func (p *Pool) fits(extra int64, data, useReserve bool) bool {
 		data = data || s.syncing.load.large.Load() > 0
 	}
 	// The rest fits in any place, but may take one that large blocks need.
-	return !data || Fits(need, b.whole.Load(), b.reserved.Load(), useReserve)
+	return !data || Fits(need, b.whole.Load(), b.reserved.Load(), false)
 }
 
 // Fits reports whether what takes at most need bytes is admitted where so many
