@@ -150,6 +150,7 @@ func (r *run) reach() <-chan error {
 	}
 	r.check(r.open(), "mounting")
 	r.work(3)
+	r.caughtUp()
 	if r.row().level {
 		r.level()
 	}

@@ -190,6 +190,7 @@ func (r *run) reachErrand() (ended, pending <-chan error) {
 	}
 	r.check(r.open(), "mounting")
 	r.work(3)
+	r.caughtUp()
 	r.takeAway()
 	copied := r.cell.at == copying || r.cell.at == swap
 	taken := e.taken != nil && e.taken(r)

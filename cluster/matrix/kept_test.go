@@ -52,6 +52,7 @@ func TestDiscardOfOneThatLeaves(t *testing.T) {
 		defer r.end()
 		f := r.changedElsewhere()
 		r.check(r.open(), "mounting")
+		r.caughtUp()
 		l := r.life
 		left := make(chan error, 1)
 		f.Arm(&rig.Trap{On: faultdev.Write, Do: func() {

@@ -72,6 +72,7 @@ func rollbackRow(name string, deadly bool) *row {
 func lacking(r *run) {
 	r.check(r.open(), "mounting")
 	r.work(3)
+	r.caughtUp()
 	r.check(r.life.pool.NodeOffline(r.life.ctx, r.m.Name), "node offline")
 	_, err := r.life.pool.SnapshotCreate(r.life.ctx, theSnapshot, false)
 	r.check(err, "snapshot create")

@@ -394,6 +394,16 @@ func (r *run) healthy() {
 	}
 }
 
+// caughtUp waits until nobody is behind any more: who was slow before the last
+// unmount is at the next mount, and until then the others cannot do without
+// another one.
+func (r *run) caughtUp() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.life.ctx, patience)
+	defer cancel()
+	r.check(r.life.pool.Wait(ctx, cluster.WaitResync), "waiting for members that were slow")
+}
+
 // verify unmounts and reads every member alone.
 func (r *run) verify() {
 	r.t.Helper()
