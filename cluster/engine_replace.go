@@ -117,7 +117,7 @@ func mustBeEmpty(devs []ondisk.Device) error {
 		}
 		for _, x := range b {
 			if x != 0 {
-				return errors.New("the device is not empty; force is needed to overwrite it")
+				return errors.New("the device is not empty: nothing was changed; give -f to overwrite it")
 			}
 		}
 	}

@@ -140,6 +140,9 @@ func (e *engine) extended(name string, add *Addition) string {
 	as := MemberSpec{Name: name + ":" + add.Name}
 	e.ask(func() {
 		m := e.byName(name)
+		if m == nil {
+			return // another one was added at the same time, and it has that name
+		}
 		given := m.given
 		as.Name = given.Name + ":" + add.Name
 		as.Open = func(ctx context.Context) ([]ondisk.Device, error) {

@@ -24,6 +24,7 @@ type extension struct {
 	own   []faultdev.Rule // for the member's own device while it grows
 	other []faultdev.Rule // for the new one
 	hit   func() bool     // one of them was applied
+	while func()          // called when the member is opened; nil = nothing is done
 }
 
 func newExtension(t *testing.T, base *testCluster) *extension {
@@ -42,6 +43,9 @@ func newExtension(t *testing.T, base *testCluster) *extension {
 				if x.opens++; x.opens == 2 {
 					c.fault[i].Add(x.own...)
 					x.watch(c.fault[i])
+				}
+				if x.while != nil {
+					x.while()
 				}
 				return devs, err
 			}
@@ -147,6 +151,39 @@ func (x *extension) alone(name string, inum uint64, want []byte) {
 	in, ok, err := view.Inode(x.ctx, inum)
 	if err != nil || !ok || in.SharedMeta().Size != uint64(len(want)) {
 		x.t.Errorf("%s: the file is not there: %v", name, err)
+	}
+}
+
+// Two ask at once for one more device of a member: one of them gets it, and the
+// other, who comes when the member has another name, hears so.
+func TestExtendTwiceAtOnce(t *testing.T) {
+	x := newExtension(t, newTestClusterOf(t, 1100<<20, 3))
+	defer x.p.Close(context.Background()) // the second has closed the device: here it has no lock
+	looked, goOn, opens, ended := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	second := Addition{Name: "second.img", Open: func(context.Context) (ondisk.Device, error) {
+		close(looked) // the member is well, and not taken away yet
+		<-goOn
+		return memdev.New(300 << 20).Named("second.img"), nil
+	}}
+	late := make(chan error, 1)
+	go func() {
+		_, _, err := x.p.NodeExtend(x.ctx, "b.img", second)
+		late <- err
+	}()
+	<-looked
+	x.while = func() {
+		x.while = func() { x.while = nil; close(opens); <-ended }
+		close(goOn)
+		<-opens
+	}
+	_, _, err := x.p.NodeExtend(x.ctx, "b.img", x.addition())
+	check(t, err)
+	close(ended)
+	if err := <-late; err == nil || !strings.Contains(err.Error(), "no member") {
+		t.Errorf("the second: %v", err)
+	}
+	if !named(x.p.Status().Nodes, "b.img:more.img") {
+		t.Errorf("%+v", x.p.Status().Nodes)
 	}
 }
 
