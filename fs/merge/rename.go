@@ -75,7 +75,12 @@ func (r *Run) unwait(ctx context.Context, x, inum uint64) (bool, error) {
 		done = true
 		defer r.own(ctx, g, at.dir, inum)()
 		r.tell(func(k Kernel) { k.InvalidateEntry(at.dir, at.name); k.InvalidateInode(at.dir) })
-		return g.Step(ctx, fs.Cost{Leaves: 8}, func() error { return g.Unlink(at.dir, d) })
+		return g.Step(ctx, fs.Cost{Leaves: 12}, func() error {
+			if err := g.Unlink(at.dir, d); err != nil {
+				return err
+			}
+			return r.mark(ctx, g, true, 0, nil)
+		})
 	})
 	return done, err
 }
