@@ -3,10 +3,8 @@ package crash
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/anvilfs/anvilfs/chain/crashtest"
 	"github.com/anvilfs/anvilfs/tests/bar"
@@ -16,21 +14,7 @@ var goalMerge = bar.Goal{What: "distinct crash images of branches that come back
 
 // TestMerge cuts the return of a branch everywhere: its merge, its end, and the
 // conflicts that are decided.
-func TestMerge(t *testing.T) {
-	e := &crashtest.Explorer{Limit: 4}
-	began := time.Now()
-	for round := uint64(0); e.Counts().Distinct < goalMerge.N(t) && !e.Done(); round++ {
-		if d, ok := bar.Long(t); ok && e.Counts().Distinct >= goalMerge.Test {
-			e.Deadline = began.Add(d)
-		}
-		mergeRound(t, e, *seed+round, "")
-	}
-	for _, f := range e.Failures() {
-		t.Error(f)
-	}
-	t.Logf("%v", e.Counts())
-	goalMerge.Check(t, e.Counts().Distinct)
-}
+func TestMerge(t *testing.T) { cutRounds(t, goalMerge, mergeRound) }
 
 func mergeRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
 	t.Helper()
@@ -90,21 +74,4 @@ func (c *comeback) asPlanned() error {
 }
 
 // TestReplayMerge shows one failure of TestMerge again.
-func TestReplayMerge(t *testing.T) {
-	part := strings.SplitN(*replay, ",", 3)
-	if len(part) < 3 || part[0] != "merge" {
-		t.Skip("nothing to replay")
-	}
-	n, err := strconv.ParseUint(part[1], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &crashtest.Explorer{Limit: 4}
-	mergeRound(t, e, n, part[2])
-	for _, f := range e.Failures() {
-		t.Error(f)
-	}
-	if e.Counts().Images == 0 && len(e.Failures()) == 0 {
-		t.Error("there is no such image")
-	}
-}
+func TestReplayMerge(t *testing.T) { replayRound(t, "merge", mergeRound) }

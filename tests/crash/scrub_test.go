@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -38,21 +36,7 @@ const (
 // TestScrub cuts a scrub that repairs blocks and overwrites minorities. What is
 // left opens, another scrub makes all of it good, and what one has reported as
 // mended is.
-func TestScrub(t *testing.T) {
-	e := &crashtest.Explorer{Limit: 4}
-	began := time.Now()
-	for round := uint64(0); e.Counts().Distinct < goalScrub.N(t) && !e.Done(); round++ {
-		if d, ok := bar.Long(t); ok && e.Counts().Distinct >= goalScrub.Test {
-			e.Deadline = began.Add(d)
-		}
-		scrubRound(t, e, *seed+round, "")
-	}
-	for _, f := range e.Failures() {
-		t.Error(f)
-	}
-	t.Logf("%v", e.Counts())
-	goalScrub.Check(t, e.Counts().Distinct)
-}
+func TestScrub(t *testing.T) { cutRounds(t, goalScrub, scrubRound) }
 
 func scrubRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
 	t.Helper()
@@ -66,24 +50,7 @@ func scrubRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
 }
 
 // TestReplayScrub shows one failure of TestScrub again.
-func TestReplayScrub(t *testing.T) {
-	part := strings.SplitN(*replay, ",", 3)
-	if len(part) < 3 || part[0] != "scrub" {
-		t.Skip("nothing to replay")
-	}
-	n, err := strconv.ParseUint(part[1], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &crashtest.Explorer{Limit: 4}
-	scrubRound(t, e, n, part[2])
-	for _, f := range e.Failures() {
-		t.Error(f)
-	}
-	if e.Counts().Images == 0 && len(e.Failures()) == 0 {
-		t.Error("there is no such image")
-	}
-}
+func TestReplayScrub(t *testing.T) { replayRound(t, "scrub", scrubRound) }
 
 func (c *mending) shape() Shape { return Shapes()[2] }
 
