@@ -27,7 +27,7 @@ a verified copy; copies that differ become what a majority of the masters has.
 It runs in the mount, which stays in use, and goes on after a restart.
 
 With --wait it returns when the scrub has ended, and fails if that left something
-bad; where one runs already it waits for that.`,
+bad, or a node was not there; where one runs already it waits for that.`,
 		Args: exactly(1, "a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
 			words := []string{"scrub", "start", strconv.Itoa(tranquility)}
@@ -153,6 +153,9 @@ func printScrub(w io.Writer, r *scrub.Report, now time.Time) {
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintf(w, "found     %d bad, %d differing; %d repaired, %d not\n", r.Bad, r.Differing, r.Repaired, r.Unrepaired)
+	for _, a := range r.Absent {
+		fmt.Fprintf(w, "  %s: not verified: it was %s\n", a.Node, a.State)
+	}
 	for i := range r.Lanes {
 		if l := &r.Lanes[i]; l.Err != "" {
 			fmt.Fprintf(w, "  %s: not verified to the end: %s\n", l.Node, l.Err)

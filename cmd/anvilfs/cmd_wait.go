@@ -15,7 +15,8 @@ func waitCommand() *cobra.Command {
 quorum     a majority of the masters answers
 healthy    every node of the configuration is there and in sync
 snapshots  every node that is in sync has all snapshots
-scrub      no scrub runs; it fails if the last one was ended, failed or left something bad
+scrub      no scrub runs; it fails if the last one was ended, failed, left something bad
+           or a node out
 
 Without MNT it waits for every anvilfs mount of this system.`,
 		Args: atLeast(1, "resync, quorum, healthy, snapshots or scrub, and mount points"),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // Peers is the pool as a scrub sees it: *cluster.Pool, or a double.
@@ -115,6 +116,10 @@ func newJob(peers Peers, o *Options, old *State, tranquility int) *job {
 			switch n.State {
 			case cluster.NodeInSync, cluster.NodeBehind, cluster.NodeResync:
 				j.lanes[n.Name] = &Place{Report: LaneReport{Node: n.Name}}
+			default:
+				if n.Role != ondisk.PFSNone.String() && !n.Soft() {
+					j.rep.Absent = append(j.rep.Absent, Absence{n.Name, n.State})
+				}
 			}
 		}
 	}

@@ -203,6 +203,10 @@ func (m *Manager) Wait(ctx context.Context) error {
 	case rep.Unrepaired > 0:
 		return fmt.Errorf("the scrub left %d bad: errors list names the paths", rep.Unrepaired)
 	}
+	if len(rep.Absent) > 0 {
+		a := &rep.Absent[0]
+		return fmt.Errorf("the scrub did not verify %s: it was %s", a.Node, a.State)
+	}
 	for i := range rep.Lanes {
 		if l := &rep.Lanes[i]; l.Err != "" {
 			return fmt.Errorf("the scrub did not verify %s to the end: %s", l.Node, l.Err)

@@ -1,6 +1,10 @@
 package scrub
 
-import "time"
+import (
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+)
 
 // A Phase is what a scrub does.
 type Phase string
@@ -36,10 +40,17 @@ type Report struct {
 	Repaired   int64 `json:"repaired"`
 	Unrepaired int64 `json:"unrepaired"`
 
-	Lanes []LaneReport `json:"nodes,omitempty"`
-	Lost  []Loss       `json:"unrepaired_list,omitempty"` // at most maxLost
-	Err   string       `json:"error,omitempty"`
-	Next  time.Time    `json:"next,omitzero"` // by schedule
+	Lanes  []LaneReport `json:"nodes,omitempty"`
+	Absent []Absence    `json:"absent,omitempty"`          // that should have been there when it began
+	Lost   []Loss       `json:"unrepaired_list,omitempty"` // at most maxLost
+	Err    string       `json:"error,omitempty"`
+	Next   time.Time    `json:"next,omitzero"` // by schedule
+}
+
+// An Absence is a node that was not verified. Soft ones may be away.
+type Absence struct {
+	Node  string            `json:"node"`
+	State cluster.NodeState `json:"state"`
 }
 
 // A LaneReport is the part of a scrub on one node.

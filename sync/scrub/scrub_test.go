@@ -223,6 +223,22 @@ func TestScrubOfGoodCopies(t *testing.T) {
 	r.alone(inums)
 }
 
+// A copy that was not there is not verified, and that is not passed over.
+func TestScrubTellsWhoWasAway(t *testing.T) {
+	r := newRig(t, 3)
+	r.fill(3)
+	r.must(r.pool.Sync(r.ctx))
+	r.must(r.pool.NodeOffline(r.ctx, "m1"))
+	rep := r.scrub()
+	if len(rep.Absent) != 1 || rep.Absent[0] != (Absence{"m1", cluster.NodeOffline}) || len(rep.Lanes) != 2 || rep.Unrepaired != 0 {
+		t.Errorf("%+v", rep)
+	}
+	if r.end == nil || !strings.Contains(r.end.Error(), "m1: it was offline") {
+		t.Errorf("who waited for it heard %v", r.end)
+	}
+	r.unmount()
+}
+
 func TestScrubRepairs(t *testing.T) {
 	r := newRig(t, 3)
 	inums := r.fill(30)
