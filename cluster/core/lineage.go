@@ -154,6 +154,9 @@ func (l *Lineage) runs(pos Position) []run {
 			}
 			if m.Epoch == end.T.Epoch() {
 				rs = append(rs, run{m, end})
+				if m.On.T.Epoch() >= m.Epoch {
+					break // no epoch is built on itself: what came before is not known
+				}
 				end = m.On
 			}
 		}
