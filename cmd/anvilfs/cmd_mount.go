@@ -42,6 +42,7 @@ Options, separated by commas:
   memory=SIZE       bound of caches and changes not yet written (256m)
   quorum=hang|eio   without a majority: wait for nodes to return, or fail (hang)
   deadline=SECONDS  a device that does not answer so long counts as failed (30)
+  wait=SECONDS      members that are not there yet are waited for, so long at most
   dedup             look for equals of blocks among those written lately
   nomerge           a soft master that was changed while it was away waits for node online
   allow_other       let other users look (always on for root)
@@ -53,7 +54,11 @@ Options, separated by commas:
   state=FILE        remember there what was found bad (/var/lib/anvilfs/ID.db)
   hook=PROGRAM      run it for each event, which is in its environment
   remount           with ro or rw: change a mount in use
-nofail, _netdev, x-... and the like are accepted and mean nothing here.`,
+nofail, _netdev, x-... and the like are accepted and mean nothing here.
+
+In /etc/fstab, anvilfs# stands before the source, since systemd would take
+/dev/sdb,/dev/sdc,/dev/sdd@HOME for one device and wait for it in vain:
+anvilfs#/dev/sdb,/dev/sdc,/dev/sdd@HOME /home fuse.anvilfs rw,nofail,wait=30 0 0`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -98,8 +103,14 @@ func mount(c *cobra.Command, src, dir string, w *mountWords) error {
 	switch {
 	case w.fake:
 		return nil
-	case w.serve || w.foreground:
-		return serve(c.Context(), s, dir, &o, newReadiness(w.serve), w.foreground)
+	case w.serve:
+		return serve(c.Context(), s, dir, &o, newReadiness(true), false)
+	}
+	if err := waitForMembers(c.Context(), s, o.wait, c.ErrOrStderr()); err != nil {
+		return err
+	}
+	if w.foreground {
+		return serve(c.Context(), s, dir, &o, newReadiness(false), true)
 	}
 	return background(c, s, dir, w)
 }
@@ -201,7 +212,8 @@ func remount(ctx context.Context, dir string, o *mountOptions) error {
 }
 
 // unmountOn unmounts dir when ctx ends, which a signal does. If it is in use
-// it stays until the next signal, which detaches it from its users. The result
+// that is done once it no longer is: at shutdown the users of a mount get their
+// signals when we do. The next signal detaches it from its users. The result
 // stops all this.
 func unmountOn(ctx context.Context, dir string, log *slog.Logger) (stop func()) {
 	done := make(chan struct{})
@@ -214,17 +226,23 @@ func unmountOn(ctx context.Context, dir string, log *slog.Logger) (stop func()) 
 		again := make(chan os.Signal, 1)
 		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 		defer signal.Stop(again)
-		for lazy := false; ; lazy = true {
-			err := detach(dir, lazy)
-			if err == nil || lazy {
-				if err != nil {
+		retry := time.NewTicker(unmountPause)
+		defer retry.Stop()
+		for tries := 0; ; tries++ {
+			err := detach(dir, false)
+			if err == nil {
+				return
+			}
+			if tries == 0 {
+				log.Warn("cannot unmount yet; the next signal detaches it", "directory", dir, "err", err)
+			}
+			select {
+			case <-retry.C:
+			case <-again:
+				if err := detach(dir, true); err != nil {
 					log.Error("cannot unmount", "directory", dir, "err", err)
 				}
 				return
-			}
-			log.Warn("cannot unmount, the next signal detaches it", "directory", dir, "err", err)
-			select {
-			case <-again:
 			case <-done:
 				return
 			}
@@ -232,6 +250,9 @@ func unmountOn(ctx context.Context, dir string, log *slog.Logger) (stop func()) 
 	}()
 	return func() { close(done) }
 }
+
+// unmountPause lies between two tries to unmount what is in use.
+const unmountPause = 500 * time.Millisecond
 
 // display is the source as /proc/mounts shows it.
 func (s source) display() string { return strings.TrimSpace(s.text) }

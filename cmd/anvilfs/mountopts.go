@@ -26,6 +26,7 @@ type mountOptions struct {
 	flags      uintptr // MS_*, without MS_RDONLY
 	commit     time.Duration
 	deadline   time.Duration
+	wait       time.Duration // for members that are not there yet
 	memory     int64
 	quorum     cluster.OnNoQuorum
 	logFile    string
@@ -133,7 +134,7 @@ func (o *mountOptions) set(word string) error {
 		o.allowOther = true
 	case "debug":
 		o.debug = true
-	case "commit", "memory", "quorum", "deadline", "log", "hook", "metrics", "scrub", "state":
+	case "commit", "memory", "quorum", "deadline", "wait", "log", "hook", "metrics", "scrub", "state":
 		return usageError("mount option %s needs a value: %s=...", key, key)
 	default:
 		return usageError("%w %q: 'anvilfs mount --help' lists those that exist", errUnknownOption, word)
@@ -147,6 +148,8 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		o.commit, err = parseSeconds(value)
 	case "deadline":
 		o.deadline, err = parseSeconds(value)
+	case "wait":
+		o.wait, err = parseSeconds(value)
 	case "memory":
 		if o.memory, err = parseSize(value); err == nil && o.memory < minMemory {
 			err = fmt.Errorf("%s is less than the %s that are needed", value, human(minMemory))

@@ -14,14 +14,14 @@ import (
 func TestMountOptions(t *testing.T) {
 	o, err := parseMountOptions([]string{
 		"rw,nosuid,nodev,noatime,_netdev,nofail,x-systemd.device-timeout=30,default_permissions",
-		"commit=0.5,memory=1g,quorum=eio,deadline=1m,log=/tmp/a\\,b,ro,allow_other,dedup",
+		"commit=0.5,memory=1g,quorum=eio,deadline=1m,wait=30,log=/tmp/a\\,b,ro,allow_other,dedup",
 	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := mountOptions{
 		readOnly: true, allowOther: true, dedup: true, flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME,
-		commit: 500 * time.Millisecond, deadline: time.Minute, memory: 1 << 30, quorum: cluster.EIO, logFile: "/tmp/a,b",
+		commit: 500 * time.Millisecond, deadline: time.Minute, wait: 30 * time.Second, memory: 1 << 30, quorum: cluster.EIO, logFile: "/tmp/a,b",
 	}
 	if o != want {
 		t.Errorf("%+v, want %+v", o, want)
@@ -31,7 +31,7 @@ func TestMountOptions(t *testing.T) {
 		t.Errorf("later words do not win: %+v, %v", o, err)
 	}
 	for _, bad := range []string{
-		"bogus", "bogus=1", "commit", "commit=0", "commit=-1", "commit=soon", "memory=1m", "memory=x",
+		"bogus", "bogus=1", "commit", "commit=0", "commit=-1", "commit=soon", "wait", "wait=0", "memory=1m", "memory=x",
 		"quorum=maybe", "log=", "Ro", "memory",
 	} {
 		_, err := parseMountOptions([]string{bad}, false)

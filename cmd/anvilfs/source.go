@@ -16,9 +16,11 @@ import (
 
 // A source is what stands before the mount point: MEMBER[,MEMBER...][@LABEL],
 // where a member is a device or file, or several joined by colons that are
-// one volume. Behind cache= stands not a member, but a cache before them. A backslash takes the meaning from the next character.
+// one volume. Behind cache= stands not a member, but a cache before them. A
+// backslash takes the meaning from the next character. fstab has anvilfs# before
+// it all.
 type source struct {
-	text    string
+	text    string // as given
 	label   string // "" = the only PFS there is
 	members []member
 }
@@ -32,9 +34,9 @@ type member struct {
 
 func parseSource(text string) (source, error) {
 	s := source{text: text}
-	list := text
-	if at := lastPlain(text, '@'); at >= 0 {
-		list, s.label = text[:at], unescape(text[at+1:])
+	list := strings.TrimPrefix(text, fstabPrefix)
+	if at := lastPlain(list, '@'); at >= 0 {
+		list, s.label = list[:at], unescape(list[at+1:])
 		if s.label == "" {
 			return s, fmt.Errorf("source %q has nothing behind the @: give the label of a PFS, or leave out the @", text)
 		}
@@ -64,6 +66,11 @@ func parseSource(text string) (source, error) {
 	}
 	return s, nil
 }
+
+// fstabPrefix keeps systemd from taking a source that begins with /dev/ for the
+// name of one device, which never appears. It stays a part of the mount's source
+// in /proc: by that mount -a knows which lines of fstab are mounted already.
+const fstabPrefix = "anvilfs#"
 
 // cachePrefix stands before a cache in a source.
 const cachePrefix = "cache="
@@ -117,7 +124,7 @@ func unescape(s string) string {
 // parseMember reads one member, as commands on devices take it.
 func parseMember(word string) (member, error) {
 	text := strings.ReplaceAll(word, "@", `\@`)
-	if strings.HasPrefix(text, cachePrefix) {
+	if strings.HasPrefix(text, cachePrefix) || strings.HasPrefix(text, fstabPrefix) {
 		text = `\` + text // it is a name like any other here
 	}
 	s, err := parseSource(text)

@@ -29,13 +29,15 @@ func TestParseSource(t *testing.T) {
 		{"/a:/b,/c@X", "/a:/b=/a+/b /c=/c label X"},
 		{`/a\,b\:c\@d@X`, `/a\,b\:c\@d=/a,b:c@d label X`},
 		{"/a@b@X", "/a@b=/a@b label X"},
+		{"anvilfs#/dev/sdb,/dev/sdc:/dev/sdd@X", "/dev/sdb=/dev/sdb /dev/sdc:/dev/sdd=/dev/sdc+/dev/sdd label X"},
+		{`\anvilfs#a`, `\anvilfs#a=` + here + "anvilfs#a label "},
 	} {
 		s, err := parseSource(c.text)
 		if err != nil || s.describe() != c.want {
 			t.Errorf("%s: %q (%v), want %q", c.text, s.describe(), err, c.want)
 		}
 	}
-	for _, bad := range []string{"", "@X", "/a@", "/a,,/b@X", "/a,/a@X", "/a,/b/../a@X", "/a:@X"} {
+	for _, bad := range []string{"", "@X", "/a@", "/a,,/b@X", "/a,/a@X", "/a,/b/../a@X", "/a:@X", "anvilfs#@X", "anvilfs#"} {
 		if s, err := parseSource(bad); err == nil {
 			t.Errorf("%q passed as %q", bad, s.describe())
 		}
@@ -43,6 +45,9 @@ func TestParseSource(t *testing.T) {
 	m, err := parseMember("/dev/by@id")
 	if err != nil || m.name != "/dev/by@id" || m.paths[0] != "/dev/by@id" {
 		t.Errorf("member: %+v, %v", m, err)
+	}
+	if m, err := parseMember("anvilfs#a"); err != nil || m.paths[0] != here+"anvilfs#a" {
+		t.Errorf("a file of that name: %+v, %v", m, err)
 	}
 	if _, err := parseMember("/a,/b"); err == nil {
 		t.Error("two members passed as one")

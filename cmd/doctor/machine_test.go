@@ -64,7 +64,10 @@ func remove(t *testing.T, m *Machine, path string) {
 }
 
 func TestSoundMachine(t *testing.T) {
-	r := sound(t).Examine()
+	m := sound(t)
+	put(t, m, "/etc/fstab", "anvilfs#/dev/sdb,/dev/sdc@HOME /home fuse.anvilfs rw 0 0\n"+
+		"/dev/sdd@B /b fuse.anvilfs noauto,rw 0 0\n/dev/sde,x /c ext4 rw 0 0\n/img/a,/img/b@C /d fuse.anvilfs rw 0 0\n", 0o600)
+	r := m.Examine()
 	if r.Worst != OK {
 		t.Errorf("a sound machine: %+v", r.Findings[0])
 	}
@@ -106,6 +109,12 @@ func TestFaults(t *testing.T) {
 		{"few files", func(_ *testing.T, m *Machine) { m.Files = 64 }, "open files", Warning, "ulimit"},
 		{"no log", func(t *testing.T, m *Machine) { remove(t, m, "/dev/log") }, "log", Note, "log=FILE"},
 		{"no systemd", func(t *testing.T, m *Machine) { remove(t, m, "/run/systemd") }, "systemd", Note, ""},
+		{"a line of fstab that systemd misreads", func(t *testing.T, m *Machine) {
+			put(t, m, "/etc/fstab", "/dev/sda / ext4 rw 0 0\n/dev/sdb,/dev/sdc@HOME /home fuse.anvilfs rw,nofail 0 0\n", 0o600)
+		}, "fstab", Warning, "anvilfs#/dev/sdb,/dev/sdc@HOME /home fuse.anvilfs rw"},
+		{"one that it mounts at the first use", func(t *testing.T, m *Machine) {
+			put(t, m, "/etc/fstab", "/dev/sdb@HOME /home anvilfs noauto,x-systemd.automount 0 0\n", 0o600)
+		}, "fstab", Warning, "anvilfs#/dev/sdb@HOME"},
 		{"a clock never set", func(_ *testing.T, m *Machine) { m.Now = time.Unix(0, 0) }, "clock", Warning, "date -s"},
 		{"a clock by itself", func(_ *testing.T, m *Machine) { m.Synced = false }, "clock", Note, "set-ntp"},
 	} {

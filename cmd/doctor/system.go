@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -105,7 +106,35 @@ func (m *Machine) systemd() []Finding {
 	if !m.exists("/run/systemd/system") {
 		return []Finding{found("systemd", Note, "systemd does not run this machine: mounts come from fstab by mount -a, timers do not exist.", "")}
 	}
-	return []Finding{ok("systemd", "Mounts come from fstab (nofail and x-systemd.device-timeout= are understood).")}
+	if list := m.fstab(); len(list) > 0 {
+		return list
+	}
+	return []Finding{ok("systemd", "It mounts what fstab has, with anvilfs# before the members.")}
+}
+
+// fstab looks for sources that systemd takes for one device, which it waits for
+// in vain: all that begin with /dev/ and are more than a path.
+func (m *Machine) fstab() []Finding {
+	var list []Finding
+	for line := range strings.Lines(m.word("/etc/fstab")) {
+		f := strings.Fields(line)
+		if len(f) < 4 || f[2] != "fuse.anvilfs" && f[2] != "anvilfs" || onlyByHand(f[3]) {
+			continue
+		}
+		if strings.HasPrefix(f[0], "/dev/") && strings.ContainsAny(f[0], ",@") {
+			list = append(list, found("fstab", Warning,
+				fmt.Sprintf("%s is not mounted at boot: systemd takes its source for one device, and waits for it in vain.", f[1]),
+				fmt.Sprintf("in /etc/fstab: anvilfs#%s %s %s rw,nofail,wait=30 0 0; then systemctl daemon-reload", f[0], f[1], f[2])))
+		}
+	}
+	return list
+}
+
+// onlyByHand reports whether mount(8) alone makes the mount: it takes the source
+// as it is.
+func onlyByHand(options string) bool {
+	words := strings.Split(options, ",")
+	return slices.Contains(words, "noauto") && !slices.Contains(words, "x-systemd.automount")
 }
 
 func (m *Machine) clock() []Finding {
