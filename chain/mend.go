@@ -8,48 +8,48 @@ import (
 )
 
 // Mend writes the right bytes over a data block that cannot be read, in place.
-// It writes nothing unless block has ref's check code, and reports success only
-// after the device gave the block back right. The caller holds a view that
+// It writes nothing unless block has ref's check code and the device does not,
+// and reports success only after the device gave the block back right. The caller holds a view that
 // reaches ref, so that its space belongs to nothing else.
 //
 // Nothing but a damaged block is ever overwritten: a write that a power cut
 // tears leaves what was there before, a block that cannot be read.
-func (v *Volume) Mend(ctx context.Context, ref *ondisk.Blockref, block []byte) error {
+func (v *Volume) Mend(ctx context.Context, ref *ondisk.Blockref, block []byte) (written bool, err error) {
 	if v.opts.ReadOnly {
-		return fmt.Errorf("%s: %w", v.Name(), ErrReadOnly)
+		return false, fmt.Errorf("%s: %w", v.Name(), ErrReadOnly)
 	}
 	if ref.Type != ondisk.TypeData || len(block) != ref.Size() {
-		return fmt.Errorf("%s: %v is not a data block of %d bytes", v.Name(), ref, len(block))
+		return false, fmt.Errorf("%s: %v is not a data block of %d bytes", v.Name(), ref, len(block))
 	}
 	if err := ref.VerifyCheck(block); err != nil {
-		return fmt.Errorf("%s: the copy to mend %v with: %w", v.Name(), ref, err)
+		return false, fmt.Errorf("%s: the copy to mend %v with: %w", v.Name(), ref, err)
 	}
 	if uint64(len(block)) < v.geo.grain {
-		return fmt.Errorf("%s: %v shares a page with other blocks", v.Name(), ref)
+		return false, fmt.Errorf("%s: %v shares a page with other blocks", v.Name(), ref)
 	}
 	select {
 	case <-v.turn: // no transaction runs meanwhile
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	defer func() { v.turn <- struct{}{} }()
 	if err := v.usable(); err != nil {
-		return err
+		return false, err
 	}
 	if _, err := v.readRaw(ctx, ref); err == nil {
-		return nil // it was read right this time
+		return false, nil // it was read right this time
 	}
 	aligned := ondisk.AlignedBuffer(len(block))
 	copy(aligned, block)
 	if err := v.write(aligned, ref.Off()); err != nil {
-		return err
+		return false, err
 	}
 	if err := v.flush(); err != nil {
 		v.fail(err)
-		return err
+		return false, err
 	}
 	if _, err := v.readRaw(ctx, ref); err != nil {
-		return fmt.Errorf("written and still bad: %w", err)
+		return true, fmt.Errorf("written and still bad: %w", err)
 	}
-	return nil
+	return true, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // maxDamage bounds the queue: what does not fit is found again by the next
@@ -102,7 +103,10 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 	if err != nil || !ok {
 		return err // gone meanwhile
 	}
-	written, err := c.rewrite(ctx, d.Leaf, change)
+	written, known, err := c.mend(ctx, d.Leaf, change)
+	if !known {
+		written, err = c.rewrite(ctx, d.Leaf, change)
+	}
 	if err == nil && written {
 		d.m.repaired.Add(1)
 		e.mu.Lock()
@@ -114,6 +118,32 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 		e.post(func() { e.fail(d.m, err.Error()) })
 	}
 	return err
+}
+
+// mend writes a data block in place that the device gives back wrong: all that
+// share it, in snapshots and in files, are healed with it. It is left to
+// rewrite, which takes another place, where the block is another version or the
+// device gives back nothing (known is false): such a place may refuse writes.
+func (c *conn) mend(ctx context.Context, l Leaf, change chain.Change) (written, known bool, err error) {
+	if l.Kind != ondisk.TypeData {
+		return false, false, nil
+	}
+	v, err := c.vol.View(ctx, c.label)
+	if err != nil {
+		return false, true, err
+	}
+	defer v.Release() // until then the block is not reused
+	ref, found, err := dataRef(ctx, v, l.Inum, l.Key)
+	if err != nil || !found || ref.ModifyTid != change.ModifyTid ||
+		ref.Check != change.Block.Code || ref.Size() != len(change.Block.Bytes) {
+		return false, false, nil
+	}
+	var wrong *ondisk.CheckError
+	if _, err := v.ReadBlock(ctx, &ref); !errors.As(err, &wrong) {
+		return false, err == nil, nil // read right: there is nothing to mend
+	}
+	written, err = c.vol.Mend(ctx, &ref, change.Block.Bytes)
+	return written, err == nil || errors.Is(err, chain.ErrVolumeFailed), err
 }
 
 // rewrite puts the leaf in place of the damaged one and shows readers.

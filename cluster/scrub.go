@@ -195,7 +195,7 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 		if err != nil || block.Code != ref.Check || block.Radix != ref.Radix() {
 			continue
 		}
-		if err := bad.conn.vol.Mend(ctx, &ref, block.Bytes); err != nil {
+		if written, err := bad.conn.vol.Mend(ctx, &ref, block.Bytes); !written || err != nil {
 			return err
 		}
 		m.repaired.Add(1)

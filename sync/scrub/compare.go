@@ -191,7 +191,7 @@ func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned)
 	c.j.mu.Unlock()
 	if winner < 0 {
 		d := c.damage(at, nodes[0].Name)
-		c.j.found(ctx, d, "is not the same everywhere", errNoMajority)
+		c.j.found(ctx, d, "is not the same everywhere", errNoMajority, 0, 1)
 		return nil
 	}
 	change, err := at.change(ctx, nodes[winner].View)
@@ -210,7 +210,8 @@ func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		c.j.found(ctx, c.damage(at, nodes[i].Name), "differs from the others", err)
+		repaired, lost := damaged(nil).settle(0, err == nil)
+		c.j.found(ctx, c.damage(at, nodes[i].Name), "differs from the others", err, repaired, lost)
 	}
 	return nil
 }

@@ -220,8 +220,8 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 		start := time.Now()
 		work := *place
 		bad, blocks, err := work.step(ctx, n)
-		j.stepped(place, &work, blocks, time.Since(start))
-		j.repair(ctx, bad)
+		j.stepped(place, &work, bad, blocks, time.Since(start))
+		j.repair(ctx, place, bad)
 		switch {
 		case work.Done:
 			return
@@ -250,10 +250,18 @@ func (j *job) node(name string) (cluster.ScrubNode, bool) {
 }
 
 // stepped takes over what a step did.
-func (j *job) stepped(place, work *Place, blocks int64, took time.Duration) {
+func (j *job) stepped(place, work *Place, bad []finding, blocks int64, took time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	*place = *work
+	for _, f := range bad {
+		if place.Bad == nil {
+			place.Bad = make(damaged)
+		}
+		if place.Bad.add(f.off) {
+			place.Report.Bad++
+		}
+	}
 	j.rep.Blocks += blocks
 	j.worked += took
 	if time.Since(j.saved) > saveEvery {
@@ -269,28 +277,29 @@ func (j *job) endLane(place *Place, why string) {
 }
 
 // repair has what a step found repaired.
-func (j *job) repair(ctx context.Context, bad []cluster.Damage) {
-	for _, d := range bad {
-		err := j.peers.Repair(ctx, d)
+func (j *job) repair(ctx context.Context, place *Place, bad []finding) {
+	for _, f := range bad {
+		err := j.peers.Repair(ctx, f.Damage)
 		if ctx.Err() != nil {
 			return
 		}
-		j.found(ctx, d, "cannot be read right", err)
+		j.mu.Lock()
+		repaired, lost := place.Bad.settle(f.off, err == nil)
+		j.mu.Unlock()
+		j.found(ctx, f.Damage, "cannot be read right", err, repaired, lost)
 	}
 }
 
 // found counts something bad and what became of it.
-func (j *job) found(ctx context.Context, d cluster.Damage, what string, err error) {
+func (j *job) found(ctx context.Context, d cluster.Damage, what string, err error, repaired, lost int64) {
 	path := j.peers.PathOf(ctx, d.Inum)
 	j.o.Found(d, path, err)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err == nil {
-		j.rep.Repaired++
-		return
-	}
-	j.rep.Unrepaired++
-	if len(j.rep.Lost) < maxLost {
+	j.rep.Repaired += repaired
+	j.rep.Unrepaired += lost
+	told := lost == 0 && d.Kind == ondisk.TypeData // a table ends each snapshot that has it
+	if err != nil && !told && len(j.rep.Lost) < maxLost {
 		j.rep.Lost = append(j.rep.Lost, Loss{d.Node, path, fmt.Sprintf("%s: %v", what, err)})
 	}
 }
@@ -357,6 +366,7 @@ func (j *job) saveLocked() {
 	s := &State{Report: j.reportLocked(), Since: j.since, Lanes: make(map[string]*Place, len(j.lanes))}
 	for name, p := range j.lanes {
 		c := *p
+		c.Bad = maps.Clone(p.Bad)
 		s.Lanes[name] = &c
 	}
 	if err := j.o.Save(s); err != nil {

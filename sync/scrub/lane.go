@@ -25,6 +25,7 @@ type Place struct {
 	PFS    string            `json:"pfs"` // "" = at the beginning
 	At     chain.VerifyPlace `json:"at"`
 	Report LaneReport        `json:"report"`
+	Bad    damaged           `json:"damaged,omitempty"`
 	seen   *chain.Verified   // data of the PFSs before; not kept over a restart
 	failed int               // device errors in a row
 }
@@ -32,8 +33,9 @@ type Place struct {
 // errDevice: the device answers nothing any more.
 var errDevice = errors.New("the device does not answer")
 
-// step verifies the next bytes of a node. It returns what it found bad.
-func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []cluster.Damage, blocks int64, err error) {
+// step verifies the next bytes of a node. It returns what it found bad, one
+// place perhaps more than once.
+func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, blocks int64, err error) {
 	label, err := p.settle(ctx, n)
 	if err != nil || p.Done {
 		return nil, 0, err
@@ -44,11 +46,10 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []cluster.Da
 	}
 	defer view.Release()
 	next, done, stats, err := view.Verify(ctx, p.At, stepBytes, p.seen, func(e *chain.NodeError) error {
-		bad = append(bad, cluster.DamageOf(n.Name, label, e))
+		bad = append(bad, findingOf(n.Name, label, e))
 		return p.judge(e)
 	})
 	p.Report.Bytes += stats.Bytes + stats.Shared
-	p.Report.Bad += stats.Bad
 	if err != nil {
 		return bad, stats.Blocks, err
 	}

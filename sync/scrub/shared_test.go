@@ -1,0 +1,66 @@
+package scrub
+
+import (
+	"fmt"
+	"testing"
+)
+
+// Blocks that snapshots share are one place on the disk: found, counted and
+// repaired once.
+func TestScrubCountsPlacesOnce(t *testing.T) {
+	r := newRig(t, 3)
+	inums := r.fill(6)
+	for i := range 3 {
+		_, err := r.pool.SnapshotCreate(r.ctx, fmt.Sprint("s", i), false)
+		r.must(err)
+	}
+	r.unmount()
+	was := r.block(1, label, inums[2], 0)
+	r.flip(1, was)
+	r.flip(1, r.block(1, label, inums[4], 1<<16))
+	r.mount()
+	rep := r.scrub()
+	if rep.Phase != Done || rep.Bad != 2 || rep.Repaired != 2 || rep.Unrepaired != 0 || r.end != nil {
+		t.Errorf("%+v", rep)
+	}
+	if n := repairedOn(r, "m1"); n != 2 {
+		t.Errorf("the member was written to %d times", n)
+	}
+	if rep := r.scrub(); rep.Bad+rep.Repaired != 0 {
+		t.Errorf("again: %+v", rep)
+	}
+	r.unmount()
+	if now := r.block(1, label, inums[2], 0); now.Off() != was.Off() {
+		t.Errorf("the block went from %#x to %#x, and is not shared any more", was.Off(), now.Off())
+	}
+	r.alone(inums)
+}
+
+// What has no good copy is one place too, and it is told for each path once.
+func TestScrubCountsLostPlacesOnce(t *testing.T) {
+	r := newRig(t, 3)
+	inums := r.fill(3)
+	for i := range 2 {
+		_, err := r.pool.SnapshotCreate(r.ctx, fmt.Sprint("s", i), false)
+		r.must(err)
+	}
+	r.unmount()
+	for m := range 3 {
+		r.flip(m, r.block(m, label, inums[1], 0))
+	}
+	r.mount()
+	rep := r.scrub()
+	if rep.Bad != 3 || rep.Repaired != 0 || rep.Unrepaired != 3 || len(rep.Lost) != 3 {
+		t.Errorf("%+v", rep)
+	}
+	r.unmount()
+}
+
+func repairedOn(r *rig, node string) uint64 {
+	for _, n := range r.pool.Status().Nodes {
+		if n.Name == node {
+			return n.Repaired
+		}
+	}
+	return 1 << 40
+}
