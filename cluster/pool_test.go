@@ -139,6 +139,26 @@ func TestPoolCommitError(t *testing.T) {
 	}
 }
 
+// Symptom: a sync that came when a pool had been closed in vain said that all was
+// durable, and it was lost.
+func TestPoolSyncAfterClose(t *testing.T) {
+	p, e := openFake(t, Options{Commit: time.Hour}, formatted(t, 256<<20))
+	makeFile(t, p, 1, "a", ondisk.ObjFile)
+	e.set(func() { e.fail = ErrNoQuorum })
+	ctx, cancel := context.WithCancel(bg)
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close(ctx) }()
+	for tick := time.NewTicker(time.Millisecond); p.lastErr.Load() == nil; <-tick.C {
+	}
+	cancel()
+	if err := <-closed; err == nil {
+		t.Error("closed, with what cannot be committed")
+	}
+	if err := p.Sync(bg); !errors.Is(err, ErrPoolClosed) {
+		t.Errorf("sync: %v", err)
+	}
+}
+
 func TestPoolCollisions(t *testing.T) {
 	a, b := "cb.ce.cf.cg.cc.ca.cd.ch", "ca.cb.cd.ce.cg.cf.ch.cc"
 	p, _ := openFake(t, Options{}, formatted(t, 256<<20))

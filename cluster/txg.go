@@ -304,6 +304,9 @@ func (p *Pool) Sync(ctx context.Context) error {
 	g := s.open
 	if !g.touched.Load() {
 		if g = s.syncing; g == nil {
+			if p.ctx.Err() != nil {
+				return ErrPoolClosed // what there was may have been dropped with the groups
+			}
 			return nil
 		}
 	}
