@@ -29,7 +29,7 @@ help:
 
 build:
 	$(GO) build $(if $(VERSION),-ldflags '-X main.release=$(VERSION)') -o $(BIN) ./cmd/anvilfs
-	$(GO) build -o bin/ ./tests/baddisk ./tests/fsx
+	$(GO) build -o bin/ ./tests/baddisk ./tests/fsx ./tests/wrongcopy
 
 run: build deps
 	$(BIN) demo

@@ -222,8 +222,15 @@ func fetchBlock(ctx context.Context, vol *chain.Volume, label string, inum, key 
 // be read and differ. still reports whether the node's version is the one that
 // lost the vote; a txg that changed the leaf since has changed it there, too.
 func (p *Pool) Overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error {
-	return p.engine.overwrite(ctx, node, from, c, still)
+	err := p.engine.overwrite(ctx, node, from, c, still)
+	if err == nil {
+		p.refresh() // who reads after this gets the right copy
+	}
+	return err
 }
+
+// Refresh has reads that begin later see what members hold now.
+func (p *Pool) Refresh() { p.refresh() }
 
 func (e *engine) overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error {
 	if e.o.ReadOnly || e.solo {

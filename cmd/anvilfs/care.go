@@ -12,6 +12,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
 	resync "github.com/anvilfs/anvilfs/sync"
 	"github.com/anvilfs/anvilfs/sync/ledger"
@@ -30,7 +31,8 @@ type care struct {
 	retrier *ledger.Retrier
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
-	once    sync.Once // closes the ledger
+	once    sync.Once       // closes the ledger
+	mounted chan *fs.Server // has it once it is there
 }
 
 // A finding is something bad, and what came of the try to repair it.
@@ -41,7 +43,7 @@ type finding struct {
 }
 
 func newCare(log *slog.Logger) *care {
-	return &care{log: log, found: make(chan finding, 256), cancel: func() {}}
+	return &care{log: log, found: make(chan finding, 256), cancel: func() {}, mounted: make(chan *fs.Server, 1)}
 }
 
 // damaged is told by the pool; it must not wait.
@@ -76,7 +78,7 @@ func (c *care) start(p *cluster.Pool, o *mountOptions) {
 	}
 	so := scrub.Options{Logger: c.log, Every: o.scrub, Found: func(d cluster.Damage, path string, err error) {
 		c.write(finding{d, path, err})
-	}}
+	}, Overwrote: func(o scrub.Overwritten) { c.mended(ctx, o) }}
 	if c.ledger != nil {
 		so.Save = func(s *scrub.State) error { return c.ledger.SaveJob("scrub", s) }
 		so.Load = c.loadScrub
@@ -91,6 +93,16 @@ func (c *care) start(p *cluster.Pool, o *mountOptions) {
 	c.scrub = scrub.NewManager(p, so)
 	c.workers.Go(func() { c.scrub.Run(ctx) })
 	c.workers.Go(func() { c.record(ctx, p) })
+}
+
+// mended has what was read of a wrong copy forgotten, here and in the kernel.
+func (c *care) mended(ctx context.Context, o scrub.Overwritten) {
+	select {
+	case s := <-c.mounted:
+		c.mounted <- s
+		s.Mended(ctx, o.Snapshot, o.Inum, o.Names)
+	case <-ctx.Done():
+	}
 }
 
 func (c *care) loadScrub() *scrub.State {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -206,7 +207,11 @@ func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned)
 			now, err := at.version(ctx, v)
 			return now == versions[i], err
 		}
+		was, _ := at.change(ctx, nodes[i].View) // of an entry, its name
 		err := c.overwrite(ctx, nodes[i].Name, nodes[winner].Name, change, still)
+		if err == nil {
+			c.j.o.Overwrote(Overwritten{c.snap, at.inum, names(was, change)})
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -214,6 +219,16 @@ func (c *comparison) vote(ctx context.Context, at place, nodes []cluster.Pinned)
 		c.j.found(ctx, c.damage(at, nodes[i].Name), "differs from the others", err, repaired, lost)
 	}
 	return nil
+}
+
+// names are those of two versions of a leaf, if it is an entry.
+func names(versions ...chain.Change) (list []string) {
+	for i := range versions {
+		if n := versions[i].Dirent.Name; n != "" && !slices.Contains(list, n) {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // same reports whether all that could be read are alike.

@@ -44,6 +44,9 @@ type Options struct {
 	Every  time.Duration // start a scrub so long after the last; 0 = only when asked
 	// Found is told of everything bad, and why it could not be repaired, or nil.
 	Found func(d cluster.Damage, path string, err error)
+	// Overwrote is told when a copy was overwritten that could be read and was
+	// wrong: what was read of it before is wrong, too.
+	Overwrote func(Overwritten)
 	// Compared is told when all copies were verified and compared by a scrub
 	// that began then: what differed before and was not found again is equal.
 	Compared func(began time.Time)
@@ -61,6 +64,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Found == nil {
 		o.Found = func(cluster.Damage, string, error) {}
+	}
+	if o.Overwrote == nil {
+		o.Overwrote = func(Overwritten) {}
 	}
 	if o.Compared == nil {
 		o.Compared = func(time.Time) {}

@@ -47,6 +47,13 @@ type Report struct {
 	Next   time.Time    `json:"next,omitzero"` // by schedule
 }
 
+// An Overwritten is a leaf of which one node had a wrong copy.
+type Overwritten struct {
+	Snapshot string // it was in; "" = what is mounted
+	Inum     uint64
+	Names    []string // of an entry of that directory: as it was, and as it is
+}
+
 // An Absence is a node that was not verified. Soft ones may be away.
 type Absence struct {
 	Node  string            `json:"node"`

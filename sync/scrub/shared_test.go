@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 )
@@ -63,4 +64,30 @@ func repairedOn(r *rig, node string) uint64 {
 		}
 	}
 	return 1 << 40
+}
+
+// Who is told that a wrong copy was overwritten reads the right one from then on.
+func TestScrubTellsOfWrongCopies(t *testing.T) {
+	r := newRig(t, 3)
+	inums := r.fill(6)
+	r.unmount()
+	r.swap(1, label, inums[2], inums[4])
+	r.mount()
+	var told []Overwritten
+	r.o.Overwrote = func(o Overwritten) {
+		told = append(told, o)
+		for range 3 { // of whichever member
+			got := make([]byte, 150_000)
+			if err := r.pool.ReadData(r.ctx, o.Inum, 0, got); err != nil || !bytes.Equal(got, content(2)) {
+				t.Errorf("read when told: wrong (%v)", err)
+			}
+		}
+	}
+	if rep := r.scrub(); rep.Differing != 1 || rep.Repaired != 1 {
+		t.Errorf("%+v", rep)
+	}
+	if len(told) != 1 || told[0].Inum != inums[2] || told[0].Snapshot != "" || len(told[0].Names) != 0 {
+		t.Errorf("told of %+v", told)
+	}
+	r.unmount()
 }
