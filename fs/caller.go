@@ -1,12 +1,17 @@
 package fs
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // administers reports whether a caller may do what other filesystems leave to
@@ -34,15 +39,57 @@ func userOf(c *fuse.Caller) (uid uint32, known bool) {
 
 // uidOf is the effective user of a thread.
 func uidOf(tid uint32) (uid uint32, ok bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
-	if err != nil {
+	users, ok := statusOf(tid, "Uid")
+	if !ok || len(users) < 2 {
 		return 0, false
 	}
-	for line := range strings.Lines(string(text)) {
-		var real uint32
-		if n, _ := fmt.Sscanf(line, "Uid: %d %d", &real, &uid); n == 2 {
-			return uid, true
-		}
+	return users[1], true
+}
+
+// inGroup reports whether a caller is in a group; one that cannot be asked is
+// in none.
+func inGroup(c *fuse.Caller, gid uint32) bool {
+	const fsGroup = 3 // behind the real, the effective and the saved one
+	own, _ := statusOf(c.Pid, "Gid")
+	more, _ := statusOf(c.Pid, "Groups")
+	return len(own) > fsGroup && own[fsGroup] == gid || slices.Contains(more, gid)
+}
+
+// statusOf are the numbers behind a word in the status of a thread.
+func statusOf(tid uint32, word string) (numbers []uint32, ok bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	if err != nil {
+		return nil, false
 	}
-	return 0, false
+	for line := range strings.Lines(string(text)) {
+		key, rest, _ := strings.Cut(line, ":")
+		if key != word {
+			continue
+		}
+		for _, f := range strings.Fields(rest) {
+			n, err := strconv.ParseUint(f, 10, 32)
+			if err != nil {
+				return nil, false
+			}
+			numbers = append(numbers, uint32(n))
+		}
+		return numbers, true
+	}
+	return nil, false
+}
+
+// dropGroupBit takes the set-group-id bit from a file that somebody outside of
+// its group is about to change. It means something where the group may not
+// execute, too, for whoever reads it so; where it may, the change itself takes it.
+func (r *raw) dropGroupBit(ctx context.Context, inum uint64, c *fuse.Caller) error {
+	rec, err := r.fs.peek(ctx, inum)
+	if err != nil {
+		return err
+	}
+	m := &rec.Meta
+	if m.Type != ondisk.ObjFile || m.Mode&(modeSetgid|modeGroupX) != modeSetgid || inGroup(c, m.GID) {
+		return nil
+	}
+	_, err = r.fs.Setattr(ctx, inum, Change{DropGroupBit: true})
+	return err
 }

@@ -154,6 +154,7 @@ func (f *FS) newRecord(ctx context.Context, d *node, drec *Record, what NewNode)
 	m.SetMtime(sec, nsec)
 	m.SetCtime(sec, nsec)
 	m.SetBtime(sec, nsec)
+	m.SetAtime(sec, nsec) // left out, it would go on with mtime
 	mode := what.Mode & modeBits
 	if drec.Meta.Mode&modeSetgid != 0 {
 		m.GID = drec.Meta.GID

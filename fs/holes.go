@@ -49,7 +49,11 @@ func (f *FS) Fallocate(ctx context.Context, inum, off, length uint64, mode Fallo
 	if mode&FallocKeepSize == 0 {
 		size = max(size, end)
 	}
-	kills := kill && rec.Meta.Mode&(modeSetuid|modeSetgid) != 0
+	dropCaps, err := f.hasCaps(ctx, n)
+	if err != nil {
+		return err
+	}
+	kills := dropCaps || kill && rec.Meta.Mode&(modeSetuid|modeSetgid) != 0
 	if !zero && size == rec.Meta.Size && !kills {
 		return nil
 	}
@@ -67,7 +71,7 @@ func (f *FS) Fallocate(ctx context.Context, inum, off, length uint64, mode Fallo
 	if err := f.setSize(ctx, t, r, size); err != nil {
 		return err
 	}
-	f.putWritten(ctx, t, n, r, kill, false)
+	f.putWritten(ctx, t, n, r, kill, dropCaps)
 	return nil
 }
 

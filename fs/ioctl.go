@@ -80,7 +80,7 @@ func (r *raw) trim(ctx context.Context, in *fuse.IoctlIn, input, output []byte) 
 	if o.End < start {
 		o.End = 0 // to the end
 	}
-	if total := r.fs.store.StatFS().Total; length == 0 || start >= total {
+	if total := r.fs.store.StatFS().Total; length < spaceUnit || start >= total {
 		return fuse.EINVAL
 	}
 	n, err := s.Trim(ctx, o)

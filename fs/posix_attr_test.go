@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -190,6 +192,64 @@ var attrCases = []posixCase{
 		must(t, os.Chown(p, 1000, 1000))
 		wantEqual(t, "mode after chown", stat(t, p).Mode&0o7777, 0o777)
 	}},
+	{"set-group-id without execution", func(t *testing.T, dir string) {
+		p := filepath.Join(dir, "f")
+		must(t, os.Chmod(dir, 0o777))
+		open := func(do func(f *os.File) error) func() error {
+			return func() error {
+				f, err := os.OpenFile(p, os.O_RDWR, 0)
+				if err != nil {
+					return err
+				}
+				return errors.Join(do(f), f.Close())
+			}
+		}
+		for name, do := range map[string]func() error{
+			"write":     open(func(f *os.File) error { _, err := f.WriteString("new"); return err }),
+			"truncate":  func() error { return os.Truncate(p, 1) },
+			"fallocate": open(func(f *os.File) error { return unix.Fallocate(int(f.Fd()), 0, 0, 3) }),
+			"punch": open(func(f *os.File) error {
+				return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 1)
+			}),
+		} {
+			for _, c := range []struct{ uid, want int }{{1000, 0o666}, {0, 0o2666}} {
+				write(t, p, "old content")
+				must(t, syscall.Chmod(p, 0o2666))
+				must(t, as(t, c.uid, c.uid, do))
+				wantEqual(t, fmt.Sprintf("mode after %s by %d", name, c.uid), int(stat(t, p).Mode&0o7777), c.want)
+				must(t, os.Remove(p))
+			}
+			write(t, p, "old content")
+			must(t, os.Chown(p, -1, 1000))
+			must(t, syscall.Chmod(p, 0o2666))
+			must(t, as(t, 1000, 1000, do))
+			wantEqual(t, "mode after "+name+" by one of the group", stat(t, p).Mode&0o7777, 0o2666)
+			must(t, os.Remove(p))
+		}
+	}},
+	{"a new directory's time of access", func(t *testing.T, dir string) {
+		d := filepath.Join(dir, "d")
+		must(t, os.Mkdir(d, 0o755))
+		made := stat(t, d)
+		must(t, os.Mkdir(filepath.Join(d, "x"), 0o755))
+		must(t, os.Chtimes(d, time.Time{}, time.Unix(2e9, 0)))
+		now := stat(t, d)
+		wantEqual(t, "its time of access", now.Atim, made.Atim)
+		wantEqual(t, "its time of change", now.Mtim.Sec, 2e9)
+		must(t, os.Remove(filepath.Join(d, "x")))
+	}},
+	{"times of an append-only file", func(t *testing.T, dir string) {
+		p := filepath.Join(dir, "f")
+		write(t, p, "x")
+		f, err := os.Open(p)
+		must(t, err)
+		defer f.Close()
+		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0x20))
+		wantErr(t, os.Chtimes(p, time.Unix(1, 0), time.Unix(1, 0)), syscall.EPERM)
+		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, p, nil, 0))
+		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0))
+		must(t, os.Remove(p))
+	}},
 	{"permissions", func(t *testing.T, dir string) {
 		p := filepath.Join(dir, "f")
 		write(t, p, "secret")
@@ -324,6 +384,12 @@ var xattrCases = []posixCase{
 		must(t, unix.Setxattr(p, "security.capability", value, 0))
 		write(t, p, "changed")
 		_, err := unix.Getxattr(p, "security.capability", nil)
+		wantErr(t, err, syscall.ENODATA)
+		must(t, unix.Setxattr(p, "security.capability", value, 0))
+		f, err := os.OpenFile(p, os.O_WRONLY, 0)
+		must(t, err)
+		must(t, errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, 3), f.Close()))
+		_, err = unix.Getxattr(p, "security.capability", nil)
 		wantErr(t, err, syscall.ENODATA)
 	}},
 }

@@ -149,7 +149,13 @@ func (r *raw) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.Attr
 		return r.ctl.setattr(in, out)
 	}
 	ctx := contextOf(cancel)
-	rec, err := r.fs.Setattr(ctx, in.NodeId, changeOf(in, r.fs.now()))
+	c := changeOf(in, r.fs.now())
+	if c.KillPriv && c.Size != nil {
+		if err := r.dropGroupBit(ctx, in.NodeId, &in.Caller); err != nil {
+			return r.status(err)
+		}
+	}
+	rec, err := r.fs.Setattr(ctx, in.NodeId, c)
 	if err != nil {
 		return r.status(err)
 	}
@@ -251,9 +257,8 @@ func (r *raw) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.S
 
 func (r *raw) StatFs(cancel <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	s := r.fs.statFS(contextOf(cancel), h.NodeId)
-	const unit = 4096
-	out.Bsize, out.Frsize = unit, unit
-	out.Blocks, out.Bfree, out.Bavail = s.Total/unit, s.Free/unit, s.Avail/unit
+	out.Bsize, out.Frsize = spaceUnit, spaceUnit
+	out.Blocks, out.Bfree, out.Bavail = s.Total/spaceUnit, s.Free/spaceUnit, s.Avail/spaceUnit
 	out.Files, out.Ffree = s.Files, s.Files-min(s.Files, s.Inodes)
 	out.NameLen = ondisk.NameMax
 	return fuse.OK

@@ -16,6 +16,7 @@ const lifetime = 24 * 3600 // s
 
 const (
 	sectorSize = 512   // unit of st_blocks
+	spaceUnit  = 4096  // of statfs(2)
 	blockSize  = 65536 // preferred I/O, the logical block
 )
 
@@ -168,6 +169,7 @@ func changeOf(in *fuse.SetAttrIn, now time.Time) Change {
 		case in.Valid&setNow != 0:
 			return &Stamp{now.Unix(), uint32(now.Nanosecond())}
 		case in.Valid&set != 0:
+			c.Exact = true
 			return &Stamp{int64(sec), nsec}
 		}
 		return nil

@@ -48,12 +48,18 @@ func (r *raw) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	if in.WriteFlags&fuse.WRITE_CACHE != 0 && r.fs.mapped.Load() {
 		return uint32(len(data)), fuse.OK // a page of before the rollback
 	}
+	ctx := contextOf(cancel)
 	kill := in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0
+	if kill {
+		if err := r.dropGroupBit(ctx, in.NodeId, &in.Caller); err != nil {
+			return 0, r.status(err)
+		}
+	}
 	if r.appends(in) {
-		n, err := r.fs.Append(contextOf(cancel), in.NodeId, data, kill)
+		n, err := r.fs.Append(ctx, in.NodeId, data, kill)
 		return uint32(n), r.status(err)
 	}
-	n, err := r.fs.Write(contextOf(cancel), in.NodeId, in.Offset, data, kill)
+	n, err := r.fs.Write(ctx, in.NodeId, in.Offset, data, kill)
 	return uint32(n), r.status(err)
 }
 
@@ -66,7 +72,13 @@ func (r *raw) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint6
 	if r.ctl.owns(in.NodeId) || r.ctl.owns(in.NodeIdOut) {
 		return 0, fuse.Status(errNotHere)
 	}
-	n, err := r.fs.Copy(contextOf(cancel), in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, !isRoot(&in.Caller))
+	ctx, kill := contextOf(cancel), !isRoot(&in.Caller)
+	if kill {
+		if err := r.dropGroupBit(ctx, in.NodeIdOut, &in.Caller); err != nil {
+			return 0, r.status(err)
+		}
+	}
+	n, err := r.fs.Copy(ctx, in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, kill)
 	return n, r.status(err)
 }
 
@@ -74,8 +86,13 @@ func (r *raw) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	if r.ctl.owns(in.NodeId) {
 		return fuse.Status(errNotHere)
 	}
-	err := r.fs.Fallocate(contextOf(cancel), in.NodeId, in.Offset, in.Length, FallocateMode(in.Mode), !isRoot(&in.Caller))
-	return r.status(err)
+	ctx, kill := contextOf(cancel), !isRoot(&in.Caller)
+	if kill {
+		if err := r.dropGroupBit(ctx, in.NodeId, &in.Caller); err != nil {
+			return r.status(err)
+		}
+	}
+	return r.status(r.fs.Fallocate(ctx, in.NodeId, in.Offset, in.Length, FallocateMode(in.Mode), kill))
 }
 
 // Places to look for, of lseek(2).

@@ -21,6 +21,9 @@ type Change struct {
 	Mtime    *Stamp
 	Ctime    *Stamp
 	KillPriv bool // take setuid and setgid
+	Exact    bool // a time is one that the caller chose, not the present
+	// DropGroupBit takes setgid where the group may not execute.
+	DropGroupBit bool
 }
 
 // cost bounds what the change adds.
@@ -73,6 +76,9 @@ func (f *FS) Setattr(ctx context.Context, inum uint64, c Change) (*Record, error
 		n.atime.Store(0) // a read before this call no longer counts
 	}
 	f.put(t, n, r)
+	if c.DropGroupBit && f.modeFell != nil {
+		f.modeFell(inum)
+	}
 	if dropCaps {
 		f.removeCaps(ctx, t, n)
 	}
@@ -91,7 +97,7 @@ func checkChange(m *ondisk.InodeMeta, c *Change) error {
 	if m.UFlags&flagsImmutable != 0 {
 		return errPerm
 	}
-	if m.UFlags&flagsAppend != 0 && (c.Size != nil || c.Mode != nil || c.UID != nil || c.GID != nil) {
+	if m.UFlags&flagsAppend != 0 && (c.Size != nil || c.Mode != nil || c.UID != nil || c.GID != nil || c.Exact) {
 		return errPerm
 	}
 	if c.Size == nil {
@@ -121,6 +127,9 @@ func (f *FS) apply(m *ondisk.InodeMeta, c *Change) {
 	}
 	if c.KillPriv {
 		killPrivs(m)
+	}
+	if c.DropGroupBit && m.Mode&modeGroupX == 0 {
+		m.Mode &^= modeSetgid
 	}
 	if c.Size != nil {
 		m.SetMtime(f.clock())
