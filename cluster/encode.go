@@ -19,6 +19,7 @@ import (
 type encoder struct {
 	pool *Pool
 	jobs chan encodeJob
+	quit chan struct{} // closed when no job is done any more
 	wg   sync.WaitGroup
 }
 
@@ -35,23 +36,32 @@ const (
 
 func (e *encoder) start(p *Pool) {
 	e.pool = p
-	e.jobs = make(chan encodeJob, encodeQueue)
+	e.jobs, e.quit = make(chan encodeJob, encodeQueue), make(chan struct{})
 	for range runtime.GOMAXPROCS(0) {
-		e.wg.Go(func() {
-			for j := range e.jobs {
-				// What fails here is tried again at the close.
-				if comp, check, err := p.settings(p.ctx, j.o, j.n); err == nil {
-					_ = encodeBlock(j.o, j.n, j.b, comp, check)
-				}
-				j.o.encoding.Done()
-			}
-		})
+		e.wg.Go(e.work)
 	}
 }
 
-// stop ends the workers; no group is open any more.
+func (e *encoder) work() {
+	p := e.pool
+	for {
+		select {
+		case j := <-e.jobs:
+			// What fails here is tried again at the close.
+			if comp, check, err := p.settings(p.ctx, j.o, j.n); err == nil {
+				_ = encodeBlock(j.o, j.n, j.b, comp, check)
+			}
+			j.o.encoding.Done()
+		case <-e.quit:
+			return
+		}
+	}
+}
+
+// stop ends the workers; no group is committed any more. A call that a close
+// could not wait for may still be inside of one: its blocks are left alone.
 func (e *encoder) stop() {
-	close(e.jobs)
+	close(e.quit)
 	e.wg.Wait()
 }
 

@@ -159,6 +159,22 @@ func TestPoolSyncAfterClose(t *testing.T) {
 	}
 }
 
+// Symptom: a write that was inside when a pool was closed in vain panicked.
+func TestPoolWriteOutlivesClose(t *testing.T) {
+	p, _ := openFake(t, Options{Commit: time.Hour}, formatted(t, 256<<20))
+	f := makeFile(t, p, 1, "a", ondisk.ObjFile)
+	call(t, p, func(tx *Txn) error {
+		ctx, cancel := context.WithCancel(bg)
+		cancel()
+		if err := p.Close(ctx); err == nil {
+			t.Error("closed, with a call inside")
+		}
+		tx.PutInode(fileMeta(f, 4*ondisk.LogicalBlock))
+		_ = tx.WriteData(bg, f, 0, make([]byte, 4*ondisk.LogicalBlock)) // it is lost, whatever it says
+		return nil
+	})
+}
+
 func TestPoolCollisions(t *testing.T) {
 	a, b := "cb.ce.cf.cg.cc.ca.cd.ch", "ca.cb.cd.ce.cg.cf.ch.cc"
 	p, _ := openFake(t, Options{}, formatted(t, 256<<20))

@@ -64,10 +64,13 @@ func (p *Pool) cloneNodes(ctx context.Context, e *SnapshotEntry, c *chain.CloneS
 			return fmt.Errorf("%s has no room for one more filesystem of a cluster, of which a volume has at most %d: delete one", n.Name, ondisk.MaxStates)
 		}
 		in[n.Fsid] = true
-		if law == nil {
-			if law, err = charterIn(ctx, &n); err != nil {
-				return err
-			}
+		// One that is in sync may be a txg behind: the newest is the law.
+		held, err := charterIn(ctx, &n)
+		if err != nil {
+			return err
+		}
+		if law == nil || held != nil && held.Config.Version > law.Config.Version {
+			law = held
 		}
 	}
 	if law == nil { // not clustered: one volume

@@ -345,6 +345,29 @@ func (c *testCluster) reopened(label string, o Options) (*Pool, error) {
 	return OpenPool(c.ctx, specs, o)
 }
 
+// Symptom: a clone that was made while a member had not yet written that another
+// one was removed was refused, for want of that.
+func TestSnapshotCloneByTheNewestLaw(t *testing.T) {
+	c := newTestCluster(t, 4)
+	p := c.pool(Options{})
+	say(t, p, "f", "one")
+	snap(t, p, "s")
+	check(t, p.Wait(c.ctx, WaitHealthy))
+	gather(t, p)
+	c.fault[0].Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Write, Times: faultdev.Always})
+	check(t, p.NodeRemove(c.ctx, diskName(3)))
+	check(t, p.SnapshotClone(c.ctx, "s", "WORK", false))
+	c.fault[0].Clear()
+	c.fault[0].Release()
+	until(t, p.engine.(*engine), "all that is left at one position", func(rs []NodeReport) bool {
+		return !slices.ContainsFunc(rs[:3], func(r NodeReport) bool { return r.Position != p.Committed() })
+	})
+	closePool(t, p)
+	if got := c.content("WORK", 0, 1, 2); got[0] != "f=one" || got[1] != "f=one" || got[2] != "f=one" {
+		t.Errorf("the clone: %q", got)
+	}
+}
+
 // A snapshot can be opened by its label on all members, to be read only; its
 // clone is a cluster of its own that neither changes nor is changed.
 func TestSnapshotClone(t *testing.T) {
