@@ -110,6 +110,7 @@ type NodeStatus struct {
 	Total     uint64    `json:"total_bytes"`
 	Free      uint64    `json:"free_bytes"`
 	Replaces  string    `json:"replaces,omitempty"`
+	LastSeen  string    `json:"last_seen,omitempty"` // of one that is missing: where this host had it; who keeps that fills it in
 	IO        IOStatus  `json:"io"`
 	Resync    any       `json:"resync,omitempty"` // the run that brings it in sync
 }

@@ -126,10 +126,10 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 		a.add(Warning, n.Name+" is full and is not written any more.", a.oneLess(n), "Space that nothing uses is looked for.", more(n, command))
 	case cluster.NodeMissing:
 		if a.st.Health == cluster.PoolReadOnly {
-			a.add(Note, n.Name+" belongs to the filesystem and was not given to the mount.", "", "", "")
+			a.add(Note, n.Name+" belongs to the filesystem and was not given to the mount"+seen(n)+".", "", "", "")
 			return
 		}
-		a.add(Warning, n.Name+" belongs to the filesystem and was not given to the mount.", a.oneLess(n),
+		a.add(Warning, n.Name+" belongs to the filesystem and was not given to the mount"+seen(n)+".", a.oneLess(n),
 			"", command("replace", " NEW-DEVICE")+"   (or mount again with it)")
 	case cluster.NodeHung:
 		a.add(Warning, n.Name+" does not answer"+why+".", a.oneLess(n), "It is used again once its requests return.", command("replace", " NEW-DEVICE"))
@@ -149,6 +149,14 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 	}
 }
 
+// seen is where a missing node was, if that is known. It may be elsewhere now.
+func seen(n *cluster.NodeStatus) string {
+	if n.LastSeen == "" {
+		return ""
+	}
+	return "; it was last seen as " + n.LastSeen
+}
+
 // more is the command by which a node gets more space. A device that another
 // follows has some GiBs.
 func more(n *cluster.NodeStatus, command func(verb, rest string) string) string {
@@ -165,7 +173,7 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 	case cluster.NodeOffline:
 		a.add(Note, n.Name+" was taken offline: it is a copy that may be away.", "", "It is brought up to date when it is back.", command("online", ""))
 	case cluster.NodeMissing:
-		a.add(Note, n.Name+" is away: it is a copy that may be.", "", "It is brought up to date when a mount is given it.", "")
+		a.add(Note, n.Name+" is away: it is a copy that may be"+seen(n)+".", "", "It is brought up to date when a mount is given it.", "")
 	case cluster.NodeFailed:
 		a.add(Note, n.Name+" is away"+why+".", "", "It is looked for from time to time.", "")
 	case cluster.NodeBranch:

@@ -49,7 +49,7 @@ func TestTable(t *testing.T) {
 
 // status reads lines: "health quorum-in-sync/masters", "node NAME ROLE STATE
 // [BAD/REPAIRED] [ERROR...]", "space AVAIL TOTAL PENDING", "dirty BYTES",
-// "commit ERROR...", "failed ERROR...". What begins with # is a remark.
+// "commit ERROR...", "failed ERROR...", "seen PLACE...". What begins with # is a remark.
 func status(t *testing.T, text string) *cluster.Status {
 	t.Helper()
 	st := &cluster.Status{Space: cluster.SpaceStatus{Total: 1000, Avail: 1000}}
@@ -69,6 +69,8 @@ func status(t *testing.T, text string) *cluster.Status {
 			}
 			n.Error = strings.Join(rest, " ")
 			st.Nodes = append(st.Nodes, n)
+		case f[0] == "seen": // where the node above was
+			st.Nodes[len(st.Nodes)-1].LastSeen = strings.Join(f[1:], " ")
 		case f[0] == "failed": // the run that brings the node above in sync
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " ")}
 		case f[0] == "space":

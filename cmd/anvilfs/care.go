@@ -63,7 +63,7 @@ func (c *care) retryNow() {
 }
 
 // start begins all that belongs to a mount that is written.
-func (c *care) start(p *cluster.Pool, o *mountOptions) {
+func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	if o.readOnly {
@@ -72,6 +72,7 @@ func (c *care) start(p *cluster.Pool, o *mountOptions) {
 	}
 	c.resync = resync.NewManager(p, resync.Options{Logger: c.log})
 	c.workers.Go(func() { c.resync.Run(ctx) })
+	c.workers.Go(func() { seen.keep(ctx, p) })
 	c.workers.Go(func() { keepSnapshots(ctx, p, c.log) })
 	if c.ledger, c.noBook = openLedger(p.ID(), o.state, c.log); c.noBook != nil {
 		c.log.Warn("nothing is remembered of what is found bad, nor how far a scrub is", "err", c.noBook)

@@ -57,12 +57,13 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 	if err != nil {
 		return err
 	}
-	noteNodes(p, ready)
-	ctl := newController(p, look, s, dir, log) // before the directory is left
-	if err := os.Chdir("/"); err != nil {      // do not keep a directory busy
+	seen := openSightings(p.ID().String(), o.state, log)
+	noteNodes(p, seen, ready)
+	ctl := newController(p, look, seen, s, dir, log) // before the directory is left
+	if err := os.Chdir("/"); err != nil {            // do not keep a directory busy
 		return err
 	}
-	look.start(p, o)
+	look.start(p, seen, o)
 	closing := func() error {
 		look.stop()
 		cctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
@@ -135,8 +136,9 @@ func (c *controller) stop() {
 // noteNodes says what is not as it should be when a mount begins. A soft node
 // that is away is as it should be; and so are masters, if it is the soft node
 // that was mounted.
-func noteNodes(p *cluster.Pool, ready *readiness) {
+func noteNodes(p *cluster.Pool, seen *sightings, ready *readiness) {
 	st := p.Status()
+	seen.annotate(st.Nodes)
 	if st.Branch != nil {
 		ready.note(branchWords(st.Branch))
 	}
@@ -156,8 +158,8 @@ func noteNodes(p *cluster.Pool, ready *readiness) {
 	}
 }
 
-func newController(p *cluster.Pool, look *care, s source, dir string, log *slog.Logger) *controller {
-	return &controller{pool: p, care: look, log: log, label: s.label, calls: new(fs.Meter), trees: &treeLook{pool: p, log: log}, layout: newLayoutLook(dir), server: serverStatus{
+func newController(p *cluster.Pool, look *care, seen *sightings, s source, dir string, log *slog.Logger) *controller {
+	return &controller{pool: p, care: look, seen: seen, log: log, label: s.label, calls: new(fs.Meter), trees: &treeLook{pool: p, log: log}, layout: newLayoutLook(dir), server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Dir: dir, Since: time.Now(), Version: version(),
 	}}
 }

@@ -138,6 +138,9 @@ func describeNode(n *cluster.NodeStatus) string {
 	if n.Error != "" {
 		s += ": " + n.Error
 	}
+	if n.LastSeen != "" {
+		s += ", last seen as " + n.LastSeen
+	}
 	if n.Next != "" {
 		s += " (" + n.Next + ")"
 	}

@@ -163,3 +163,32 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+func TestIdentity(t *testing.T) {
+	m := newMachine(t)
+	s := m.system()
+	block := func(path string, minor uint32) {
+		m.stats[path] = Stat{Block: true, Rdev: unix.Mkdev(8, minor)}
+	}
+	for path, minor := range map[string]uint32{"/dev/sda": 0, "/dev/sdb": 16, "/dev/sdb1": 17, "/dev/sdc": 32} {
+		block(path, minor)
+	}
+	m.stats["/img"] = Stat{Dev: unix.Mkdev(8, 0)}
+	m.write("devices/a/device/model", "Disk  One \n")
+	m.write("devices/a/device/serial", " 123\n")
+	m.link("sys/dev/block/8:0", "devices/a")
+	m.write("devices/b/device/model", "Two\n")
+	m.write("devices/b/b1/partition", "1")
+	m.link("sys/dev/block/8:17", "devices/b/b1")
+	for name, minor := range map[string]uint32{"wwn-0x5": 32, "ata-C_9": 32, "usb-C_9": 32, "wwn-0x6": 48} {
+		m.write("dev/disk/by-id/"+name, "")
+		block(filepath.Join(m.root, "dev/disk/by-id", name), minor)
+	}
+	for path, want := range map[string]string{
+		"/dev/sda": "Disk One 123", "/dev/sdb1": "Two", "/dev/sdc": "ata-C_9", "/img": "", "/gone": "", "/dev/sdb": "",
+	} {
+		if got := s.Identity(path); got != want {
+			t.Errorf("%s is %q, want %q", path, got, want)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/layout"
+)
+
+// A sighting is where a member was, the last time that it was open here.
+type sighting struct {
+	Name    string       `json:"name"` // as it was given
+	Devices []seenDevice `json:"devices"`
+	At      time.Time    `json:"at"`
+}
+
+// A seenDevice is one of its devices.
+type seenDevice struct {
+	Path     string `json:"path"`
+	Identity string `json:"identity,omitempty"` // link by id, or model and serial number
+}
+
+// sightings are where this host saw the members of a cluster, by their ids. It
+// tells people which disk is missing, and nothing else: which device is which
+// member only the devices themselves say. Losing the file costs nothing else.
+type sightings struct {
+	path string // of the file; "" = nothing is kept
+	home string // where names that are not absolute begin
+	log  *slog.Logger
+
+	mu    sync.Mutex // guards known
+	known map[string]sighting
+}
+
+// openSightings reads what is known of the cluster's members.
+func openSightings(id, state string, log *slog.Logger) *sightings {
+	s := &sightings{home: "/", log: log, known: make(map[string]sighting)}
+	if home, err := os.Getwd(); err == nil {
+		s.home = home
+	}
+	if s.path = state + ".seen"; state == "" {
+		dir, err := stateDir()
+		if err != nil {
+			s.path = ""
+			return s
+		}
+		s.path = filepath.Join(dir, id+".seen")
+	}
+	text, err := os.ReadFile(s.path)
+	if err == nil {
+		err = json.Unmarshal(text, &s.known)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		log.Warn("where members were seen last is not known", "file", s.path, "err", err)
+		s.known = make(map[string]sighting)
+	}
+	return s
+}
+
+// annotate says of members that are missing where they were.
+func (s *sightings) annotate(nodes []cluster.NodeStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range nodes {
+		n := &nodes[i]
+		if was, ok := s.known[n.Fsid]; ok && n.State == cluster.NodeMissing {
+			n.LastSeen = was.String()
+		}
+	}
+}
+
+// String is "/dev/sdb (ata-...)".
+func (s sighting) String() string {
+	var words []string
+	for _, d := range s.Devices {
+		if d.Identity != "" {
+			d.Path += " (" + d.Identity + ")"
+		}
+		words = append(words, d.Path)
+	}
+	return strings.Join(words, " and ")
+}
+
+// look notes where the members are that are open now, and forgets those that
+// are members no more.
+func (s *sightings) look(nodes []cluster.NodeStatus) {
+	if s.path == "" {
+		return
+	}
+	system := layout.System{Root: "/"}
+	now := make(map[string]sighting, len(nodes))
+	for i := range nodes {
+		n := &nodes[i]
+		s.mu.Lock()
+		was, known := s.known[n.Fsid]
+		s.mu.Unlock()
+		if known {
+			now[n.Fsid] = was
+		}
+		if n.Total == 0 {
+			continue // not open
+		}
+		is := sighting{Name: n.Name, At: time.Now()}
+		for _, p := range splitPlain(n.Name, ':') {
+			if p = unescape(p); !filepath.IsAbs(p) {
+				p = filepath.Join(s.home, p)
+			}
+			is.Devices = append(is.Devices, seenDevice{p, system.Identity(p)})
+		}
+		now[n.Fsid] = is
+	}
+	s.mu.Lock()
+	s.known = now
+	s.mu.Unlock()
+	if err := s.save(now); err != nil {
+		s.log.Warn("where members are is not remembered", "err", err)
+	}
+}
+
+// save replaces the file.
+func (s *sightings) save(known map[string]sighting) error {
+	text, err := json.MarshalIndent(known, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path+".new", append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(s.path+".new", s.path)
+}
+
+// keep looks once, and again whenever other members are open, until ctx ends.
+func (s *sightings) keep(ctx context.Context, p *cluster.Pool) {
+	var done map[string]string
+	for {
+		changed := p.Changed()
+		nodes := p.Status().Nodes
+		open := make(map[string]string)
+		for i := range nodes {
+			if open[nodes[i].Fsid] = ""; nodes[i].Total > 0 {
+				open[nodes[i].Fsid] = nodes[i].Name
+			}
+		}
+		if !maps.Equal(open, done) {
+			s.look(nodes)
+		}
+		done = open
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
