@@ -253,7 +253,7 @@ func (s source) waitFree(ctx context.Context, readOnly bool) error {
 				break
 			}
 			if try == tries {
-				return err
+				return m.inUse(ctx, err)
 			}
 			select {
 			case <-time.After(pause):

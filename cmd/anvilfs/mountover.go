@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// overLimit is how long a mount that is there already is waited for to answer.
+const overLimit = 2 * time.Second
+
+// mountable refuses to mount on a mount of ours whose daemon is gone: that
+// would lie below for ever, and who unmounts would find it again. Mounts of
+// others, and those that answer, may be mounted upon, as everywhere.
+func mountable(dir string) error {
+	m, err := findMount(dir)
+	if err != nil {
+		return nil // nothing of ours is there
+	}
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Statfs_t // not answered from the kernel's caches
+		answer <- unix.Statfs(m.target, &st)
+	}()
+	limit := time.NewTimer(overLimit)
+	defer limit.Stop()
+	select {
+	case err := <-answer:
+		if errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) {
+			return fmt.Errorf("the daemon of a mount that is on %s is gone: 'anvilfs umount %s' takes it away, with -l if programs are in it; then mount again. Nothing that was synced is lost", dir, dir)
+		}
+	case <-limit.C: // it lives, and waits for something
+	}
+	return nil
+}
+
+// inUse says which mount has the member's devices, if it is one of ours; else
+// it is err.
+func (m member) inUse(ctx context.Context, err error) error {
+	var files []os.FileInfo
+	for _, p := range m.paths {
+		if st, err := os.Stat(p); err == nil {
+			files = append(files, st)
+		}
+	}
+	mounts, merr := anvilMounts()
+	if merr != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, overLimit)
+	defer cancel()
+	for _, on := range mounts {
+		if opened(serverOf(ctx, on.target), files) {
+			return fmt.Errorf("%s belongs to %s, which is mounted on %s already: use that, or 'anvilfs umount %s' first", m.name, on.source, on.target, on.target)
+		}
+	}
+	return err
+}
+
+// opened reports whether a process has one of the files open. It may not be for
+// us to know.
+func opened(pid int, files []os.FileInfo) bool {
+	if pid == 0 {
+		return false
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		target, err := os.Readlink(fd)
+		if err != nil || !filepath.IsAbs(target) {
+			continue
+		}
+		if st, err := os.Stat(target); err == nil && slices.ContainsFunc(files, func(f os.FileInfo) bool { return same(f, st) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// same reports whether two names are of one file, or of one block device.
+func same(a, b os.FileInfo) bool {
+	x, y := a.Sys().(*syscall.Stat_t), b.Sys().(*syscall.Stat_t)
+	if a.Mode()&os.ModeDevice != 0 && b.Mode()&os.ModeDevice != 0 {
+		return x.Rdev == y.Rdev
+	}
+	return os.SameFile(a, b)
+}
