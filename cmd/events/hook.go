@@ -64,18 +64,23 @@ func newHook(path string, m Mount, log *slog.Logger, limit time.Duration) *Hook 
 func (h *Hook) Send(e Event) {
 	select {
 	case h.queue <- e:
-		if h.dropped > 0 {
-			h.log.Warn("hook is too slow: events were dropped", "hook", h.path, "dropped", h.dropped)
-			h.dropped = 0
-		}
+		h.tellDropped()
 	default:
 		h.dropped++
+	}
+}
+
+func (h *Hook) tellDropped() {
+	if h.dropped > 0 {
+		h.log.Warn("hook is too slow: events were dropped", "hook", h.path, "dropped", h.dropped)
+		h.dropped = 0
 	}
 }
 
 // Close lets what is queued run for a moment, then ends it. No Send may come
 // after.
 func (h *Hook) Close() {
+	h.tellDropped()
 	close(h.queue)
 	select {
 	case <-h.done:
