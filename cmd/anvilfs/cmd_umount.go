@@ -20,8 +20,8 @@ func umountCommand() *cobra.Command {
 		Use:   "umount MNT",
 		Short: "Unmount, and return when the media is complete",
 		Long: `Umount detaches the filesystem and returns when the process that served it has
-written everything, closed the devices and ended. If that failed, it says why
-and ends with 32.`,
+written everything, closed the devices and ended. If that failed, or the
+filesystem is mounted at another place, too, it says so and ends with 32.`,
 		Args: exactly(1, "a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return umount(c.Context(), args[0], lazy)
@@ -59,9 +59,13 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 	if lazy || pid == 0 { // 0: its server had died before
 		return nil
 	}
-	if err := end.wait(ctx, pid); errors.Is(err, errHeld) {
+	also := func() []string { return elsewhere(m.dev) }
+	switch err := end.wait(ctx, pid, also); {
+	case errors.As(err, new(elsewhereError)):
+		return exitWith(exitMount, "%s is unmounted, but %w", dir, err)
+	case errors.Is(err, errHeld):
 		return exitWith(exitMount, "%s is unmounted, and its process %d has done what it could, but %w: %s", dir, pid, err, takeFailure(pid))
-	} else if err != nil {
+	case err != nil:
 		return exitWith(exitMount, "%s is unmounted; its process %d is still writing: %w", dir, pid, err)
 	}
 	if reason := takeFailure(pid); reason != "" && !strings.HasPrefix(reason, heldMark) {
@@ -133,10 +137,21 @@ const heldWait = 5 * time.Second
 // errHeld: the kernel does not let the process end while a request is out.
 var errHeld = errors.New("it cannot end before a device answers")
 
-// wait returns when the process has ended, or has been held up for long.
-func (p processEnd) wait(ctx context.Context, pid int) error {
+// elsewhereWait is how long a process may take to end before it is asked whether
+// it has to.
+const elsewhereWait = 2 * time.Second
+
+// wait returns when the process has ended, or has been held up for long, or has
+// no reason to end, since what it serves is mounted elsewhere.
+func (p processEnd) wait(ctx context.Context, pid int, elsewhere func() []string) error {
 	const step = 200 // milliseconds between looks at ctx
-	for p.fd >= 0 {
+	for look := time.Now().Add(elsewhereWait); p.fd >= 0; {
+		if time.Now().After(look) {
+			if list := elsewhere(); len(list) > 0 {
+				return elsewhereError(list)
+			}
+			look = time.Now().Add(elsewhereWait)
+		}
 		if st, err := os.Stat(failureFile(pid)); err == nil && st.ModTime().After(p.since) && time.Since(st.ModTime()) > heldWait {
 			return errHeld
 		}

@@ -92,7 +92,7 @@ func FuzzParseSize(f *testing.F) {
 // FuzzParseMountinfo reads any line, and any names as the kernel writes them.
 func FuzzParseMountinfo(f *testing.F) {
 	f.Add(`36 35 0:44 / /mnt\040x rw,noatime shared:1 - fuse.anvilfs a.img@L rw`, "/mnt/a b", `a\,b@L`)
-	kernel := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
+	kernel := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, "#", `\043`, `\`, `\134`)
 	f.Fuzz(func(t *testing.T, line, dir, src string) {
 		_, _ = parseMountinfo(line)
 		dir = "/" + dir

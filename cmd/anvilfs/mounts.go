@@ -13,12 +13,18 @@ import (
 // A mountEntry is one line of mountinfo that matters to us.
 type mountEntry struct {
 	target, source, kind string
+	dev                  string // MAJOR:MINOR of what is mounted
 	options              string // of the mount, then of the superblock
 }
 
 // anvilMounts lists the anvilfs mounts of this mount namespace, oldest first.
 func anvilMounts() ([]mountEntry, error) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	return anvilMountsOf("self")
+}
+
+// anvilMountsOf lists those that a process sees.
+func anvilMountsOf(pid string) ([]mountEntry, error) {
+	data, err := os.ReadFile("/proc/" + pid + "/mountinfo")
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +61,7 @@ func parseMountinfo(line string) (m mountEntry, ok bool) {
 	if !found || len(f) < 6 || len(g) < 3 {
 		return m, false
 	}
-	return mountEntry{unmangle(f[4]), unmangle(g[1]), g[0], f[5] + "," + g[2]}, true
+	return mountEntry{unmangle(f[4]), unmangle(g[1]), g[0], f[2], f[5] + "," + g[2]}, true
 }
 
 // findMount is the topmost anvilfs mount on dir itself.
@@ -89,7 +95,8 @@ func findMount(dir string) (mountEntry, error) {
 // mangle and unmangle write blanks and the like as the kernel and libmount do.
 var mangle = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace
 
-var unmangle = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
+// The kernel takes # for the begin of a comment, too.
+var unmangle = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\043`, "#", `\134`, `\`).Replace
 
 // mountError explains errors of files below a mount point.
 func mountError(dir string, err error) error {
