@@ -139,7 +139,10 @@ func (d *dedupRequest) print(w io.Writer, rep *fs.DedupReport, took time.Duratio
 	if d.asJSON {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
-		return e.Encode(rep)
+		return e.Encode(struct {
+			OutputVersion int `json:"output_version"`
+			*fs.DedupReport
+		}{careVersion, rep})
 	}
 	fmt.Fprintf(w, "looked at  %d files, %s in %d blocks, in %v\n", rep.Files, human(rep.Bytes), rep.Blocks, took.Round(10*time.Millisecond))
 	fmt.Fprintf(w, "shared     %s before\n", human(rep.Already))

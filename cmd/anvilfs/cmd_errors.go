@@ -53,6 +53,10 @@ after a minute, two, four, up to a day. --all lists what was repaired, too.`,
 	return group("errors", "What was found bad on the nodes, and what came of it", list, retry, forget)
 }
 
+// careVersion is the output_version of errors, scrub and dedup, and of fsck. It
+// rises when a field changes its meaning.
+const careVersion = 1
+
 // badness carries out an errors command.
 func (c *controller) badness(words []string, w io.Writer) error {
 	l := c.care.ledger
@@ -69,7 +73,10 @@ func (c *controller) badness(words []string, w io.Writer) error {
 		if has("--json") {
 			e := json.NewEncoder(w)
 			e.SetIndent("", "  ")
-			return e.Encode(list)
+			return e.Encode(struct {
+				OutputVersion int            `json:"output_version"`
+				Errors        []ledger.Entry `json:"errors"`
+			}{careVersion, append([]ledger.Entry{}, list...)})
 		}
 		return printErrors(w, list)
 	case "retry":

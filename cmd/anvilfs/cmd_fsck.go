@@ -110,7 +110,10 @@ func printFsck(w io.Writer, name string, rep *fsck.Report, asJSON, quiet bool) e
 	if asJSON {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
-		return e.Encode(rep)
+		return e.Encode(struct {
+			OutputVersion int `json:"output_version"`
+			*fsck.Report
+		}{careVersion, rep})
 	}
 	for _, f := range rep.Findings {
 		if !quiet || f.Severity > fsck.Info {

@@ -100,7 +100,10 @@ func (c *controller) scrubbing(ctx context.Context, words []string, w io.Writer)
 		if len(words) > 1 && words[1] == "--json" {
 			e := json.NewEncoder(w)
 			e.SetIndent("", "  ")
-			return e.Encode(rep)
+			return e.Encode(struct {
+				OutputVersion int `json:"output_version"`
+				scrub.Report
+			}{careVersion, rep})
 		}
 		printScrub(w, &rep, time.Now())
 		return nil

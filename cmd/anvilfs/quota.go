@@ -186,7 +186,7 @@ func printQuotas(w io.Writer, list []advice.Tree, f *quotaWords) error {
 		return e.Encode(struct {
 			Version int           `json:"output_version"`
 			Quotas  []advice.Tree `json:"quotas"`
-		}{quotaVersion, list})
+		}{quotaVersion, append([]advice.Tree{}, list...)})
 	}
 	if f.script {
 		for _, q := range list {
@@ -271,7 +271,7 @@ func printUse(w io.Writer, list []fs.TreeUse, f *quotaWords, took time.Duration)
 			Version int          `json:"output_version"`
 			Seconds float64      `json:"seconds"`
 			Trees   []fs.TreeUse `json:"trees"`
-		}{quotaVersion, took.Seconds(), list})
+		}{quotaVersion, took.Seconds(), append([]fs.TreeUse{}, list...)})
 	}
 	if f.script {
 		for _, u := range list {
