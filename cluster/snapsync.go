@@ -84,13 +84,13 @@ func (s *SnapshotState) Common(e *SnapshotEntry) ondisk.Tid {
 	return CommonTid(&s.lineage, at, &s.lineage, at)
 }
 
-// SnapshotSource returns a view of the snapshot on another node than not, and
+// SnapshotSource returns a view of the snapshot on a node that is none of those in not, and
 // that node's name. The caller releases it.
-func (p *Pool) SnapshotSource(ctx context.Context, e *SnapshotEntry, not string) (v *chain.View, from string, err error) {
+func (p *Pool) SnapshotSource(ctx context.Context, e *SnapshotEntry, not ...string) (v *chain.View, from string, err error) {
 	vols := p.engine.volumes()
 	slices.SortStableFunc(vols, func(a, b nodeVolume) int { return boolOrder(b.InSync) - boolOrder(a.InSync) })
 	for _, n := range vols {
-		if n.Name == not {
+		if slices.Contains(not, n.Name) {
 			continue
 		}
 		infos, err := n.pfss(ctx)

@@ -228,7 +228,7 @@ func (w *world) Retained(after cluster.Position) ([]*chain.Batch, bool) { return
 
 func (w *world) SnapshotTargets(context.Context) []cluster.SnapshotTarget { return nil }
 
-func (w *world) SnapshotSource(context.Context, *cluster.SnapshotEntry, string) (*chain.View, string, error) {
+func (w *world) SnapshotSource(context.Context, *cluster.SnapshotEntry, ...string) (*chain.View, string, error) {
 	return nil, "", errors.New("not part of the double")
 }
 

@@ -24,7 +24,7 @@ type Peers interface {
 	Retained(after cluster.Position) ([]*chain.Batch, bool)
 	SetResyncReport(name string, report any)
 	SnapshotTargets(ctx context.Context) []cluster.SnapshotTarget
-	SnapshotSource(ctx context.Context, e *cluster.SnapshotEntry, not string) (v *chain.View, from string, err error)
+	SnapshotSource(ctx context.Context, e *cluster.SnapshotEntry, not ...string) (v *chain.View, from string, err error)
 }
 
 var _ Peers = (*cluster.Pool)(nil)

@@ -140,21 +140,38 @@ func (s *snapshotCopy) base(e *cluster.SnapshotEntry) string {
 	return s.target.Label
 }
 
-// copy makes one snapshot, in as many commits as it takes, under a label of
-// its own that the last of them gives up.
+// copy makes one snapshot of what another node has. One that cannot be read
+// there may be whole elsewhere.
 func (s *snapshotCopy) copy(ctx context.Context, e *cluster.SnapshotEntry) error {
-	t := &s.target
-	src, from, err := s.peers.SnapshotSource(ctx, e, t.Name)
-	if err != nil {
-		return err
+	var tried error
+	for not := []string{s.target.Name}; ; {
+		src, from, err := s.peers.SnapshotSource(ctx, e, not...)
+		if err != nil && tried != nil {
+			return tried
+		}
+		if err != nil {
+			return err
+		}
+		err = s.copyFrom(ctx, e, src, from)
+		src.Release()
+		if err == nil || ctx.Err() != nil || errors.Is(err, chain.ErrNoSpace) {
+			return err
+		}
+		tried = errors.Join(tried, fmt.Errorf("from %s: %w", from, err))
+		not = append(not, from)
 	}
-	defer src.Release()
+}
+
+// copyFrom does so in as many commits as it takes, under a label of its own that
+// the last of them gives up.
+func (s *snapshotCopy) copyFrom(ctx context.Context, e *cluster.SnapshotEntry, src *chain.View, from string) error {
+	t := &s.target
 	s.rep.Source, s.rep.Path = from, e.Name
 	temp := copyLabel(t.Fsid)
 	if err := s.dropCopy(ctx); err != nil {
 		return err
 	}
-	err = s.inTxn(ctx, func(txn *chain.Txn) error {
+	err := s.inTxn(ctx, func(txn *chain.Txn) error {
 		return txn.Snapshot(ctx, s.base(e), temp, chain.SnapSpec{Shadow: true})
 	})
 	if err != nil {

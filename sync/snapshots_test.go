@@ -321,6 +321,48 @@ func TestSnapshotWithoutSource(t *testing.T) {
 	b.wait("snapshots")
 }
 
+// Symptom: a snapshot that one member could not read any more came to nobody who
+// lacked it, although others had it.
+func TestSnapshotFromWhoCanReadIt(t *testing.T) {
+	b := newBench(t, 256<<20)
+	b.mount(0, 1, 2)
+	inum := b.file("a", 100_000, 1)
+	b.rest()
+	if err := b.pool.NodeOffline(b.ctx(), "m2"); err != nil {
+		t.Fatal(err)
+	}
+	b.snapshot("kept")
+	b.remove("a", inum) // it is in the snapshot only
+	b.sync()
+	b.stop()
+	b.devs[0].Reopen()
+	v, err := chain.Open(b.ctx(), []ondisk.Device{b.devs[0]}, chain.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := v.View(b.ctx(), "kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, ok, err := view.Inode(b.ctx(), inum)
+	if view.Release(); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.devs[0].Reopen()
+	if _, err := b.devs[0].WriteAt([]byte("rot"), int64(in.Ref.Off())+300); err != nil {
+		t.Fatal(err)
+	}
+	b.mount(0, 1, 2)
+	b.wait("snapshots")
+	b.stop()
+	if got := b.contentOf(2, "kept")[fmt.Sprintf("inode %d", inum)]; got == "" || got != b.contentOf(1, "kept")[fmt.Sprintf("inode %d", inum)] {
+		t.Errorf("the copy has %.80q", got)
+	}
+}
+
 // A member sleeps through a rollback: what it has of the time between goes, and
 // what comes back has old numbers, which must not be taken for known.
 func TestRollbackMissed(t *testing.T) {

@@ -302,6 +302,6 @@ func (c *copying) SetResyncReport(string, any) {}
 func (c *copying) SnapshotTargets(context.Context) []cluster.SnapshotTarget { return nil }
 
 // SnapshotSource implements resync.Peers.
-func (c *copying) SnapshotSource(_ context.Context, e *cluster.SnapshotEntry, _ string) (*chain.View, string, error) {
+func (c *copying) SnapshotSource(_ context.Context, e *cluster.SnapshotEntry, _ ...string) (*chain.View, string, error) {
 	return nil, "", fmt.Errorf("snapshot %q: nobody has it", e.Name)
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -101,12 +102,12 @@ func (c *snapCopy) SetResyncReport(string, any) {
 }
 
 // SnapshotSource implements resync.Peers.
-func (c *snapCopy) SnapshotSource(_ context.Context, e *cluster.SnapshotEntry, not string) (*chain.View, string, error) {
+func (c *snapCopy) SnapshotSource(_ context.Context, e *cluster.SnapshotEntry, not ...string) (*chain.View, string, error) {
 	w := c.n.w
 	first := w.rng.IntN(len(w.nodes))
 	for i := range w.nodes {
 		n := w.nodes[(first+i)%len(w.nodes)]
-		if nodeName(n.id) == not || !c.p.reaches(n) || n.vol.media == nil {
+		if slices.Contains(not, nodeName(n.id)) || !c.p.reaches(n) || n.vol.media == nil {
 			continue
 		}
 		vol := n.vol.media.Volume()
