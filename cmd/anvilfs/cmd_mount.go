@@ -186,6 +186,7 @@ func remount(ctx context.Context, dir string, o *mountOptions) error {
 		if _, err := tell(ctx, dir, "sync"); err != nil && !errors.Is(err, syscall.EROFS) {
 			return exitWith(exitMount, "%w", err)
 		}
+		_, _ = tell(ctx, dir, "remounting", caller()) // for the status only
 	}
 	err = syscall.Mount("", dir, "", flags, "")
 	if errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {

@@ -197,7 +197,7 @@ func checkStatus(ctx context.Context, w io.Writer, dirs []string) error {
 		case checkWarning:
 			fmt.Fprintf(w, "WARNING %s: %s: %s\n", l.dir, l.st.Health, l.reason())
 		default:
-			fmt.Fprintf(w, "OK %s: %s, %d nodes\n", l.dir, l.st.Health, len(l.st.Nodes))
+			fmt.Fprintf(w, "OK %s: %s, %d nodes\n", l.dir, l.st.state(), len(l.st.Nodes))
 		}
 	}
 	if code != exitOK {

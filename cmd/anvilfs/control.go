@@ -24,6 +24,7 @@ type controller struct {
 	pool     *cluster.Pool
 	care     *care
 	seen     *sightings
+	remounts remounts
 	calls    *fs.Meter
 	label    string
 	metrics  atomic.Value // string: where they are served
@@ -49,6 +50,9 @@ type mountStatus struct {
 	Quotas []advice.Tree `json:"quotas,omitempty"`
 	// Layout is what the members tolerate less than it seems.
 	Layout []layout.Finding `json:"layout,omitempty"`
+	// ReadOnly is set while the kernel refuses changes of a mount that was made
+	// without ro.
+	ReadOnly *readOnlyStatus `json:"read_only,omitempty"`
 }
 
 type serverStatus struct {
@@ -79,6 +83,8 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		_, err = fmt.Fprintln(w, c.server.PID)
 	case "sync":
 		err = c.pool.Sync(ctx)
+	case "remounting": // to ro, next: by whom
+		c.remounts.announced(strings.Join(rest, " "))
 	case "wait":
 		err = c.wait(ctx, rest)
 	case "node":
@@ -160,6 +166,9 @@ func (c *controller) report() *mountStatus {
 	}
 	m.Layout = c.layout.findings(&m.Status)
 	m.Quotas = advice.Filled(c.trees.trees())
+	if m.Health != cluster.PoolReadOnly {
+		m.ReadOnly = c.remounts.look()
+	}
 	return m
 }
 

@@ -53,7 +53,7 @@ func TestMountOptions(t *testing.T) {
 
 func TestMountinfo(t *testing.T) {
 	m, ok := parseMountinfo(`36 35 0:44 / /mnt\040a\043 rw,noatime shared:1 master:2 - fuse.anvilfs /dev/x,/dev/y\134@L rw,user_id=0`)
-	want := mountEntry{target: "/mnt a#", source: `/dev/x,/dev/y\@L`, kind: "fuse.anvilfs", dev: "0:44", options: "rw,noatime,rw,user_id=0"}
+	want := mountEntry{id: "36", target: "/mnt a#", source: `/dev/x,/dev/y\@L`, kind: "fuse.anvilfs", dev: "0:44", options: "rw,noatime,rw,user_id=0"}
 	if !ok || m != want {
 		t.Errorf("%+v %v, want %+v", m, ok, want)
 	}

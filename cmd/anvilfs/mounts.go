@@ -12,6 +12,7 @@ import (
 
 // A mountEntry is one line of mountinfo that matters to us.
 type mountEntry struct {
+	id                   string // of the mount, while it is there
 	target, source, kind string
 	dev                  string // MAJOR:MINOR of what is mounted
 	options              string // of the mount, then of the superblock
@@ -61,7 +62,7 @@ func parseMountinfo(line string) (m mountEntry, ok bool) {
 	if !found || len(f) < 6 || len(g) < 3 {
 		return m, false
 	}
-	return mountEntry{unmangle(f[4]), unmangle(g[1]), g[0], f[2], f[5] + "," + g[2]}, true
+	return mountEntry{f[0], unmangle(f[4]), unmangle(g[1]), g[0], f[2], f[5] + "," + g[2]}, true
 }
 
 // findMount is the topmost anvilfs mount on dir itself.

@@ -84,7 +84,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		log.Warn("umount(8) will not wait for this mount", "err", err)
 	}
 	log.Info("mounted", "source", s.display(), "directory", dir, "pid", os.Getpid())
-	defer unmountOn(ctx, dir, log)()
+	defer ctl.watchMount(ctx, dir, log)()
 	defer serveMetrics(ctl, o, ready, log)()
 	watcher := watchEvents(watched{p, look, ctl.trees}, s, dir, o, log)
 	ready.ok()
@@ -124,6 +124,16 @@ func (c *controller) serves(s *fs.Server, readOnly bool) {
 	if !readOnly {
 		c.merging.Store(&merging{files: s.FS})
 		c.branches.start(s.FS, s)
+	}
+}
+
+// watchMount looks at what others do to the mount, and takes it away when ctx
+// ends, until the result is called.
+func (c *controller) watchMount(ctx context.Context, dir string, log *slog.Logger) (stop func()) {
+	blind, stay := c.remounts.watch(dir, log), unmountOn(ctx, dir, log)
+	return func() {
+		stay()
+		blind()
 	}
 }
 

@@ -24,7 +24,7 @@ func sizes(exact bool) func(uint64) string {
 // printStatus is the status for people, of a mount at dir.
 func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
 	size, st := sizes(exact), &m.Status
-	fmt.Fprintf(w, "  state   %s%s\n", st.Health, quorumWords(st))
+	fmt.Fprintf(w, "  state   %s%s\n", m.state(), quorumWords(st))
 	printAdvice(w, m.advice(dir, size), advice.Note)
 	if line := scrubWords(m.Scrub); line != "" {
 		fmt.Fprintf(w, "  scrub   %s\n", line)
@@ -49,7 +49,16 @@ func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
 
 // advice is what to say of the mount, worst first.
 func (m *mountStatus) advice(dir string, size func(uint64) string) []advice.Advice {
-	return advice.Join(advice.For(&m.Status, dir, size), m.Integrity.Advice(&m.Status, dir), advice.Trees(m.Quotas, dir, size), layoutAdvice(m))
+	return advice.Join(advice.For(&m.Status, dir, size), m.Integrity.Advice(&m.Status, dir), advice.Trees(m.Quotas, dir, size), layoutAdvice(m), m.ReadOnly.advice(dir))
+}
+
+// state is the health in a word, or that the mount is read-only if that is all
+// there is to say.
+func (m *mountStatus) state() cluster.Health {
+	if m.ReadOnly != nil && m.Health == cluster.PoolHealthy {
+		return cluster.PoolReadOnly
+	}
+	return m.Health
 }
 
 // scrubWords are a scrub that is under way, in one line.
