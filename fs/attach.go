@@ -70,7 +70,7 @@ func setReadAhead(mountpoint string) {
 
 // attachUser lets the setuid helper mount and send the connection back.
 func attachUser(mountpoint string, o *MountOptions) (fd int, err error) {
-	helper, err := fusermount()
+	helper, err := Fusermount()
 	if err != nil {
 		return -1, err
 	}
@@ -129,13 +129,15 @@ func receiveFD(f *os.File) (int, error) {
 	return fds[0], nil
 }
 
-func fusermount() (string, error) {
-	for _, name := range []string{"fusermount3", "/bin/fusermount3", "fusermount"} {
+// Fusermount is the helper with which others than root mount and unmount. Who is
+// run by umount(8) for them has no PATH.
+func Fusermount() (string, error) {
+	for _, name := range []string{"fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3", "fusermount"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}
 	}
-	return "", errors.New("only root can mount where fusermount3 is not installed: install the package fuse3")
+	return "", errors.New("only root can do this where fusermount3 is not installed: install the package fuse3")
 }
 
 // detach unmounts.
@@ -143,7 +145,7 @@ func detach(mountpoint string) error {
 	if os.Geteuid() == 0 {
 		return syscall.Unmount(mountpoint, 0)
 	}
-	helper, err := fusermount()
+	helper, err := Fusermount()
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/fs"
 )
 
 func umountCommand() *cobra.Command {
@@ -83,9 +85,9 @@ func detach(dir string, lazy bool) error {
 		}
 		return unix.Unmount(dir, flags)
 	}
-	helper, err := exec.LookPath("fusermount3")
+	helper, err := fs.Fusermount()
 	if err != nil {
-		return errors.New("only root can do this where fusermount3 is not installed")
+		return err
 	}
 	words := []string{"-u", "--", dir}
 	if lazy {
