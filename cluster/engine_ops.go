@@ -62,6 +62,7 @@ func (e *engine) offlineNow(ctx context.Context, name string) error {
 		m.enter(NodeOffline, "by the operator", "node online "+name)
 		if c != nil {
 			c.mute()
+			m.last, m.at = c.position(), c.since() // it may have come further since the last report
 			if e.primary != nil {
 				e.step(core.Detach{Node: m.fsid})
 			}

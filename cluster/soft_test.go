@@ -51,6 +51,9 @@ func TestSoftSlave(t *testing.T) {
 	var hours atomic.Int64
 	clock := func() time.Time { return begin.Add(time.Duration(hours.Load()) * time.Hour) }
 	p := c.openPool(Options{Now: clock}, 0, 1, 2, 3)
+	for i := range 3 { // one of them may have been late for the election
+		untilNode(t, p, diskName(i), inSync)
+	}
 	untilNode(t, p, "d.img", func(n NodeStatus) bool { return inSync(n) && n.Focus })
 	if st := p.Status(); st.Quorum.Masters != 3 || st.Quorum.Need != 2 {
 		t.Fatalf("it counts: %+v", st.Quorum)
