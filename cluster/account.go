@@ -18,6 +18,8 @@ type Usage struct {
 	More, MoreInodes uint64
 	// Gave: a call that is not committed yet gave space back, to whomever.
 	Gave bool
+	// Counting: as of the last commit the sums are too low, or there are none.
+	Counting bool
 }
 
 // KeepAccounts tells the pool that there are accounts. Until then, a commit
@@ -34,6 +36,7 @@ func (p *Pool) Usage(ctx context.Context, root uint64) (u Usage, ok bool, err er
 		if ok = found && rec.Meta.OwnsAccount(); ok {
 			u.Bytes, u.Inodes = rec.Meta.Charge, rec.Meta.ChargeInodes
 		}
+		u.Counting = !ok || rec.Meta.AccountFlags&ondisk.AccountCounting != 0
 		return err
 	})
 	for _, g := range []*group{s.open, s.syncing} {

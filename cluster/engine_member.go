@@ -123,6 +123,9 @@ func (e *engine) settle(m *member, committed Position) {
 		e.inSync(m)
 	case m.state != NodeInSync || pos.T >= committed.T:
 		m.lags = time.Time{}
+		if m.state == NodeInSync && e.primary.Phase() == core.Serving {
+			e.inSync(m) // if it could not take its place at first
+		}
 		if m.state == NodeInSync && m.conn.numbers() > 0 {
 			m.backoff = 0 // it can be written: that it could be opened says little
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -134,6 +135,9 @@ func (e *engine) clusterID() (id ondisk.UUID) {
 	return id
 }
 
+// promoteAgain is the pause after a promotion that failed.
+const promoteAgain = time.Second
+
 // inSync promotes a member that came to take the place of another, or to
 // become a master.
 func (e *engine) inSync(m *member) {
@@ -145,10 +149,14 @@ func (e *engine) inSync(m *member) {
 	m.promoting = true
 	e.tasks.Go(func() {
 		err := e.promote(e.ctx, in)
-		e.post(func() { m.promoting = false })
 		if err != nil && e.ctx.Err() == nil {
 			e.log.Warn("a replacement could not take its place", "member", m.spec.Name, "err", err)
+			select { // settle tries again then
+			case <-time.After(promoteAgain):
+			case <-e.ctx.Done():
+			}
 		}
+		e.post(func() { m.promoting = false })
 	})
 }
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -112,7 +113,7 @@ const (
 func (p *Pool) Wait(ctx context.Context, what string) error {
 	met, ok := map[string]func(*Status) bool{
 		WaitQuorum:  func(s *Status) bool { return s.Quorum.Held },
-		WaitHealthy: func(s *Status) bool { return s.Health == PoolHealthy || s.Health == PoolReadOnly },
+		WaitHealthy: func(s *Status) bool { return s.Health == PoolHealthy && s.settled() || s.Health == PoolReadOnly },
 		WaitResync:  (*Status).resynced,
 
 		WaitSnapshots: func(*Status) bool { return p.snapshotsComplete(ctx) },
@@ -171,7 +172,12 @@ func (s *Status) resynced() bool {
 			return false
 		}
 	}
-	return true
+	return s.settled()
+}
+
+// settled reports whether nobody is about to take the place that it came for.
+func (s *Status) settled() bool {
+	return !slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State == NodeInSync && n.Replaces != "" })
 }
 
 // Changed returns a channel that is closed when nodes or quorum changed.

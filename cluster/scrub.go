@@ -165,9 +165,6 @@ func (e *engine) repairNow(ctx context.Context, d Damage) error {
 // what is written has the check code that the damaged block should have. Every
 // PFS that shares the block is healed with it.
 func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
-	if d.Kind != ondisk.TypeData {
-		return fmt.Errorf("a table of snapshot %s cannot be rebuilt: delete the snapshot, or node replace %s", d.Label, d.Node)
-	}
 	var bad *memberView
 	var others []memberView
 	for _, v := range e.attached() {
@@ -182,10 +179,16 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 		return errors.New("the node is not open")
 	}
 	view, err := bad.conn.vol.View(ctx, d.Label)
+	if errors.Is(err, chain.ErrNoPFS) {
+		return nil // the snapshot is gone, and what was bad in it
+	}
 	if err != nil {
 		return err
 	}
 	defer view.Release() // until then the block is not reused
+	if d.Kind != ondisk.TypeData {
+		return fmt.Errorf("a table of snapshot %s cannot be rebuilt: delete the snapshot, or node replace %s", d.Label, d.Node)
+	}
 	ref, found, err := dataRef(ctx, view, d.Inum, d.Key)
 	if err != nil || !found {
 		return err // the snapshot has no such block: nothing is bad

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -22,7 +23,7 @@ type SnapshotTarget struct {
 
 // SnapshotTargets are the nodes whose snapshots can be made those of the list.
 func (p *Pool) SnapshotTargets(context.Context) []SnapshotTarget {
-	if p.opts.ReadOnly {
+	if p.opts.ReadOnly || p.BranchOf() != nil { // a branch has nobody to get them from
 		return nil
 	}
 	var out []SnapshotTarget
@@ -84,6 +85,9 @@ func (s *SnapshotState) Common(e *SnapshotEntry) ondisk.Tid {
 	return CommonTid(&s.lineage, at, &s.lineage, at)
 }
 
+// ErrNoSource: a snapshot is on no other member at hand.
+var ErrNoSource = errors.New("no other member at hand has it")
+
 // SnapshotSource returns a view of the snapshot on a node that is none of those in not, and
 // that node's name. The caller releases it.
 func (p *Pool) SnapshotSource(ctx context.Context, e *SnapshotEntry, not ...string) (v *chain.View, from string, err error) {
@@ -101,7 +105,7 @@ func (p *Pool) SnapshotSource(ctx context.Context, e *SnapshotEntry, not ...stri
 			return v, n.Name, nil
 		}
 	}
-	return nil, "", fmt.Errorf("snapshot %q: no other member at hand has it", e.Name)
+	return nil, "", ErrNoSource
 }
 
 func boolOrder(b bool) int {

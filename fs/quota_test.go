@@ -229,6 +229,22 @@ func (r *quotaRig) fsck() {
 	}
 }
 
+// The sums are those of the last commit, so a count that has ended since is not
+// in them: they are not told as exact.
+func TestQuotaCountedNotCommitted(t *testing.T) {
+	r := newQuotaRig(t)
+	d := r.mkdir(ondisk.InumRoot, "d")
+	r.write(r.make(d, "a", ondisk.ObjFile), 0, noise(1<<16, 1))
+	r.must(r.pool.Sync(r.ctx))
+	r.quota(d, Limits{})
+	q, ok, err := r.f.QuotaOf(r.ctx, d)
+	r.must(err)
+	if !ok || !q.Counting {
+		t.Fatalf("counted, not committed: %+v", q)
+	}
+	r.check("committed", nil)
+}
+
 func TestQuotaEnforced(t *testing.T) {
 	r := newQuotaRig(t)
 	d := r.mkdir(ondisk.InumRoot, "d")

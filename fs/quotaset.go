@@ -230,7 +230,9 @@ func (f *FS) QuotaOf(ctx context.Context, dir uint64) (one Quota, ok bool, err e
 	return Quota{
 		Inum: dir, Bytes: u.Bytes, Inodes: u.Inodes, MoreBytes: u.More, MoreInodes: u.MoreInodes,
 		MaxBytes: m.DataQuota, MaxInodes: m.InodeQuota, Parent: m.Account,
-		Counting: m.AccountFlags&ondisk.AccountCounting != 0,
+		// The sums are those of the last commit: a count that has ended since is
+		// not in them yet.
+		Counting: u.Counting || m.AccountFlags&ondisk.AccountCounting != 0,
 		Leaving:  m.AccountFlags&ondisk.AccountLeaving != 0,
 		Stale:    f.quotas.isStale(),
 	}, err == nil, err

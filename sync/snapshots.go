@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -31,13 +32,14 @@ func copyLabel(fsid ondisk.UUID) string { return copyPrefix + fsid.String()[:8] 
 // run deletes what is not in the list any more and copies what is missing,
 // the newest first, so that each finds the next newer one to share blocks
 // with. One that no other node at hand has is left for later: the error says
-// which, when all else is done.
+// of one, and of how many, when all else is done.
 func (s *snapshotCopy) run(ctx context.Context) error {
 	missing, err := s.plan(ctx)
 	if err != nil {
 		return err
 	}
-	var all error
+	var first error
+	failed := 0
 	for i := range missing {
 		e := &missing[i]
 		err := s.copy(ctx, e)
@@ -46,18 +48,29 @@ func (s *snapshotCopy) run(ctx context.Context) error {
 				err = s.copy(ctx, e)
 			}
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case left(err):
+			return err
+		case err == nil:
+			continue
 		}
-		if err != nil {
-			all = errors.Join(all, fmt.Errorf("snapshot %q: %w", e.Name, err))
+		if failed++; first == nil {
+			first = fmt.Errorf("snapshot %q: %w", e.Name, err)
 		}
 	}
-	if all != nil {
-		all = errors.Join(all, s.dropCopy(ctx))
+	if failed > 1 {
+		first = fmt.Errorf("%w; and %d more", first, failed-1)
 	}
-	return all
+	if first != nil {
+		first = errors.Join(first, s.dropCopy(ctx))
+	}
+	return first
 }
+
+// left reports whether err is that the node was closed meanwhile.
+func left(err error) bool { return errors.Is(err, chain.ErrClosed) || errors.Is(err, os.ErrClosed) }
 
 // plan compares list and volume, and deletes what is too much.
 func (s *snapshotCopy) plan(ctx context.Context) (missing []cluster.SnapshotEntry, err error) {
@@ -286,12 +299,17 @@ func (m *Manager) driveSnapshots(ctx context.Context, t cluster.SnapshotTarget) 
 	switch {
 	case err == nil:
 		n.failures, n.stamp = 0, t.Stamp
+	case left(err): // it goes on when the node is back
 	default:
 		n.failures++
 		n.notUntil = m.o.Now().Add(retryAfter(n.failures))
 	}
 	m.mu.Unlock()
 	if rep.Path == "" && err == nil {
+		return
+	}
+	if left(err) {
+		m.peers.SetResyncReport(t.Name, nil)
 		return
 	}
 	rep.State, rep.Since = Done, m.o.Now()

@@ -34,8 +34,9 @@ type Advice struct {
 // lowSpace is the part of the space below which it is short.
 const lowSpace = 20
 
-// For is the advice on a mount at dir, worst first. size prints bytes.
-func For(st *cluster.Status, dir string, size func(uint64) string) []Advice {
+// For is the advice on a mount at dir, worst first. known is what is known of
+// its copies beside the status; size prints bytes.
+func For(st *cluster.Status, known *Integrity, dir string, size func(uint64) string) []Advice {
 	a := &adviser{st: st, dir: quote(dir), size: size}
 	if st.Health == cluster.PoolStalled {
 		a.stalled()
@@ -50,9 +51,7 @@ func For(st *cluster.Status, dir string, size func(uint64) string) []Advice {
 	for i := range st.Nodes {
 		a.node(&st.Nodes[i])
 	}
-	for i := range st.Nodes {
-		a.damage(&st.Nodes[i])
-	}
+	a.integrity(known)
 	a.space()
 	a.conflicts()
 	a.copies()
@@ -224,39 +223,6 @@ func (a *adviser) oneLess(n *cluster.NodeStatus) string {
 	default:
 		return fmt.Sprintf("%d more masters may fail before changes stop.", spare)
 	}
-}
-
-// damage is advice on blocks that were found bad.
-func (a *adviser) damage(n *cluster.NodeStatus) {
-	switch {
-	case n.Bad == 0:
-	case n.Bad > n.Repaired && a.intact() < 2:
-		a.add(Warning, fmt.Sprintf("%s has %s, and no other copy is in sync to repair from.", n.Name, blocks(n.Bad-n.Repaired)),
-			"Files in them cannot be read.", "", "")
-	case n.Bad > n.Repaired:
-		a.add(Warning, fmt.Sprintf("%s has %s, not rewritten yet.", n.Name, blocks(n.Bad-n.Repaired)),
-			"", "Reads are answered by the other nodes.", "")
-	default:
-		a.add(Note, fmt.Sprintf("%s had %s, all rewritten: watch its disk.", n.Name, blocks(n.Bad)), "", "", "")
-	}
-}
-
-func blocks(n uint64) string {
-	if n == 1 {
-		return "1 damaged block"
-	}
-	return fmt.Sprintf("%d damaged blocks", n)
-}
-
-// intact is how many nodes can be copied from.
-func (a *adviser) intact() int {
-	n := 0
-	for i := range a.st.Nodes {
-		if s := a.st.Nodes[i].State; s == cluster.NodeInSync || s == cluster.NodeReadOnly {
-			n++
-		}
-	}
-	return n
 }
 
 func (a *adviser) space() {

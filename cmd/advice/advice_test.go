@@ -31,7 +31,7 @@ func TestTable(t *testing.T) {
 	}
 	for i, c := range cases {
 		in, want, _ := strings.Cut(c, "\n----\n")
-		got := show(For(status(t, in), "/mnt", func(n uint64) string { return fmt.Sprint(n, " B") }))
+		got := show(For(status(t, in), &Integrity{}, "/mnt", bytesOf))
 		if got != strings.TrimSpace(want) && !*rewrite {
 			t.Errorf("%s\n--- got\n%s\n--- want\n%s", in, got, want)
 		}
@@ -46,6 +46,8 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+func bytesOf(n uint64) string { return fmt.Sprint(n, " B") }
 
 // status reads lines: "health quorum-in-sync/masters", "node NAME ROLE STATE
 // [BAD/REPAIRED] [ERROR...]", "space AVAIL TOTAL PENDING", "dirty BYTES",
@@ -114,7 +116,9 @@ func show(list []Advice) string {
 }
 
 func TestIntegrity(t *testing.T) {
-	sound, damaged := &cluster.Status{}, &cluster.Status{Nodes: []cluster.NodeStatus{{Name: "a", Bad: 1}}}
+	sound := &cluster.Status{}
+	damaged := &cluster.Status{Space: sound.Space, Nodes: []cluster.NodeStatus{
+		{Name: "a", Bad: 3, Repaired: 1, State: cluster.NodeInSync}, {Name: "b", State: cluster.NodeInSync}}}
 	for _, c := range []struct {
 		name string
 		i    Integrity
@@ -126,12 +130,20 @@ func TestIntegrity(t *testing.T) {
 		{"bad", Integrity{Errors: &ledger.Report{Bad: 2}}, sound,
 			"warning 2 places in files are bad and were not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
 				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt"},
-		{"told already", Integrity{Errors: &ledger.Report{Bad: 2}}, damaged, "nothing"},
+		{"met by reads, and bad", Integrity{Errors: &ledger.Report{Bad: 1}}, damaged,
+			"warning 1 place in a file is bad and was not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
+				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt\n" +
+				"note Reads met damage on a 3 times, and it was rewritten 1 times: watch its disk."},
+		{"met by reads, and written anew since", Integrity{Errors: &ledger.Report{}}, damaged,
+			"note Reads met damage on a 3 times, and it was rewritten 1 times: watch its disk."},
+		{"met by reads, and not remembered", Integrity{Errors: &ledger.Report{Err: "no room"}}, damaged,
+			"warning a has 2 damaged blocks, not rewritten yet.\n  soon Reads are answered by the other nodes, where one of them is right.\n" +
+				"note What is found bad is not remembered: no room."},
 		{"no ledger", Integrity{Errors: &ledger.Report{Err: "no room"}}, sound, "note What is found bad is not remembered: no room."},
 		{"failed", Integrity{Scrub: &scrub.Report{Phase: scrub.Failed, Err: "gone"}}, sound,
 			"warning The scrub failed: gone.\n  risk Damage that nobody reads is not found.\n  type anvilfs scrub start /mnt"},
 	} {
-		if got := show(c.i.Advice(c.st, "/mnt")); got != c.want {
+		if got := show(For(c.st, &c.i, "/mnt", bytesOf)); got != c.want {
 			t.Errorf("%s:\n%s", c.name, got)
 		}
 	}

@@ -17,26 +17,65 @@ type Integrity struct {
 	Errors *ledger.Report `json:"errors,omitempty"`
 }
 
-// Advice is what to do about it. Damage that the status tells of is not told
-// twice.
-func (i *Integrity) Advice(st *cluster.Status, dir string) (list []Advice) {
-	dir = quote(dir)
-	told := slices.ContainsFunc(st.Nodes, func(n cluster.NodeStatus) bool { return n.Bad > n.Repaired })
-	if e := i.Errors; e != nil && e.Bad > 0 && !told {
+// integrity is what to do about it.
+func (a *adviser) integrity(known *Integrity) {
+	for i := range a.st.Nodes {
+		a.damage(&a.st.Nodes[i], known.lists())
+	}
+	if e := known.Errors; e != nil && e.Bad > 0 {
 		what := fmt.Sprintf("%d places in files are bad and were not repaired.", e.Bad)
 		if e.Bad == 1 {
 			what = "1 place in a file is bad and was not repaired."
 		}
-		list = append(list, Advice{Warning, what, "The files cannot be read there, or read as one of several versions.",
-			"It is tried again from time to time.", "anvilfs errors list " + dir})
+		a.add(Warning, what, "The files cannot be read there, or read as one of several versions.",
+			"It is tried again from time to time.", "anvilfs errors list "+a.dir)
 	}
-	if e := i.Errors; e != nil && e.Err != "" {
-		list = append(list, Advice{Note, "What is found bad is not remembered: " + e.Err + ".", "", "", ""})
+	if e := known.Errors; e != nil && e.Err != "" {
+		a.add(Note, "What is found bad is not remembered: "+e.Err+".", "", "", "")
 	}
-	if s := i.Scrub; s != nil && s.Phase == scrub.Failed {
-		list = append(list, Advice{Warning, "The scrub failed: " + s.Err + ".", "Damage that nobody reads is not found.", "", "anvilfs scrub start " + dir})
+	if s := known.Scrub; s != nil && s.Phase == scrub.Failed {
+		a.add(Warning, "The scrub failed: "+s.Err+".", "Damage that nobody reads is not found.", "", "anvilfs scrub start "+a.dir)
 	}
-	return list
+}
+
+// lists reports whether there is a list of what is bad now.
+func (i *Integrity) lists() bool { return i.Errors != nil && i.Errors.Err == "" }
+
+// damage is advice on blocks that were found bad. What reads met since the mount
+// are numbers that never fall, and a block counts as often as it was met: what is
+// bad now is in the list, if there is one.
+func (a *adviser) damage(n *cluster.NodeStatus, listed bool) {
+	switch {
+	case n.Bad == 0:
+	case n.Bad <= n.Repaired:
+		a.add(Note, fmt.Sprintf("%s had %s, all rewritten: watch its disk.", n.Name, blocks(n.Bad)), "", "", "")
+	case listed:
+		a.add(Note, fmt.Sprintf("Reads met damage on %s %d times, and it was rewritten %d times: watch its disk.", n.Name, n.Bad, n.Repaired), "", "", "")
+	case a.intact() < 2:
+		a.add(Warning, fmt.Sprintf("%s has %s, and no other copy is in sync to repair from.", n.Name, blocks(n.Bad-n.Repaired)),
+			"Files in them cannot be read.", "", "")
+	default:
+		a.add(Warning, fmt.Sprintf("%s has %s, not rewritten yet.", n.Name, blocks(n.Bad-n.Repaired)),
+			"", "Reads are answered by the other nodes, where one of them is right.", "")
+	}
+}
+
+func blocks(n uint64) string {
+	if n == 1 {
+		return "1 damaged block"
+	}
+	return fmt.Sprintf("%d damaged blocks", n)
+}
+
+// intact is how many nodes can be copied from.
+func (a *adviser) intact() int {
+	n := 0
+	for i := range a.st.Nodes {
+		if s := a.st.Nodes[i].State; s == cluster.NodeInSync || s == cluster.NodeReadOnly {
+			n++
+		}
+	}
+	return n
 }
 
 // Join puts lists together, worst first.

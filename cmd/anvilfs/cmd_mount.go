@@ -91,11 +91,11 @@ func mount(c *cobra.Command, src, dir string, w *mountWords) error {
 	if err != nil {
 		return err
 	}
+	if err := mountable(dir); err != nil && !w.serve { // before stat(2), which fails there
+		return exitWith(exitMount, "%w", err)
+	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 		return exitWith(exitMount, "%s is not a directory to mount on: create it first", dir)
-	}
-	if err := mountable(dir); err != nil && !w.serve {
-		return exitWith(exitMount, "%w", err)
 	}
 	if os.Geteuid() == 0 {
 		o.allowOther = true

@@ -113,8 +113,15 @@ func nodeReplaceCommand() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use:   "replace MNT NODE DEVICE",
-		Short: "Put an empty device in the place of a node that is lost",
-		Args:  exactly(3, "a mount point, a node and a device"),
+		Short: "Put an empty device in the place of a node, lost or not",
+		Long: `The device is brought in sync while the filesystem is in use, and then takes the
+place of the node, which stays in use until then if it is there. A larger device is
+used whole at once. anvilfs wait resync MNT returns when it is done; from then on
+name the device, and not the node, in mounts and fstab.
+
+NODE is the member as given to mount, or the id of a missing one; anvilfs status MNT
+lists them.`,
+		Args: exactly(3, "a mount point, a node and a device"),
 		RunE: func(c *cobra.Command, args []string) error {
 			device, err := newDevice(args[2], force)
 			if err != nil {

@@ -11,7 +11,7 @@ func waitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wait resync|quorum|healthy|snapshots|scrub [MNT...]",
 		Short: "Wait until the nodes are where you want them, or a scrub has ended",
-		Long: `resync     every node that can be written is in sync
+		Long: `resync     every node that can be written is in sync, and has the role it came for
 quorum     a majority of the masters answers
 healthy    every node of the configuration is there and in sync
 snapshots  every node that is in sync has all snapshots

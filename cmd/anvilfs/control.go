@@ -246,6 +246,8 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		fmt.Fprintf(w, "%s is no member any more: leave it out of mounts from now on\n", name)
 	case "add":
 		fmt.Fprintf(w, "%s is a member: name it in mounts and fstab from now on\n", name)
+	case "replace":
+		fmt.Fprintf(w, "%s takes the place of %s once it is in sync: name it instead in mounts and fstab then\n", rest[0], name)
 	}
 	st := c.pool.Status()
 	for _, n := range st.Nodes {

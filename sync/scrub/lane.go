@@ -10,6 +10,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 const (
@@ -62,8 +63,13 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, b
 	return bad, stats.Blocks, err
 }
 
-// judge ends the lane when a device fails block after block.
+// judge ends the lane when a device fails block after block. One that answers
+// with what is wrong is there, however much that is.
 func (p *Place) judge(e *chain.NodeError) error {
+	if errors.Is(e, ondisk.ErrCorrupt) {
+		p.failed = 0
+		return nil
+	}
 	if p.failed++; p.failed >= goneAfter {
 		return fmt.Errorf("%w: %w", errDevice, e)
 	}

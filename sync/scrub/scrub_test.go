@@ -583,3 +583,19 @@ func TestScheduleOutlivesMounts(t *testing.T) {
 	}
 	r.unmount()
 }
+
+// What was bad in a snapshot is gone with it.
+func TestRepairOfASnapshotThatIsGone(t *testing.T) {
+	r := newRig(t, 3)
+	r.fill(2)
+	_, err := r.pool.SnapshotCreate(r.ctx, "old", false)
+	r.must(err)
+	r.must(r.pool.Wait(r.ctx, cluster.WaitSnapshots))
+	d := cluster.Damage{Node: "m0", Label: "old", Leaf: cluster.Leaf{Inum: ondisk.InumRoot, Kind: ondisk.TypeIndirect}}
+	if err := r.pool.Repair(r.ctx, d); !errors.Is(err, cluster.ErrNotRepaired) {
+		t.Fatalf("a table of a snapshot: %v", err)
+	}
+	r.must(r.pool.SnapshotDelete(r.ctx, "old"))
+	r.must(r.pool.Wait(r.ctx, cluster.WaitSnapshots))
+	r.must(r.pool.Repair(r.ctx, d))
+}
