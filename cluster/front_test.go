@@ -20,8 +20,8 @@ import (
 type cacheRig struct {
 	*testCluster
 	disk  *memdev.Device
-	dev   *faultdev.Device // of the last open
-	rules []faultdev.Rule  // of the next
+	dev   *faultdev.Device              // of the last open
+	rules atomic.Pointer[faultdev.Rule] // of the next, which may be opened at any time; nil = none
 }
 
 func newCacheRig(t *testing.T) *cacheRig {
@@ -36,7 +36,10 @@ func newCacheRig(t *testing.T) *cacheRig {
 func (c *cacheRig) cacheSpec() MemberSpec {
 	return MemberSpec{Name: "fast", Cache: true, Open: func(context.Context) ([]ondisk.Device, error) {
 		c.disk.Reopen()
-		c.dev = faultdev.New(c.disk, c.rules...)
+		c.dev = faultdev.New(c.disk)
+		if r := c.rules.Load(); r != nil {
+			c.dev.Add(*r)
+		}
 		return []ondisk.Device{c.dev}, nil
 	}}
 }
@@ -206,7 +209,7 @@ func TestCacheFailsUnderLoad(t *testing.T) {
 // A device that hangs from the start keeps nobody from mounting or unmounting.
 func TestCacheHangsAtOpen(t *testing.T) {
 	c := newCacheRig(t)
-	c.rules = []faultdev.Rule{{On: faultdev.Read, Do: faultdev.Hang, Times: faultdev.Always}}
+	c.rules.Store(&faultdev.Rule{On: faultdev.Read, Do: faultdev.Hang, Times: faultdev.Always})
 	p := c.open(Options{})
 	all := files(t, p, 3)
 	readFiles(t, p, all)

@@ -15,7 +15,7 @@ import (
 func TestCacheComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCacheRig(t)
-		c.rules = []faultdev.Rule{{On: faultdev.Read, Times: faultdev.Always}}
+		c.rules.Store(&faultdev.Rule{On: faultdev.Read, Times: faultdev.Always})
 		p := c.open(Options{})
 		is := func(want CacheState) CacheStatus {
 			t.Helper()
@@ -30,18 +30,18 @@ func TestCacheComesBack(t *testing.T) {
 		if s := is(CacheFailed); s.Since != began {
 			t.Errorf("failed again at %v, first at %v", s.Since, began)
 		}
-		c.rules = nil
+		c.rules.Store(nil)
 		<-time.After(frontRetryMax)
 		is(CacheOn)
 		readFiles(t, p, files(t, p, 3))
-		c.rules = []faultdev.Rule{{On: faultdev.Read, Times: faultdev.Always}}
+		c.rules.Store(&faultdev.Rule{On: faultdev.Read, Times: faultdev.Always})
 		check(t, p.NodeOffline(t.Context(), "fast"))
 		<-time.After(frontRetryMax)
 		is(CacheOffline) // by somebody, so for somebody to end
 		if err := p.NodeOnline(t.Context(), "fast"); err == nil || !errors.Is(err, faultdev.ErrFault) {
 			t.Errorf("a device that fails is on: %v", err)
 		}
-		c.rules = nil
+		c.rules.Store(nil)
 		check(t, p.NodeOnline(t.Context(), "fast"))
 		is(CacheOn)
 		check(t, p.Close(t.Context()))

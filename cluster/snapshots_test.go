@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,7 +164,8 @@ func TestSnapshotsOnEveryMember(t *testing.T) {
 func TestSnapshotRefusals(t *testing.T) {
 	c := newTestCluster(t, 3)
 	now := time.Unix(1_700_000_000, 0)
-	p := c.pool(Options{Now: func() time.Time { return now }})
+	var later atomic.Int64 // members ask for the time, too
+	p := c.pool(Options{Now: func() time.Time { return now.Add(time.Duration(later.Load())) }})
 	defer closePool(t, p)
 	ctx := c.ctx
 	name, err := p.SnapshotCreate(ctx, "", true)
@@ -197,7 +199,7 @@ func TestSnapshotRefusals(t *testing.T) {
 	if len(list) != 2 || len(list[0].Holds) != 1 || list[0].Holds[0].Owner != "backup" || !list[0].Auto || list[1].Auto {
 		t.Errorf("%+v", list)
 	}
-	now = now.Add(2 * time.Hour) // the hold is over
+	later.Store(int64(2 * time.Hour)) // the hold is over
 	check(t, p.SnapshotDelete(ctx, second, name))
 	if got := names(t, p); got != "" {
 		t.Error(got)
