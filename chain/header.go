@@ -92,7 +92,9 @@ func readSlots(dev ondisk.Device) (*headerSlots, error) {
 		s := readSlot(dev, spareSlot)
 		h.spare = &s
 	}
-	h.disown()
+	if err := h.disown(); err != nil {
+		return nil, err
+	}
 	if h.cur < 0 && !h.spareUsable() {
 		return nil, errors.Join(errs...)
 	}
@@ -102,20 +104,26 @@ func readSlots(dev ondisk.Device) (*headerSlots, error) {
 }
 
 // disown gives up a header in use that is of somebody who had the device
-// before, and whose first slot is ours: torn, with the spare copy beside it.
-func (h *headerSlots) disown() {
+// before, and whose first slot is ours: torn, with the spare copy beside it. If
+// that cannot be used either, nothing is left to open.
+func (h *headerSlots) disown() error {
 	if h.cur < 1 || h.slots[0].hdr != nil {
-		return
+		return nil
 	}
+	found, torn := &h.slots[h.cur], h.slots[0].content
 	s := readSlot(h.dev, spareSlot)
-	if s.hdr == nil || s.hdr.Fsid == h.slots[h.cur].hdr.Fsid || !ondisk.TornHeaderOf(h.slots[0].content, s.hdr.Fsid) {
-		return
-	}
-	if h.spare = &s; h.spareUsable() {
-		h.cur = -1
-	} else {
+	if s.hdr != nil && s.hdr.Fsid != found.hdr.Fsid && ondisk.TornHeaderOf(torn, s.hdr.Fsid) {
+		if h.spare = &s; h.spareUsable() {
+			h.cur = -1
+			return nil
+		}
 		h.spare = nil
 	}
+	if ondisk.EndsBefore(torn, found.hdr, h.cur) {
+		return fmt.Errorf("%s: %w (%v at %#x): replace the member, or if it is the other one that is wanted, zero the first 64 KiB",
+			h.dev.Name(), ondisk.ErrTwoVolumes, found.hdr.Fsid, found.off)
+	}
+	return nil
 }
 
 // spareUsable reports whether the spare copy has to stand in for slot 0: one

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/chain/media"
@@ -52,4 +53,79 @@ func TestTornSlotBeforeAnOldFileSystem(t *testing.T) {
 		}
 		v.Close()
 	}
+}
+
+// If the spare copy is torn, too, or of before somebody else wrote, the stranger
+// is not opened either: it would be written over the small volume. Where only the
+// name of a large volume is damaged, its other slots count as ever.
+func TestTornBeforeAnOldFileSystem(t *testing.T) {
+	const small = 64 << 20
+	dev := memdev.New(ondisk.HeaderZone + small)
+	old, err := Format(bg, []ondisk.Device{dev}, FormatOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(d *memdev.Device, at int64, text ...byte) {
+		t.Helper()
+		if _, err := d.WriteAt(bytes.Repeat(text, 512/len(text)), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opens := func(what string, d *memdev.Device, want ondisk.UUID) {
+		t.Helper()
+		before := d.Clone()
+		set, serr := media.Open([]ondisk.Device{d})
+		v, err := Open(bg, []ondisk.Device{d}, Options{})
+		switch {
+		case want.IsZero():
+			if !errors.Is(serr, ondisk.ErrTwoVolumes) || !errors.Is(err, ondisk.ErrTwoVolumes) {
+				t.Errorf("%s: looked at: %v; opened: %v", what, serr, err)
+			}
+			d.Reopen() // what is not opened is closed
+			if a, b := headOf(t, d), headOf(t, before); !bytes.Equal(a, b) {
+				t.Errorf("%s: it was written to", what)
+			}
+		case serr != nil || err != nil:
+			t.Errorf("%s: looked at: %v; opened: %v", what, serr, err)
+		case set.Header().Fsid != want || v.Header().Fsid != want:
+			t.Errorf("%s: looked at: %v; opened: %v", what, set.Header().Fsid, v.Header().Fsid)
+		}
+		if err == nil {
+			v.Close()
+		}
+	}
+	large := dev.Clone()
+	put(large, 0x40, 1) // its id, and what follows
+	opens("the name of a large volume", large, old.Fsid)
+
+	if _, err := Format(bg, crashdev.Split(dev, small, dev.Size()-small)[:1], FormatOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	both := dev.Clone()
+	put(both, 0x4000, 0xff)
+	put(both, spareSlot+0x4000, 0xff)
+	opens("both torn", both, ondisk.UUID{})
+	put(both, 0, 0)
+	opens("after what is said of it", both, old.Fsid)
+
+	gone := dev.Clone()
+	put(gone, 0x4000, 0xff)
+	put(gone, spareSlot, 0)
+	opens("one torn, the other gone", gone, ondisk.UUID{})
+
+	later := dev.Clone() // what is torn is of a later state than the spare copy
+	put(later, mirrorTidAt, 0, 0, 0, 0, 0, 0, 0, 1)
+	opens("the spare copy is old", later, ondisk.UUID{})
+}
+
+// headOf is the first slot and the spare copy.
+func headOf(t *testing.T, d *memdev.Device) []byte {
+	t.Helper()
+	b := make([]byte, 2*ondisk.HeaderSize)
+	for i, at := range []int64{0, spareSlot} {
+		if _, err := d.ReadAt(b[i*ondisk.HeaderSize:(i+1)*ondisk.HeaderSize], at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
 }

@@ -2,6 +2,7 @@ package ondisk
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 )
 
@@ -132,6 +133,25 @@ func DecodeVolumeHeader(b []byte) (*VolumeHeader, error) {
 // what is left of a header of the file system fsid.
 func TornHeaderOf(b []byte, fsid UUID) bool {
 	return len(b) == HeaderSize && UUID(b[volFsid:]) == fsid
+}
+
+// ErrTwoVolumes: the header of the file system that has the device is torn, and
+// one of another that had it before is not. Neither is to be opened: the first
+// cannot be, and the second would be written over it.
+var ErrTwoVolumes = errors.New("the file system whose header is at the beginning is torn, and another one, whose header is behind its end, was here before it")
+
+// EndsBefore reports whether the 64 KiB of slot 0, which do not decode, are what
+// is left of a header of another file system than found's, and that one ends
+// before the slot that found is in. What is torn is a mixture of two headers of
+// one file system, so who it is of can be read, though no code vouches for it. An
+// id that was damaged alone stands beside a size that has the slot.
+func EndsBefore(torn []byte, found *VolumeHeader, slot int) bool {
+	le := binary.LittleEndian
+	if len(torn) != HeaderSize || le.Uint64(torn[volMagic:]) != headerMagic || TornHeaderOf(torn, found.Fsid) {
+		return false
+	}
+	slots := len(SlotOffsets(le.Uint64(torn[volSize:])))
+	return 0 < slots && slots <= slot
 }
 
 // decodeFields is DecodeVolumeHeader without the bytes that have no field.

@@ -127,6 +127,9 @@ func readSlots(d ondisk.Device) (slots []Slot, spare *Slot) {
 	// The volume may be smaller than the device.
 	if best := choose(slots, nil); best != nil && foreign(d, slots, best) {
 		slots = slots[:1]
+	} else if best != nil && slots[0].Header == nil && ondisk.EndsBefore(slots[0].Raw, best.Header, best.Index) {
+		slots = slots[:1]
+		slots[0].Err = fmt.Errorf("%w: %w", slots[0].Err, ondisk.ErrTwoVolumes)
 	}
 	count := 1
 	if best := choose(slots, nil); best != nil {
