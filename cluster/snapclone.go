@@ -28,6 +28,9 @@ func (p *Pool) SnapshotClone(ctx context.Context, name, label string, force bool
 		if err := checkSnapshotName(label); err != nil {
 			return nil, err
 		}
+		if err := p.dropAbandoned(ctx, label); err != nil {
+			return nil, err
+		}
 		c := &chain.CloneSpec{Label: label, Clid: ondisk.NewUUID()}
 		if err := p.cloneNodes(ctx, e, c, force); err != nil {
 			return nil, err
