@@ -126,13 +126,15 @@ func callRollback(s *session, m *model) error {
 		return err
 	}
 	s.forget()
-	if err := s.f.Close(s.ctx); err != nil {
-		return err
-	}
-	if _, err := s.pool.SnapshotRollback(s.ctx, name, false); err != nil {
+	f := s.f
+	s.f = nil
+	if err := f.Close(s.ctx); err != nil {
 		return err
 	}
 	m.files = maps.Clone(m.snaps[name].files)
+	if _, err := s.pool.SnapshotRollback(s.ctx, name, false); err != nil {
+		return err
+	}
 	s.f, err = s.serve(s.ctx, s.pool, false)
 	return err
 }
@@ -143,14 +145,11 @@ func callRollbackOpen(s *session, m *model) error {
 	if err != nil {
 		return err
 	}
-	err = s.f.Exchange(s.ctx, func(func()) (bool, error) {
+	m.files = maps.Clone(m.snaps[name].files)
+	return s.f.Exchange(s.ctx, func(func()) (bool, error) {
 		_, err := s.pool.SnapshotRollbackSettled(s.ctx, name, false, func(error) {})
 		return err == nil, err
 	}, func(fs.Before) {})
-	if err == nil {
-		m.files = maps.Clone(m.snaps[name].files)
-	}
-	return err
 }
 
 // cloneMark is in the description of a file that is made once there is a clone.

@@ -27,8 +27,9 @@
 // is compared with the filesystem after each call while nothing is cut. What the
 // filesystem shows then, with times, is what an image must show.
 //
-// A walk (walk_test.go) does all of that and more in an order drawn by lot, without
-// cuts. A member that grows is grown again in each image; a cache is there in each
+// A walk (walk_test.go) does all of that and more in an order drawn by lot, and
+// loses power in the middle of it now and then: all members, and the process with
+// them, or some of them under a process that goes on. A member that grows is grown again in each image; a cache is there in each
 // image with what the cut left of it, and must be of use.
 //
 // The return of a branch (merge.go) has its own judge: of a merge that is under

@@ -44,6 +44,7 @@ type session struct {
 	level   []bool // devices of members in sync
 	cloned  bool   // a clone was acknowledged
 	closing string // how the pool was when it was closed last
+	half    *model // what the last call that failed may have done
 }
 
 // A moment is a state that a cut may leave.
@@ -123,7 +124,10 @@ func (s *session) close() error {
 	s.closing = s.describe()
 	stuck := make(chan string, 1)
 	watch := time.AfterFunc(patience/2, func() { stuck <- s.stuck() })
-	err := s.f.Close(ctx)
+	var err error
+	if s.f != nil {
+		err = s.f.Close(ctx)
+	}
 	if err != nil {
 		err = fmt.Errorf("closing the filesystem: %w", err)
 	}
@@ -160,6 +164,7 @@ func (s *session) call(c call) error {
 		now.dump, err = s.dump()
 	}
 	if err != nil {
+		s.half = m
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
 	if diff := differ(m.lines(), now.dump.short); diff != "" {
@@ -182,6 +187,7 @@ func (s *session) sync() error {
 	s.settle()
 	switch {
 	case s.tap == nil:
+		s.acknowledge(0)
 	case s.ragged:
 		s.acknowledge(s.tap.Events())
 	default:

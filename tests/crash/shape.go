@@ -158,6 +158,9 @@ func makeCache(ctx context.Context, member, dev ondisk.Device) error {
 func (s Shape) specs(devs []ondisk.Device) (list []cluster.MemberSpec) {
 	for i, d := range devs {
 		list = append(list, cluster.MemberSpec{Name: fmt.Sprintf("m%d", i), Cache: s.Cached && i == s.cache(), Open: func(context.Context) ([]ondisk.Device, error) {
+			if g, ok := d.(interface{ opened() ondisk.Device }); ok {
+				return []ondisk.Device{g.opened()}, nil
+			}
 			return []ondisk.Device{d}, nil
 		}})
 	}

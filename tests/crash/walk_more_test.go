@@ -344,7 +344,7 @@ func (w *walker) learn(m *model) error {
 		if err != nil || !ok {
 			return fmt.Errorf("%s: there: %v, %w", b.path, ok, err)
 		}
-		if _, known := m.files[d.Inum]; !known {
+		if m.files[at].names[b.path] != d.Inum { // a number that a cut took back may have been another file's
 			m.files[d.Inum] = &file{typ: ondisk.ObjFile, mode: 0o600}
 			m.enter(at, b.path, d.Inum)
 		}

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,14 +22,18 @@ import (
 	"github.com/anvilfs/anvilfs/tests/bar"
 )
 
-// A walk does what calls and operators do in an order drawn by lot, for long:
-// what each of them does alone is tested elsewhere, and pairs of calls above.
+// A walk does what calls and operators do in an order drawn by lot, for long, and
+// loses power now and then: what each of them does alone is tested elsewhere, and
+// pairs of calls above.
 var (
 	walkSeed  = flag.Uint64("walk", 0, "walk with that seed only, and say each step")
 	walkSteps = flag.Int("steps", 60, "of each walk")
 )
 
-var goalWalks = bar.Goal{What: "steps of random walks over calls and operations", Quick: 120, Test: 1500, Nightly: 200_000}
+var (
+	goalWalks = bar.Goal{What: "steps of random walks over calls and operations", Quick: 120, Test: 1500, Nightly: 200_000}
+	goalCuts  = bar.Goal{What: "power cuts in them, of all members or of some", Quick: 1, Test: 60, Nightly: 8000}
+)
 
 func TestWalk(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
@@ -38,12 +41,12 @@ func TestWalk(t *testing.T) {
 	if d, ok := bar.Long(t); ok {
 		end, bounded = time.Now().Add(d/4), true
 	}
-	done, kinds := 0, make(map[string]int)
+	done, cuts, kinds := 0, 0, make(map[string]int)
 	for n := uint64(1); done < goalWalks.N(t) && !t.Failed(); n++ {
 		if bounded && time.Now().After(end) {
 			break
 		}
-		seed := n
+		seed := *seed + n - 1
 		if *walkSeed != 0 {
 			seed = *walkSeed
 		}
@@ -51,9 +54,10 @@ func TestWalk(t *testing.T) {
 		if err := w.run(*walkSteps); err != nil {
 			t.Errorf("%v\nafter %s\nreplay: go test ./tests/crash -run TestWalk -walk %d -steps %d", err, strings.Join(w.done, ", "), seed, *walkSteps)
 		}
-		done += len(w.done)
+		done, cuts = done+len(w.done), cuts+w.cuts
 		for _, s := range w.done {
-			kinds[s]++
+			name, _, _ := strings.Cut(s, " ")
+			kinds[name]++
 		}
 		if *walkSeed != 0 {
 			return
@@ -65,42 +69,7 @@ func TestWalk(t *testing.T) {
 		}
 	}
 	goalWalks.Check(t, done)
-}
-
-// A gate is a device that can be cut off from the process that uses it.
-type gate struct {
-	ondisk.Device
-	shut *atomic.Bool
-}
-
-var errShut = errors.New("cut off")
-
-func (g *gate) ReadAt(p []byte, off int64) (int, error) {
-	if g.shut.Load() {
-		return 0, errShut
-	}
-	return g.Device.ReadAt(p, off)
-}
-
-func (g *gate) WriteAt(p []byte, off int64) (int, error) {
-	if g.shut.Load() {
-		return 0, errShut
-	}
-	return g.Device.WriteAt(p, off)
-}
-
-func (g *gate) Flush() error {
-	if g.shut.Load() {
-		return errShut
-	}
-	return g.Device.Flush()
-}
-
-func (g *gate) Discard(off, n int64) error {
-	if g.shut.Load() {
-		return errShut
-	}
-	return g.Device.Discard(off, n)
+	goalCuts.Check(t, cuts)
 }
 
 // A walker is a session with what it knows of its members.
@@ -108,11 +77,13 @@ type walker struct {
 	*session
 	t      *testing.T
 	media  []ondisk.Device
+	power  []*volatile // the same devices
 	gates  []*gate
 	roles  map[int]string // of the devices that are members
 	away   int            // the member that is offline; -1 = none
 	absent bool           // and it was not given to the mount
 	clones int
+	cuts   int
 	done   []string
 
 	large    int       // files of many blocks
@@ -129,7 +100,11 @@ func newWalker(t *testing.T, seed uint64) *walker {
 		t.Fatal(err)
 	}
 	w := &walker{t: t, roles: map[int]string{0: "master", 1: "master", 2: "master"}, away: -1, branch: -1}
-	w.media = crashdev.Split(img, shape.sizes()...)
+	live := crashdev.Split(img.Clone(), shape.sizes()...)
+	for i, d := range crashdev.Split(img, shape.sizes()...) {
+		v := &volatile{Device: live[i], media: d}
+		w.power, w.media = append(w.power, v), append(w.media, v)
+	}
 	w.session = newSession(t.Context(), shape, nil, nil, seed)
 	w.ragged = true
 	w.connect()
@@ -140,7 +115,7 @@ func newWalker(t *testing.T, seed uint64) *walker {
 func (w *walker) connect() {
 	w.gates, w.devs = nil, nil
 	for _, d := range w.media {
-		g := &gate{d, new(atomic.Bool)}
+		g := &gate{Device: d}
 		w.gates, w.devs = append(w.gates, g), append(w.devs, g)
 	}
 }
@@ -176,6 +151,8 @@ func walkMoves() []walkMove {
 		{"fail", 2, whole, (*walker).failOne},
 		{"reopen", 3, always, func(w *walker) error { return w.reopen(false) }},
 		{"reopen-without-one", 2, whole, func(w *walker) error { return w.reopen(true) }},
+		{"power-cut", 5, always, (*walker).powerCut},
+		{"power-cut-some", 3, whole, (*walker).powerCutSome},
 		{"kill", 3, func(w *walker) bool { _, ok := w.m.find(w.base); return ok }, (*walker).kill},
 		{"add-slave", 2, (*walker).spares, func(w *walker) error { return w.addOne(ondisk.PFSSlave, "slave") }},
 		{"add-master", 2, (*walker).spares, func(w *walker) error { return w.addOne(ondisk.PFSMaster, "master") }},
@@ -400,14 +377,25 @@ func (w *walker) same(list []moment) error {
 	if err != nil {
 		return err
 	}
+	diff := ""
 	for i := len(list) - 1; i >= 0; i-- {
-		if differ(list[i].dump.full, d.full) == "" {
+		if diff = list[i].differs(d); diff == "" {
+			list[i].dump = d
 			w.moments = append(w.moments[:0:0], w.moments[:len(w.moments)-len(list)+i+1]...)
 			w.m = list[i].m
 			return nil
 		}
 	}
-	return fmt.Errorf("none of the %d states that it may have; the last: %s", len(list), differ(list[len(list)-1].dump.full, d.full))
+	return fmt.Errorf("none of the %d states that it may have; the first: %s", len(list), diff)
+}
+
+// differs says how what is there is not what it was at that moment. Of a call
+// that did not return only the model tells.
+func (m *moment) differs(d *dump) string {
+	if m.dump == nil {
+		return differ(m.m.lines(), d.short)
+	}
+	return differ(m.dump.full, d.full)
 }
 
 // kill ends the process while a sync may be under way: calls that were not
@@ -427,6 +415,9 @@ func (w *walker) kill() error {
 	}
 	for _, g := range w.gates {
 		g.shut.Store(true)
+	}
+	for _, g := range w.gates {
+		g.drain()
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
 	cancel()

@@ -55,6 +55,11 @@ func (s *session) until(member, role string) error {
 				return nil
 			}
 		}
+		if len(s.pool.ResyncWanted()) > 0 { // a soft node makes nobody ill, so it may not have been waited for
+			if err := s.mendNodes(); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-changed:
 		case <-time.After(time.Millisecond):
