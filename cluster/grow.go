@@ -8,6 +8,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/metered"
 )
 
 // TurnGrown is an Event of a node: it has Count bytes more.
@@ -42,48 +43,71 @@ func (p *Pool) growNode(ctx context.Context, name string, add *Addition) (grown,
 	case p.opts.ReadOnly:
 		return 0, 0, ErrReadOnly
 	}
-	spec, vol, err := e.growable(name)
+	spec, vol, meter, err := e.growable(name)
 	if err != nil {
 		return 0, 0, err
 	}
+	w := &growWatch{limit: e.deadline, meters: []*metered.Meter{meter}}
 	o := chain.Options{Grow: true, Logger: e.log}
 	if add != nil {
-		if o.Add, err = add.open(ctx, vol); err != nil {
+		given := w.addition(*add)
+		o.Add, err = patiently(w, func() (ondisk.Device, error) { return given.open(ctx, vol) }, func(d ondisk.Device, err error) {
+			if err == nil {
+				_ = d.Close() // nothing was written
+			}
+		})
+		if err != nil && errors.Is(err, errHangs) {
+			err = fmt.Errorf("%s: %w; nothing was changed: check its cable and disk", add.Name, err)
+		}
+		if err != nil {
 			return 0, 0, err
 		}
 	}
-	drop := func() error {
-		if o.Add == nil {
-			return nil
-		}
-		return o.Add.Close()
-	}
 	if err := p.NodeOffline(ctx, name); err != nil {
 		err = fmt.Errorf("it has to be closed for a moment: %w (or unmount, and use anvilfs grow)", err)
-		return 0, 0, errors.Join(err, drop())
+		if o.Add != nil {
+			err = errors.Join(err, o.Add.Close())
+		}
+		return 0, 0, err
 	}
 	ctx = context.WithoutCancel(ctx) // it is brought back, whoever asked
+	r, err := patiently(w, func() (grownBy, error) { return p.growClosed(ctx, e, name, w.member(spec), o, add) }, func(r grownBy, err error) {
+		e.log.Warn("a device answered again, and its member was brought back", "member", name, "grown", r.by, "err", err)
+	})
+	if errors.Is(err, errHangs) {
+		err = fmt.Errorf("%w: it stays offline, and is brought back by itself when the device answers; check its cable and disk, node replace puts another one in its place", err)
+	}
+	return r.by, r.size, err
+}
+
+// A grownBy is by how many bytes a volume grew, and what it has then.
+type grownBy struct{ by, size uint64 }
+
+// growClosed grows a member that was closed, and brings it back.
+func (p *Pool) growClosed(ctx context.Context, e *engine, name string, spec MemberSpec, o chain.Options, add *Addition) (r grownBy, err error) {
 	devs, err := spec.Open(ctx)
 	if err != nil {
-		err = errors.Join(err, drop())
+		if o.Add != nil {
+			err = errors.Join(err, o.Add.Close())
+		}
 	} else if v, oerr := chain.Open(ctx, devs, o); oerr != nil {
 		err = oerr
 	} else {
-		grown, size = v.Grown(), v.Header().Size()
+		r = grownBy{v.Grown(), v.Header().Size()}
 		err = v.Close()
 	}
-	if add != nil && (grown > 0 || tookIn(ctx, spec)) {
+	if add != nil && (r.by > 0 || tookIn(ctx, spec)) {
 		name = e.extended(name, add)
 	}
-	if grown > 0 {
-		e.ask(func() { e.tell(Event{Time: time.Now(), Node: name, What: TurnGrown, Count: grown}) })
+	if r.by > 0 {
+		e.ask(func() { e.tell(Event{Time: time.Now(), Node: name, What: TurnGrown, Count: r.by}) })
 	}
-	return grown, size, errors.Join(err, p.NodeOnline(ctx, name))
+	return r, errors.Join(err, p.NodeOnline(ctx, name))
 }
 
 // growable finds a member that is here and well enough to be closed and opened
 // again: another one would come back by this, without what it waits for.
-func (e *engine) growable(name string) (spec MemberSpec, vol *chain.Volume, err error) {
+func (e *engine) growable(name string) (spec MemberSpec, vol *chain.Volume, meter *metered.Meter, err error) {
 	err = ErrPoolClosed
 	e.ask(func() {
 		m := e.byName(name)
@@ -95,10 +119,10 @@ func (e *engine) growable(name string) (spec MemberSpec, vol *chain.Volume, err 
 		case m.conn == nil, m.flags != 0, m.state == NodeBranch:
 			err = fmt.Errorf("it is %s (%s): it can be grown when it is back in sync", m.state, m.err)
 		default:
-			spec, vol, err = m.spec, m.conn.vol, nil
+			spec, vol, meter, err = m.spec, m.conn.vol, &m.meter, nil
 		}
 	})
-	return spec, vol, err
+	return spec, vol, meter, err
 }
 
 // open opens the device, unless it holds something or is too small.

@@ -16,6 +16,9 @@ import (
 // and looks for a few itself, HAMMER2 first.
 func signatureOf(path string) (string, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("there is no %s: check the path, or make an image file first with 'truncate -s SIZE %s'", path, path)
+	}
 	if err != nil {
 		return "", err
 	}
