@@ -148,9 +148,13 @@ func (m *merging) take(b *cluster.BranchNode) error {
 		return m.giveUp(b)
 	}
 	begun := m.events()
-	r := merge.New(m.f, m.pool, b, merge.Options{Kernel: &committer{m: m}, Now: m.clock, Small: ondisk.LogicalBlock})
 	stop := m.racing()
-	err := r.Merge(m.ctx)
+	b, err := m.halfway(b)
+	if err != nil {
+		return errors.Join(fmt.Errorf("disturbed: %w", err), stop())
+	}
+	r := merge.New(m.f, m.pool, b, merge.Options{Kernel: &committer{m: m}, Now: m.clock, Small: ondisk.LogicalBlock})
+	err = r.Merge(m.ctx)
 	if err = errors.Join(err, stop(), m.pending); err != nil {
 		return fmt.Errorf("merging: %w", err)
 	}
@@ -228,17 +232,74 @@ func (c *comeback) phase(lines []string, ended bool) int {
 type committer struct {
 	m    *merging
 	told int
+	stop func() // called after some items; nil = it goes on to the end
+	at   int
 }
 
 // InvalidateInode implements merge.Kernel.
 func (c *committer) InvalidateInode(uint64) {
-	if c.told++; c.told%3 == 0 && c.m.pending == nil && !c.m.race {
+	if c.told++; c.told == c.at && c.stop != nil {
+		c.stop()
+	}
+	if c.told%3 == 0 && c.m.pending == nil && !c.m.race {
 		c.m.pending = c.m.pool.Sync(c.m.ctx)
 	}
 }
 
 // InvalidateEntry implements merge.Kernel.
 func (c *committer) InvalidateEntry(uint64, string) { c.InvalidateInode(0) }
+
+// halfway begins the merge and disturbs it after some items: in one story it is
+// given up, and what is merged by then stays so; in another the branch is taken
+// away, and comes back when the merge, which held it, has ended.
+func (m *merging) halfway(b *cluster.BranchNode) (*cluster.BranchNode, error) {
+	how := m.seed % 3
+	if how == 0 || len(m.shows) > phaseMerged { // when a cut is recovered from, it goes on to the end
+		return b, nil
+	}
+	ctx, cancel := context.WithCancel(m.ctx)
+	defer cancel()
+	away := make(chan error, 1)
+	c := &committer{m: m, at: 1 + int(m.seed/3%6), stop: cancel}
+	if how == 2 {
+		c.stop = func() { // the command waits for the merge
+			go func() { away <- m.pool.NodeOffline(m.ctx, "m1") }()
+			m.gone()
+		}
+	}
+	r := merge.New(m.f, m.pool, b, merge.Options{Kernel: c, Now: m.clock, Small: ondisk.LogicalBlock})
+	err := r.Merge(ctx)
+	if c.told < c.at {
+		return nil, fmt.Errorf("it ended before: %w", err)
+	}
+	if how == 1 {
+		if !errors.Is(err, context.Canceled) {
+			return nil, fmt.Errorf("it went on: %w", err)
+		}
+		return b, nil
+	}
+	if err := errors.Join(<-away, m.pool.NodeOnline(m.ctx, "m1")); err != nil {
+		return nil, err
+	}
+	if b, err = m.back(); err == nil && b == nil {
+		err = errors.New("the branch is none any more")
+	}
+	return b, err
+}
+
+// gone waits until the branch is none any more for the pool.
+func (m *merging) gone() {
+	ctx, cancel := m.bounded()
+	defer cancel()
+	for changed := m.pool.Changed(); len(m.pool.Branches()) > 0; changed = m.pool.Changed() {
+		select {
+		case <-changed:
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // racing commits all the time until it is stopped, if commits race.
 func (m *merging) racing() (stop func() error) {

@@ -10,10 +10,11 @@ import (
 	"github.com/anvilfs/anvilfs/tests/bar"
 )
 
-var goalMerge = bar.Goal{What: "distinct crash images of branches that come back", Quick: 120, Test: 300, Nightly: 20_000}
+var goalMerge = bar.Goal{What: "distinct crash images of branches that come back", Quick: 120, Test: 600, Nightly: 20_000}
 
-// TestMerge cuts the return of a branch everywhere: its merge, its end, and the
-// conflicts that are decided.
+// TestMerge cuts the return of a branch everywhere: its merge, in one
+// story of three given up half way and begun again, in another one whose branch is
+// taken away meanwhile, its end, and the conflicts that are decided.
 func TestMerge(t *testing.T) { cutRounds(t, goalMerge, mergeRound) }
 
 func mergeRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
