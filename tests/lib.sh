@@ -117,6 +117,14 @@ health() {
 	anvil status "$M" --json | sed -nE 's/^  "health": "(.*)",/\1/p; s/^      "name": "(.*)",/\1/p; s/^      "state": "(.*)",/\1/p' | plain | paste -sd' '
 }
 
+# others_off: in a mount namespace of our own, mounts that are not of this test
+# go: whoever unmounts them elsewhere would wait for us. -n leaves their entries
+# for umount(8) alone.
+others_off() {
+	local m
+	for m in $(awk -v t="$T/" '$3 == "fuse.anvilfs" && index($2, t) != 1 { print $2 }' /proc/mounts); do umount -i -n -l "$m"; done
+}
+
 need() {
 	command -v "$1" >/dev/null || { echo "$1 is not installed"; exit 77; }
 }

@@ -61,7 +61,8 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 	if lazy || pid == 0 { // 0: its server had died before
 		return nil
 	}
-	also := func() []string { return elsewhere(m.dev) }
+	began := time.Now()
+	also := func() []string { return elsewhere(m.dev, time.Since(began) > 2*elsewhereWait) }
 	switch err := end.wait(ctx, pid, also); {
 	case errors.As(err, new(elsewhereError)):
 		return exitWith(exitMount, "%s is unmounted, but %w", dir, err)

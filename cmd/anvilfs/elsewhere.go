@@ -17,8 +17,9 @@ func (e elsewhereError) Error() string {
 }
 
 // elsewhere lists the places at which what has this device number is mounted,
-// with what ends each.
-func elsewhere(dev string) []string {
+// with what ends each. Other mount namespaces are looked at if all is set:
+// containers that are being started have all mounts for a moment.
+func elsewhere(dev string, all bool) []string {
 	list, err := anvilMounts()
 	if err != nil {
 		return nil // it is not known to be anywhere
@@ -28,6 +29,9 @@ func elsewhere(dev string) []string {
 		if m.dev == dev {
 			places = append(places, "'umount "+m.target+"'")
 		}
+	}
+	if !all {
+		return places
 	}
 	own, _ := os.Readlink("/proc/self/ns/mnt") // "" is no namespace's name
 	seen := map[string]bool{own: true}
