@@ -96,7 +96,7 @@ func (f *formatter) plan() error {
 		}
 		size := uint64(d.Size()) / align * align
 		if size < minVolume || size == 0 {
-			return fmt.Errorf("%s: %d bytes: at least %d are needed", d.Name(), d.Size(), max(minVolume, align))
+			return fmt.Errorf("%s has %s: at least %s are needed", d.Name(), ondisk.Exact(uint64(d.Size())), ondisk.Human(max(minVolume, align)))
 		}
 		h.VoluLoff[i] = f.total
 		f.sizes = append(f.sizes, size)
@@ -117,7 +117,7 @@ func (f *formatter) plan() error {
 	h.Fsid, h.Fstype = orNew(f.o.Fsid), ondisk.FSType
 	zones := (f.total + ondisk.ZoneSize - 1) / ondisk.ZoneSize
 	if used := zones*ondisk.ReservedSize + boot + aux; f.total < used+2*ondisk.SegmentSize || f.sizes[0] < h.AuxEnd+2*ondisk.SegmentSize {
-		return fmt.Errorf("%s: %d bytes leave no room beside boot and aux area", f.devs[0].Name(), f.sizes[0])
+		return fmt.Errorf("%s: %s leave no room beside boot and aux area", f.devs[0].Name(), ondisk.Exact(f.sizes[0]))
 	} else {
 		h.AllocatorSize = f.total - used
 	}

@@ -68,7 +68,7 @@ func readSlots(dev ondisk.Device) (*headerSlots, error) {
 	h := &headerSlots{dev: dev, cur: -1}
 	offs := ondisk.SlotOffsets(uint64(dev.Size()))
 	if len(offs) == 0 {
-		return nil, fmt.Errorf("%s: %d bytes are too few for a volume: %w", dev.Name(), dev.Size(), ondisk.ErrNotHammer2)
+		return nil, fmt.Errorf("%s: %s are too few for a volume: %w", dev.Name(), ondisk.Exact(uint64(dev.Size())), ondisk.ErrNotHammer2)
 	}
 	var errs []error
 	for i, off := range offs {

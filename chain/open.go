@@ -75,7 +75,7 @@ func (v *Volume) readHeaders(devs []ondisk.Device) error {
 		}
 		h := s.header()
 		if uint64(d.Size()) < h.VoluSize {
-			return fmt.Errorf("%s: %d bytes, but the volume on it has %d: %w", d.Name(), d.Size(), h.VoluSize, ondisk.ErrCorrupt)
+			return fmt.Errorf("%s has %s, but the volume on it %s: %w", d.Name(), ondisk.Exact(uint64(d.Size())), ondisk.Exact(h.VoluSize), ondisk.ErrCorrupt)
 		}
 		if other := all[h.VoluID]; other != nil {
 			return fmt.Errorf("%s and %s are both volume %d", other.dev.Name(), d.Name(), h.VoluID)
@@ -147,10 +147,10 @@ func (v *Volume) checkOther(s *headerSlots, size uint64) error {
 	case o.Version != h.Version:
 		return fmt.Errorf("%s: %w", s.dev.Name(), damaged("version %d, that of the first volume is %d", o.Version, h.Version))
 	case uint64(s.dev.Size()) < size:
-		return fmt.Errorf("%s: %d bytes, but the volume on it has %d: %w", s.dev.Name(), s.dev.Size(), size, ondisk.ErrCorrupt)
+		return fmt.Errorf("%s has %s, but the volume on it %s: %w", s.dev.Name(), ondisk.Exact(uint64(s.dev.Size())), ondisk.Exact(size), ondisk.ErrCorrupt)
 	case s != v.slots && !o.Agrees(h, size) && !o.AheadOf(h):
-		return fmt.Errorf("%s: %w", s.dev.Name(), damaged("%d bytes of %d in %d volumes; the first volume says %d of %d in %d",
-			o.VoluSize, o.TotalSize, o.NVolumes, size, h.TotalSize, h.NVolumes))
+		return fmt.Errorf("%s: %w", s.dev.Name(), damaged("%s of %s in %d volumes; the first volume says %s of %s in %d",
+			ondisk.Exact(o.VoluSize), ondisk.Exact(o.TotalSize), o.NVolumes, ondisk.Exact(size), ondisk.Exact(h.TotalSize), h.NVolumes))
 	}
 	return nil
 }

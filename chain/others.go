@@ -19,8 +19,8 @@ type MissingVolume struct {
 }
 
 func (m *MissingVolume) Error() string {
-	return fmt.Sprintf("the file system has %d volumes, %d given: volume %d, of %d bytes, is missing",
-		m.Count, len(m.Given), m.ID, m.Size)
+	return fmt.Sprintf("the file system has %d volumes, %d given: volume %d, of %s, is missing",
+		m.Count, len(m.Given), m.ID, ondisk.Exact(m.Size))
 }
 
 // Remedy says how the member is to be named.

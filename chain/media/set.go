@@ -51,7 +51,7 @@ func Open(devs []ondisk.Device) (*Set, error) {
 				errs = append(errs, slots[i].Err)
 			}
 			if len(slots) == 0 {
-				errs = append(errs, fmt.Errorf("%s: %d bytes are too few for a volume: %w", d.Name(), d.Size(), ondisk.ErrNotHammer2))
+				errs = append(errs, fmt.Errorf("%s: %s are too few for a volume: %w", d.Name(), ondisk.Exact(uint64(d.Size())), ondisk.ErrNotHammer2))
 			}
 			continue
 		}
@@ -103,7 +103,7 @@ func (s *Set) arrange(byID map[int]ondisk.Device, others map[int][]Slot) {
 		if d == nil {
 			s.bad = append(s.bad, fmt.Errorf("volume %d of the file system is missing", id))
 		} else if size := s.loff[id+1] - s.loff[id]; uint64(d.Size()) < size {
-			s.bad = append(s.bad, fmt.Errorf("%s: %d bytes, but volume %d on it has %d", d.Name(), d.Size(), id, size))
+			s.bad = append(s.bad, fmt.Errorf("%s has %s, but volume %d on it %s", d.Name(), ondisk.Exact(uint64(d.Size())), id, ondisk.Exact(size)))
 		}
 	}
 }

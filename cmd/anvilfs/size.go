@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // units are powers of 1024, as disks and memory are divided.
@@ -30,22 +32,4 @@ func parseSize(s string) (int64, error) {
 }
 
 // human prints bytes for people: three digits and a unit.
-func human(n uint64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/1024, 0
-	for f >= 999.5 && i < len(units)-1 {
-		f /= 1024
-		i++
-	}
-	digits := 2
-	for d := f; d >= 10 && digits > 0; d /= 10 {
-		digits--
-	}
-	text := strconv.FormatFloat(f, 'f', digits, 64)
-	if strings.Contains(text, ".") {
-		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
-	}
-	return fmt.Sprintf("%s %ciB", text, units[i]-'a'+'A')
-}
+func human(n uint64) string { return ondisk.Human(n) }
