@@ -202,27 +202,26 @@ func documented(cells []string, text string) bool {
 		parts = append(parts, p)
 		letters += len(p)
 	}
-	if letters < 10 {
+	if letters < 10 { // words that are in many cells
 		if len(parts) != 1 || letters == 0 {
 			return false
 		}
 		whole := regexp.MustCompile(`(^|; )[A-Z]+ ` + regexp.QuoteMeta(parts[0]) + `(: [A-Z]+)?(;|$)`)
 		return slices.ContainsFunc(cells, whole.MatchString)
 	}
-	for _, c := range cells {
-		ok := true
-		for _, p := range parts {
-			i := strings.Index(c, p)
-			if ok = i >= 0; !ok {
-				break
-			}
-			c = c[i+len(p):]
+	// The whole text, not the beginning of a longer one that says something else.
+	pattern := `(^|; )`
+	segments := strings.Split(text, "\x00")
+	for i, p := range segments {
+		if i > 0 {
+			pattern += `.*`
 		}
-		if ok {
-			return true
-		}
+		pattern += regexp.QuoteMeta(strings.Trim(strings.Join(strings.Fields(p), " "), " .,:;()\""))
 	}
-	return false
+	if strings.Trim(segments[len(segments)-1], ".\n") != "" {
+		pattern += `[)"]*(;|$)`
+	}
+	return slices.ContainsFunc(cells, regexp.MustCompile(pattern).MatchString)
 }
 
 // lines checks all that a file makes errors of, or prints.
