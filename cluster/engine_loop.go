@@ -252,7 +252,7 @@ func (e *engine) trouble(t core.Trouble) {
 		return
 	}
 	if t.Kind == core.NoSpace {
-		m.enter(NodeFull, m.conn.reason(), "free space on it, or replace it by a larger one")
+		m.enterFull()
 		e.retryFull(m)
 		return
 	}
@@ -328,6 +328,16 @@ func (e *engine) lookForHung() {
 	}
 }
 
+// enterFull says why a member is full: it may be damage that keeps its space from
+// being found.
+func (m *member) enterFull() {
+	if m.unreadable {
+		m.enter(NodeFull, "what is in use on it cannot be read, so that nothing can be freed", "take it offline, and have it replaced by itself")
+		return
+	}
+	m.enter(NodeFull, m.conn.reason(), "free space on it, or replace it by a larger one")
+}
+
 // retryFull attaches a member again after space was looked for.
 func (e *engine) retryFull(m *member) {
 	c := m.conn
@@ -335,7 +345,8 @@ func (e *engine) retryFull(m *member) {
 	wait := max(m.backoff, reopenFirst)
 	m.backoff = min(2*wait, reopenMax)
 	e.tasks.Go(func() {
-		if err := c.MakeRoom(e.ctx); err != nil && !errors.Is(err, context.Canceled) {
+		err := c.MakeRoom(e.ctx)
+		if err != nil && !errors.Is(err, context.Canceled) {
 			e.log.Warn("no space could be freed", "member", m.spec.Name, "err", err)
 		}
 		select {
@@ -344,6 +355,7 @@ func (e *engine) retryFull(m *member) {
 			return
 		}
 		e.post(func() {
+			m.unreadable = m.conn == c && errors.Is(err, ondisk.ErrCorrupt)
 			if m.conn == c && m.state == NodeFull {
 				e.attach(m, c.state())
 			}

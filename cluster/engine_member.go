@@ -29,17 +29,18 @@ type member struct {
 	since  time.Time
 	lags   time.Time // since when it lacks the committed txg; zero = it does not
 
-	opening   bool
-	merged    bool            // its branch is over: it is closed and opened in one go
-	closing   bool            // an old conn is still being closed
-	closed    <-chan struct{} // closed when that has ended; nil: there was none
-	attempt   int             // counts reopenings
-	backoff   time.Duration
-	waiters   []chan<- error // for the end of a reopening
-	hold      *hold          // a resync owns it; nil: none does
-	urgent    bool           // needed for the barrier
-	discarded bool           // the operator gave up its foreign change
-	promoting bool           // its change of members is under way
+	opening    bool
+	merged     bool            // its branch is over: it is closed and opened in one go
+	closing    bool            // an old conn is still being closed
+	closed     <-chan struct{} // closed when that has ended; nil: there was none
+	attempt    int             // counts reopenings
+	backoff    time.Duration
+	waiters    []chan<- error // for the end of a reopening
+	hold       *hold          // a resync owns it; nil: none does
+	unreadable bool           // MakeRoom met blocks that cannot be read
+	urgent     bool           // needed for the barrier
+	discarded  bool           // the operator gave up its foreign change
+	promoting  bool           // its change of members is under way
 
 	latency  atomic.Int64 // smoothed, in ns
 	silent   atomic.Int32 // reads in a row that failed for other reasons than the data
@@ -119,7 +120,7 @@ func (e *engine) settle(m *member, committed Position) {
 	switch pos := m.conn.position(); {
 	case m.state == NodeBehind && pos.T >= committed.T && e.primary.Phase() == core.Serving:
 		m.enter(NodeInSync, "", "")
-		m.urgent = false
+		m.urgent, m.unreadable = false, false
 		e.inSync(m)
 	case m.state != NodeInSync || pos.T >= committed.T:
 		m.lags = time.Time{}
@@ -208,6 +209,7 @@ func (e *engine) report(m *member, cfg *Config) NodeReport {
 		Name: m.spec.Name, Fsid: m.fsid, State: m.state, Opening: m.opening, Err: m.err, Remedy: m.remedy, Since: m.since,
 		Bad: m.bad.Load(), Repaired: m.repaired.Load(), Latency: time.Duration(m.latency.Load()),
 	}
+	r.Unreadable = m.unreadable && m.conn != nil
 	if m.merged && m.conn == nil {
 		r.State, r.Err, r.Remedy = NodeBranch, "its merge is ending", ""
 	}

@@ -184,6 +184,8 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 			why = append(why, fmt.Sprintf("%s is %v: %s", r.c.name, r.d.Flags, r.c.why))
 		case core.LostWrites(answerOf(r.c, r.d), e.answersOf(opened)):
 			why = append(why, r.c.name+": "+whyLost)
+		case e.leftOut(r, opened):
+			why = append(why, r.c.name+" was taken out of the cluster: leave it out of the mount")
 		}
 	}
 	for _, m := range e.members {
@@ -209,6 +211,22 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 		remedy = missing.Remedy()
 	}
 	return fmt.Errorf("%s; %s: %w", text, remedy, ErrNoQuorum)
+}
+
+// leftOut reports whether the newest configuration at hand does not know r.
+func (e *engine) leftOut(r opening, opened []opening) bool {
+	var newest *Charter
+	var at ondisk.Tid
+	for _, a := range e.answersOf(opened) {
+		if a.Charter != nil && (newest == nil || a.Pos.T > at) {
+			newest, at = a.Charter, a.Pos.T
+		}
+	}
+	if newest == nil || r.c == nil || e.returns(r.c) {
+		return false
+	}
+	_, ok := newest.Config.Member(r.c.info.Fsid)
+	return !ok
 }
 
 func (e *engine) given(id ondisk.UUID, opened []opening) bool {

@@ -44,8 +44,10 @@ type NodeReport struct {
 	Latency  time.Duration  // smoothed time of a read; 0 = none yet
 	Since    time.Time      // when State was entered
 	Space    NodeSpace      // zero while it is not open
-	Replaces ondisk.UUID    // the node whose place it will take when in sync
-	IO       metered.Report // of its devices since the mount
+	// Unreadable: what is in use on it cannot be read, so that nothing can be freed.
+	Unreadable bool
+	Replaces   ondisk.UUID    // the node whose place it will take when in sync
+	IO         metered.Report // of its devices since the mount
 }
 
 // NodeSpace is the room on a node, in bytes.

@@ -110,9 +110,13 @@ type NodeStatus struct {
 	Total     uint64    `json:"total_bytes"`
 	Free      uint64    `json:"free_bytes"`
 	Replaces  string    `json:"replaces,omitempty"`
-	LastSeen  string    `json:"last_seen,omitempty"` // of one that is missing: where this host had it; who keeps that fills it in
-	IO        IOStatus  `json:"io"`
-	Resync    any       `json:"resync,omitempty"` // the run that brings it in sync
+
+	// Unreadable: what is in use on it cannot be read, so that nothing can be freed.
+	Unreadable bool `json:"unreadable,omitempty"`
+
+	LastSeen string   `json:"last_seen,omitempty"` // of one that is missing: where this host had it; who keeps that fills it in
+	IO       IOStatus `json:"io"`
+	Resync   any      `json:"resync,omitempty"` // the run that brings it in sync
 }
 
 // badness orders states, worst first in status.
@@ -170,7 +174,7 @@ func (p *Pool) nodeStatus() []NodeStatus {
 			Applied: r.Applied, Bad: r.Bad, Repaired: r.Repaired,
 			LatencyUs: r.Latency.Microseconds(), Since: r.Since, At: r.At,
 			Total: r.Space.Total, Free: r.Space.Free, Resync: runs[r.Name],
-			Lag: lag(committed, r.Position.T), IO: ioStatus(&r.IO),
+			Lag: lag(committed, r.Position.T), IO: ioStatus(&r.IO), Unreadable: r.Unreadable,
 		}
 		if !r.Replaces.IsZero() {
 			nodes[i].Replaces = r.Replaces.String()

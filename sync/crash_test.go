@@ -227,7 +227,7 @@ func TestNoRoom(t *testing.T) {
 	}
 	old := w.labels()
 	rep := w.run(Options{})
-	if rep.State != Failed || !strings.Contains(rep.Err, ErrNoRoom.Error()) || w.joined != nil {
+	if rep.State != Failed || !strings.Contains(rep.Err, ErrNoRoom.Error()) || !rep.NoRoom || w.joined != nil {
 		t.Errorf("%+v", rep)
 	}
 	if !slices.Equal(w.labels(), old) {

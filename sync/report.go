@@ -59,7 +59,8 @@ type Report struct {
 	Path       string    `json:"path,omitempty"` // where it is
 	Kept       string    `json:"kept,omitempty"` // snapshot with what only this node had
 	Err        string    `json:"error,omitempty"`
-	Since      time.Time `json:"since"` // when State was entered
+	NoRoom     bool      `json:"no_room,omitempty"` // why it failed: ErrNoRoom
+	Since      time.Time `json:"since"`             // when State was entered
 	Began      time.Time `json:"began"`
 }
 

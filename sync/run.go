@@ -186,7 +186,9 @@ func (r *Run) fail(ctx context.Context, err error) {
 	}
 	r.end()
 	r.enter(Failed)
-	r.update(func(rep *Report) { rep.Err, rep.ETA, rep.Rate = err.Error(), 0, 0 })
+	r.update(func(rep *Report) {
+		rep.Err, rep.NoRoom, rep.ETA, rep.Rate = err.Error(), errors.Is(err, ErrNoRoom), 0, 0
+	})
 	if ctx.Err() == nil {
 		r.o.Logger.Warn("resync failed", "node", r.name, "err", err)
 	}

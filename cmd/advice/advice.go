@@ -110,8 +110,8 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 	switch n.State {
 	case cluster.NodeInSync, cluster.NodeReadOnly:
 	case cluster.NodeBehind, cluster.NodeResync:
-		if err := stuck(n.Resync); err != "" {
-			a.add(Warning, n.Name+" could not be brought in sync: "+err+".", a.oneLess(n), "It is tried again from time to time.", a.unstick())
+		if err, noRoom := stuck(n.Resync); err != "" {
+			a.add(Warning, n.Name+" could not be brought in sync: "+err+".", a.oneLess(n), "It is tried again from time to time.", a.unstick(n, noRoom, command))
 			return
 		}
 		a.add(Warning, n.Name+" is being brought in sync"+why+".", a.oneLess(n), "It will be in sync without help.", "anvilfs wait resync "+a.dir)
@@ -122,6 +122,10 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 		}
 		a.add(Warning, n.Name+" was taken offline.", a.oneLess(n), "", command("online", ""))
 	case cluster.NodeFull:
+		if n.Unreadable {
+			a.add(Warning, n.Name+" is not written any more: "+n.Error+".", a.oneLess(n), "", anew(n, command))
+			return
+		}
 		a.add(Warning, n.Name+" is full and is not written any more.", a.oneLess(n), "Space that nothing uses is looked for.", more(n, command))
 	case cluster.NodeMissing:
 		if a.st.Health == cluster.PoolReadOnly {
@@ -183,8 +187,8 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 		}
 		a.add(Note, n.Name+" was changed while it was away: that is being merged.", "", "It is brought up to date afterwards.", "")
 	case cluster.NodeBehind, cluster.NodeResync:
-		if err := stuck(n.Resync); err != "" {
-			a.add(Note, n.Name+" could not be brought up to date: "+err+".", "", "It is tried again from time to time.", a.unstick())
+		if err, noRoom := stuck(n.Resync); err != "" {
+			a.add(Note, n.Name+" could not be brought up to date: "+err+".", "", "It is tried again from time to time.", a.unstick(n, noRoom, command))
 			break
 		}
 		a.add(Note, n.Name+" is being brought up to date"+why+".", "", "", "anvilfs wait resync "+a.dir)
@@ -194,18 +198,35 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 	return true
 }
 
-// stuck is why the last attempt to bring a node in sync failed, "" if none did.
-// A report comes as it is, or as JSON says it.
-func stuck(report any) string {
-	var r struct{ State, Error string }
-	if b, err := json.Marshal(report); err != nil || json.Unmarshal(b, &r) != nil || r.State != "failed" {
-		return ""
+// stuck is why the last attempt to bring a node in sync failed, "" if none did,
+// and whether there was no room on it. A report comes as it is, or as JSON says it.
+func stuck(report any) (why string, noRoom bool) {
+	var r struct {
+		State, Error string
+		NoRoom       bool `json:"no_room"`
 	}
-	return r.Error
+	if b, err := json.Marshal(report); err != nil || json.Unmarshal(b, &r) != nil || r.State != "failed" {
+		return "", false
+	}
+	return r.Error, r.NoRoom
 }
 
-// unstick is what helps if the source is damaged where no other copy is right.
-func (a *adviser) unstick() string {
+// anew are the commands by which a node is made anew on its own device.
+func anew(n *cluster.NodeStatus, command func(verb, rest string) string) string {
+	return command("offline", "") + " && " + command("replace -f", " "+quote(n.Name)) + "   (copies it anew)"
+}
+
+// unstick is what helps: if the source is damaged where no other copy is right,
+// or there is no room. A node that is as large as others had room, and what is in
+// use on it cannot be told any more: it is made anew on its own device.
+func (a *adviser) unstick(n *cluster.NodeStatus, noRoom bool, command func(verb, rest string) string) string {
+	smaller := func(o cluster.NodeStatus) bool { return o.State == cluster.NodeInSync && o.Total <= n.Total }
+	switch {
+	case noRoom && slices.ContainsFunc(a.st.Nodes, smaller):
+		return anew(n, command)
+	case noRoom:
+		return more(n, command)
+	}
 	return "anvilfs scrub start --wait " + a.dir + "   (anvilfs errors list names files that no copy has right)"
 }
 

@@ -73,6 +73,12 @@ func status(t *testing.T, text string) *cluster.Status {
 			st.Nodes = append(st.Nodes, n)
 		case f[0] == "seen": // where the node above was
 			st.Nodes[len(st.Nodes)-1].LastSeen = strings.Join(f[1:], " ")
+		case f[0] == "unreadable": // the node above
+			st.Nodes[len(st.Nodes)-1].Unreadable = true
+		case f[0] == "size": // of the node above
+			fmt.Sscan(f[1], &st.Nodes[len(st.Nodes)-1].Total)
+		case f[0] == "noroom": // as failed
+			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " "), "no_room": true}
 		case f[0] == "failed": // the run that brings the node above in sync
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " ")}
 		case f[0] == "space":

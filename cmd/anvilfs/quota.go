@@ -113,7 +113,10 @@ func parseLimits(f *quotaWords) (func(*fs.Limits), error) {
 		if err != nil {
 			return nil, err
 		}
-		*n.to = max(uint64(size), 1)
+		if size == 0 { // some mean no limit by it, some a full tree
+			return nil, fmt.Errorf("quota set: a limit of %s is not clear: write none for no limit, or 1 if nothing may be added", n.text)
+		}
+		*n.to = uint64(size)
 	}
 	return func(l *fs.Limits) {
 		if f.bytes != "" {
