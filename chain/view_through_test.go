@@ -3,6 +3,7 @@ package chain
 import (
 	"bytes"
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -64,22 +65,33 @@ func TestBlockID(t *testing.T) {
 	}
 }
 
-// liar is a cache that says it has everything, and has it wrong, or right.
+// liar is a cache that says it has everything, and has it wrong, or right. The
+// parts of a large read use it at once.
 type liar struct {
+	mu         sync.Mutex // guards have and the counts
 	have       map[BlockID][]byte
 	wrong      bool
 	gets, puts int
 }
 
-func (l *liar) Open() bool           { return true }
-func (l *liar) Has(id *BlockID) bool { return l.have[*id] != nil }
+func (l *liar) Open() bool { return true }
+
+func (l *liar) Has(id *BlockID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.have[*id] != nil
+}
 
 func (l *liar) Put(id *BlockID, stored []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.puts++
 	l.have[*id] = bytes.Clone(stored)
 }
 
 func (l *liar) Get(_ context.Context, id *BlockID, n int, good func([]byte) error) ([]byte, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	b := bytes.Clone(l.have[*id])
 	if l.wrong && len(b) > 0 {
 		b[0]++
