@@ -112,10 +112,13 @@ func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
 		log:           o.Logger,
 		readOnly:      o.ReadOnly,
 		invalidate:    c.invalidateAttr,
+
+		invalidateName: c.invalidateEntry,
+		later:          c.wg.Go,
 	}
 	f.modeFell = c.invalidateAttr
 	c.raw.ctl.snaps = snaps
-	c.proto = fuse.NewProtocolServer(c.raw, &fuse.MountOptions{
+	c.proto = fuse.NewProtocolServer(c.raw.serving(o.Flags), &fuse.MountOptions{
 		MaxWrite:             maxRequest,
 		MaxBackground:        64,
 		EnableAcl:            true,

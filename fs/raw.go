@@ -22,9 +22,13 @@ type raw struct {
 	log *slog.Logger
 
 	readOnly bool
+	syncAll  bool   // mounted with sync: see synced
 	base     uint64 // what the kernel's numbers have in front of the inode's; 0 but for snapshots
 	// invalidate tells the kernel that attributes changed behind its back.
 	invalidate func(inum uint64)
+	// invalidateName does so for a name in a directory; no request may wait for it.
+	invalidateName func(dir uint64, name string)
+	later          func(do func()) // beside requests; serving ends after it
 }
 
 // A requestContext is done when the caller was interrupted. Channels are

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"math"
 	"syscall"
 
@@ -79,6 +80,9 @@ func (r *raw) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint6
 		}
 	}
 	n, err := r.fs.Copy(ctx, in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, kill)
+	if err == nil && r.syncAll {
+		err = r.fs.store.Sync(context.Background())
+	}
 	return n, r.status(err)
 }
 
