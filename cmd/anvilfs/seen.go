@@ -141,10 +141,11 @@ func (s *sightings) save(known map[string]sighting) error {
 	return os.Rename(s.path+".new", s.path)
 }
 
-// keep looks once, and again whenever other members are open, until ctx ends.
+// keep looks once, and again whenever other members are open, until ctx ends and
+// a last time then.
 func (s *sightings) keep(ctx context.Context, p *cluster.Pool) {
 	var done map[string]string
-	for {
+	for last := false; ; {
 		changed := p.Changed()
 		nodes := p.Status().Nodes
 		open := make(map[string]string)
@@ -156,11 +157,13 @@ func (s *sightings) keep(ctx context.Context, p *cluster.Pool) {
 		if !maps.Equal(open, done) {
 			s.look(nodes)
 		}
-		done = open
+		if done = open; last {
+			return
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return
+			last = true
 		}
 	}
 }
