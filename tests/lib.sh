@@ -125,6 +125,22 @@ others_off() {
 	for m in $(awk -v t="$T/" '$3 == "fuse.anvilfs" && index($2, t) != 1 { print $2 }' /proc/mounts); do umount -i -n -l "$m"; done
 }
 
+# own_helpers: the test begins anew in a mount namespace of its own, where mount(8)
+# and umount(8) find this build, whatever is installed, or left by others.
+own_helpers() {
+	local h sbin script=${BASH_SOURCE[1]}
+	need unshare
+	if [ -z "${INSIDE:-}" ]; then
+		INSIDE=1 exec unshare -m --propagation private bash -c '. "$HERE/lib.sh"; . "$1"' "$script" "$script"
+	fi
+	others_off
+	sbin=$(readlink -f /sbin)
+	mkdir -p sbin.new && mount -t tmpfs tmpfs sbin.new && mkdir sbin.new/up sbin.new/work &&
+		mount -t overlay overlay -o "lowerdir=$sbin,upperdir=$T/sbin.new/up,workdir=$T/sbin.new/work" "$sbin" 2>/dev/null ||
+		{ echo "no overlay can be mounted here"; exit 77; }
+	for h in mount.fuse.anvilfs umount.fuse.anvilfs; do ln -sfn "$ANVILFS" "/sbin/$h"; done
+}
+
 need() {
 	command -v "$1" >/dev/null || { echo "$1 is not installed"; exit 77; }
 }
