@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -158,7 +159,7 @@ func (b *branches) command(ctx context.Context, words []string, w io.Writer) err
 		if len(rest) > 0 && rest[0] == "--json" {
 			return writeConflicts(w, c)
 		}
-		printConflicts(w, c)
+		printConflicts(w, c, func(inum uint64) string { return b.pool.PathOf(ctx, inum) })
 		return nil
 	case "forget":
 		if len(rest) != 1 {
@@ -204,12 +205,17 @@ func writeConflicts(w io.Writer, c *merge.Conflicts) error {
 	return e.Encode(conflictsJSON{OutputVersion: 1, Conflicts: list, More: c.More})
 }
 
-func printConflicts(w io.Writer, c *merge.Conflicts) {
+// printConflicts lists them for people. pathOf names a file of the cluster, which
+// has the number that it had when the branch left.
+func printConflicts(w io.Writer, c *merge.Conflicts, pathOf func(inum uint64) string) {
 	for _, k := range c.List {
 		fmt.Fprintf(w, "%s: %s\n", k.Path, k.What)
+		has, named := strings.CutPrefix(pathOf(k.Ours), "/")
 		switch {
 		case k.Copy != "":
 			fmt.Fprintf(w, "    %s has %s\n", k.Node, k.Copy)
+		case !k.Removed && named && has != k.Path: // it was renamed
+			fmt.Fprintf(w, "    the cluster's is kept: %s\n", has)
 		default:
 			fmt.Fprintf(w, "    the cluster's is kept\n")
 		}
