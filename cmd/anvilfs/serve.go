@@ -130,7 +130,10 @@ func (c *controller) serves(s *fs.Server, readOnly bool) {
 // watchMount looks at what others do to the mount, and takes it away when ctx
 // ends, until the result is called.
 func (c *controller) watchMount(ctx context.Context, dir string, log *slog.Logger) (stop func()) {
-	blind, stay := c.remounts.watch(dir, log), unmountOn(ctx, dir, log)
+	blind, stay := func() {}, unmountOn(ctx, dir, log)
+	if c.pool.Status().Health != cluster.PoolReadOnly {
+		blind = c.remounts.watch(dir, log)
+	}
 	return func() {
 		stay()
 		blind()
