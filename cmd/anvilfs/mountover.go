@@ -54,10 +54,20 @@ func (m member) inUse(ctx context.Context, err error) error {
 	if merr != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, overLimit)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, on := range mounts {
-		if opened(serverOf(ctx, on.target), files) {
+	found := make(chan *mountEntry, len(mounts))
+	for _, on := range mounts { // all at once: one that hangs is not to hide the others
+		go func() {
+			if !opened(serverOf(ctx, on.target), files) {
+				found <- nil
+				return
+			}
+			found <- &on
+		}()
+	}
+	for range mounts {
+		if on := <-found; on != nil {
 			return fmt.Errorf("%s belongs to %s, which is mounted on %s already: use that, or 'anvilfs umount %s' first", m.name, on.source, on.target, on.target)
 		}
 	}
