@@ -81,7 +81,7 @@ func (t *Txn) nextHeader(ctx context.Context) (*ondisk.VolumeHeader, error) {
 	root := t.sroot
 	if len(changes) > 0 {
 		// The way up to the header must not fail for want of space.
-		t.useReserve = true
+		t.UseReserveBut(0)
 		var err error
 		if root, err = applySuper(ctx, t, v.cache, pfsStore{t, nil}, &t.sroot, tid, changes); err != nil {
 			return nil, fmt.Errorf("%s: %w", v.Name(), err)

@@ -15,6 +15,7 @@ import (
 type Txn struct {
 	v          *Volume
 	useReserve bool
+	keep       uint64              // bytes of the reserve that stay free all the same
 	sroot      ondisk.Blockref     // of the committed super-root
 	changed    map[uint64]*pfsInfo // by key in the super-root; nil = deleted
 	states     []ondisk.StateEntry // of the next header
@@ -94,6 +95,14 @@ func (v *Volume) usable() error {
 // UseReserve lets the transaction allocate what is kept for deletions,
 // resync and repair.
 func (t *Txn) UseReserve() { t.useReserve = true }
+
+// LastRoom is what it takes at most to remove something where nothing else is
+// free: files as calls remove them, a snapshot, a copy that does not fit.
+const LastRoom = 512 << 10
+
+// UseReserveBut is UseReserve that leaves keep bytes of it, until Commit: what
+// only grows must not take what its own removal needs.
+func (t *Txn) UseReserveBut(keep uint64) { t.useReserve, t.keep = true, keep }
 
 // Stats counts what the transaction wrote so far.
 func (t *Txn) Stats() TxnStats {
@@ -247,6 +256,9 @@ func (t *Txn) allocate(typ ondisk.BlockType, radix uint8) (uint64, error) {
 	}
 	fm := t.v.fm
 	if !t.useReserve && fm.usable < fm.reserve()+1<<max(radix, ondisk.ChunkRadix) {
+		return 0, fmt.Errorf("%s: %w", t.v.Name(), ErrNoSpace)
+	}
+	if t.keep > 0 && fm.usable < t.keep+1<<max(radix, ondisk.ChunkRadix) {
 		return 0, fmt.Errorf("%s: %w", t.v.Name(), ErrNoSpace)
 	}
 	off, err := fm.allocate(typ, radix)

@@ -195,12 +195,16 @@ func (r *Run) fail(ctx context.Context, err error) {
 }
 
 // reclaim looks once for unused space when there was too little, and reports
-// whether it is worth going on.
+// whether it is worth going on. Snapshots that the source's state does not have
+// go then: they would anyway, when the node is back.
 func (r *Run) reclaim(ctx context.Context, err error) bool {
 	if !errors.Is(err, chain.ErrNoSpace) || r.reclaimed || r.target == nil {
 		return false
 	}
 	r.reclaimed = true
+	if err := r.dropUnlisted(ctx); err != nil {
+		r.o.Logger.Warn("snapshots that are to go could not be deleted", "node", r.name, "err", err)
+	}
 	v := r.target.Volume
 	if err := v.DrainFrees(ctx); err != nil {
 		return false

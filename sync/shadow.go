@@ -32,6 +32,7 @@ func (r *Run) shadowStep(ctx context.Context) (done bool, err error) {
 	before := *n
 	rep := r.Report()
 	err = r.inTxn(ctx, func(txn *chain.Txn) error {
+		txn.UseReserveBut(chain.LastRoom)
 		if !n.marked {
 			r.entry.ResyncGoal = n.src.Position.T
 			if err := txn.SetState(r.entry); err != nil {
@@ -62,6 +63,7 @@ func (r *Run) shadowStep(ctx context.Context) (done bool, err error) {
 func (r *Run) rebase(ctx context.Context, empty bool) error {
 	n, entry := r.round, r.entry
 	err := r.inTxn(ctx, func(txn *chain.Txn) error {
+		txn.UseReserveBut(chain.LastRoom)
 		id := shadowID(r.at)
 		var err error
 		if empty {

@@ -119,14 +119,20 @@ func (s *snapshotCopy) deleteExtra(ctx context.Context, txn *chain.Txn) error {
 	if s.state, err = cluster.ReadSnapshotState(ctx, v); err != nil {
 		return err
 	}
-	infos, err := t.Volume.PFSs(ctx) // what this transaction sees: it has the turn
+	return deleteUnlisted(ctx, txn, t.Volume, t.Fsid, s.state.SnapshotTable)
+}
+
+// deleteUnlisted deletes the snapshots of a node that are not in the list, and
+// a copy of one that was cut off.
+func deleteUnlisted(ctx context.Context, txn *chain.Txn, v *chain.Volume, node ondisk.UUID, list *cluster.SnapshotTable) error {
+	infos, err := v.PFSs(ctx) // what this transaction sees: it has the turn
 	if err != nil {
 		return err
 	}
 	extra := 0
 	for i := range infos {
 		p := &infos[i]
-		if p.Label != copyLabel(t.Fsid) && (!p.SnapshotOf(t.Fsid) || s.state.Has(p.Label, p.Clid)) {
+		if p.Label != copyLabel(node) && (!p.SnapshotOf(node) || list.Has(p.Label, p.Clid)) {
 			continue
 		}
 		if err := txn.DeletePFS(ctx, p.Label); err != nil {
@@ -139,6 +145,25 @@ func (s *snapshotCopy) deleteExtra(ctx context.Context, txn *chain.Txn) error {
 	}
 	txn.UseReserve() // it gives space back
 	return nil
+}
+
+// dropUnlisted deletes what the target has beside the list of the state that is
+// copied to it.
+func (r *Run) dropUnlisted(ctx context.Context) error {
+	if r.round == nil {
+		return nil
+	}
+	list, err := cluster.ReadSnapshotTable(ctx, r.round.src.View)
+	if err != nil {
+		return err
+	}
+	err = r.inTxn(ctx, func(txn *chain.Txn) error {
+		return deleteUnlisted(ctx, txn, r.target.Volume, r.entry.Fsid, list)
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
 }
 
 // base is the label of what a copy of e starts as: the next newer snapshot

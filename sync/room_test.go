@@ -1,0 +1,122 @@
+package resync
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// crowd fills the target beside its PFS until no more than room is free.
+func (w *world) crowd(room uint64) {
+	w.Helper()
+	data := make([]byte, ondisk.LogicalBlock)
+	for i := range data {
+		data[i] = byte(w.rnd.Uint32())
+	}
+	block, _, err := ondisk.EncodeData(data, uint8(ondisk.CompNone), uint8(ondisk.CheckXXHash64))
+	if err != nil {
+		w.Fatal(err)
+	}
+	meta := ondisk.NewInodeMeta(5000, ondisk.ObjFile)
+	for at := uint64(0); w.target.Space().Free > room; {
+		b := &chain.Batch{T: w.target.Header().MirrorTid + 1}
+		for range min(64, (w.target.Space().Free-room)/ondisk.LogicalBlock+1) {
+			b.Changes = append(b.Changes, chain.Change{Inum: 5000, Kind: chain.KindData, Key: at, Block: block})
+			at += ondisk.LogicalBlock
+		}
+		meta.Size = at
+		b.Changes = append(b.Changes, chain.Change{Inum: 5000, Kind: chain.KindInode, Inode: &meta})
+		b.Sort()
+		txn, err := w.target.Begin(bg)
+		if err != nil {
+			w.Fatal(err)
+		}
+		txn.UseReserve()
+		if err := errors.Join(txn.Apply(bg, "LOCAL", b), txn.Commit(bg)); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+// empty removes all files in a txg of the source.
+func (w *world) empty() *chain.Batch {
+	b := w.txg(0, 0)
+	for _, inum := range slices.Sorted(maps.Keys(w.files)) {
+		delete(w.files, inum)
+		b.Changes = append(b.Changes, chain.Change{Inum: inum, Kind: chain.KindInode, Delete: true},
+			chain.Change{Inum: 1, Kind: chain.KindDirent, Key: ondisk.NameHash(fmt.Sprint("f", inum)), Delete: true})
+	}
+	b.Sort()
+	return b
+}
+
+// both commits a txg on both sides.
+func (w *world) both(b *chain.Batch) {
+	w.Helper()
+	pos := w.next(b)
+	w.commit(w.src, b, pos)
+	w.commit(w.target, b, pos)
+	w.pos = pos
+}
+
+// A copy that does not fit leaves free what it takes to remove it, however small
+// the blocks are that it ends with: when the source has less, the next one fits.
+func TestNoRoomForSmallBlocks(t *testing.T) {
+	w := newWorld(t, 64<<20)
+	w.write(20, 3000, true)
+	w.crowd(4 << 20)
+	for range 3 {
+		w.write(500, 3000, false)
+	}
+	old, o := w.labels(), small
+	o.BatchChanges = 3
+	r, least := NewRun(w, "target", o), w.target.Space().Free
+	for r.Step(bg) {
+		least = min(least, w.target.Space().Free)
+	}
+	r.Close()
+	if least > 2*chain.LastRoom || least < chain.LastRoom-2*ondisk.MaxBlock { // what a commit itself takes apart
+		t.Errorf("the copy left %d bytes free", least)
+	}
+	rep := r.Report()
+	if rep.State != Failed || !strings.Contains(rep.Err, ErrNoRoom.Error()) {
+		t.Fatalf("%+v", rep)
+	}
+	if !slices.Equal(w.labels(), old) {
+		t.Errorf("left: %q", w.labels())
+	}
+	w.clean()
+	b := w.empty()
+	pos := w.next(b)
+	w.commit(w.src, b, pos)
+	w.pos = pos
+	if rep := w.run(small); rep.State != Done || !w.same() {
+		t.Errorf("with all removed: %+v, %+v", rep, w.target.Space())
+	}
+	w.clean()
+}
+
+// What is not in the list of the state that is copied makes way for it.
+func TestDeletedSnapshotMakesRoom(t *testing.T) {
+	w := newWorld(t, 64<<20)
+	w.write(4, 1<<20, true)
+	b := w.txg(1, 100)
+	b.Ops = []chain.PFSOp{{Kind: chain.OpSnapshot, Name: "s", Clid: ondisk.NewUUID()}}
+	w.both(b)
+	w.both(w.empty())
+	w.crowd(1 << 20)
+	w.write(4, 1<<20, false)
+	if rep := w.run(small); rep.State != Done || !w.same() {
+		t.Errorf("%+v, %+v", rep, w.target.Space())
+	}
+	if slices.Contains(w.labels(), "s") {
+		t.Errorf("left: %q", w.labels())
+	}
+	w.clean()
+}
