@@ -198,14 +198,12 @@ func (t *Txn) rollback(ctx context.Context, p, s *pfsInfo, b *Batch) error {
 	}
 	meta := mergeRootMeta(&s.meta, &p.meta)
 	meta.PFSLsnapTid = b.T // the snapshot has all of it
-	ref := p.ref
-	ref.MirrorTid, ref.ModifyTid = b.T, max(p.ref.ModifyTid, b.T)
 	t.shared++
 	t.leave(&p.ref)
-	if err := t.writeRoot(p, ref, meta, set); err != nil {
+	if err := t.writeRoot(p, p.ref, meta, set); err != nil {
 		return err
 	}
-	own := &Batch{T: b.T}
+	own := &Batch{T: b.T} // gives the root its T, also if it is empty
 	for i := range b.Changes {
 		c := b.Changes[i]
 		if c.Inum == ondisk.InumRoot || c.Inum >= ondisk.InumFirst {
@@ -217,5 +215,5 @@ func (t *Txn) rollback(ctx context.Context, p, s *pfsInfo, b *Batch) error {
 		}
 	}
 	own.Sort()
-	return t.applyBatch(ctx, t.changed[ref.Key], own)
+	return t.applyBatch(ctx, t.changed[p.ref.Key], own)
 }
