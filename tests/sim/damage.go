@@ -1,14 +1,17 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // In some seeds the disk of one node, the victim, does worse than fail: reads
 // end in EIO, once or until the place is written again, or what it holds of
-// headers and freemap is lost, misplaced, torn or changed without a word. In
-// others only blocks suffer so.
+// headers and freemap is lost, misplaced, torn or changed without a word, or it
+// says of flushes that they are done, and most are not. In others only blocks
+// suffer so.
 //
 // A header that cannot be read, or was never written, is a txg or a promise
 // forgotten. So the victim is judged like one who lies about flushes (lie.go),
@@ -19,10 +22,11 @@ import (
 type damage uint8
 
 const (
-	none   damage = iota
-	blocks        // silently, blocks of trees
-	heads         // silently, headers and freemap as well
-	reads         // reads fail
+	none    damage = iota
+	blocks         // silently, blocks of trees
+	heads          // silently, headers and freemap as well
+	reads          // reads fail
+	flushes        // it says of flushes that they are done, and they are not
 )
 
 // damages reports whether n is the victim of such damage.
@@ -35,7 +39,8 @@ func (n *node) damages(kinds ...damage) bool {
 	return false
 }
 
-// spots are the places of headers and of the freemap of the first zone.
+// spots are the places of headers and of the freemap: that of the first zone,
+// and what the newest header refers to.
 func (p *platter) spots() []int64 {
 	var out []int64
 	for _, off := range ondisk.SlotOffsets(uint64(p.media.Size())) {
@@ -44,6 +49,10 @@ func (p *platter) spots() []int64 {
 	for i := range int64(ondisk.FreemapCopies) {
 		out = append(out, (1+5*i)*ondisk.MaxBlock) // leaves
 	}
+	used := p.lookAt().freemap
+	for i := range min(3*len(used), 3) {
+		out = append(out, used[i%len(used)])
+	}
 	return out
 }
 
@@ -51,6 +60,10 @@ func (p *platter) spots() []int64 {
 // others holds must be enough to mend it.
 func (w *world) spoil() {
 	if w.kind.damage == none || !w.opt.Volumes {
+		return
+	}
+	if n := w.nodes[w.victim]; n.damages(flushes) {
+		w.bounce(n, true)
 		return
 	}
 	n, salt := w.nodes[w.victim], w.rng.Uint64()
@@ -96,7 +109,7 @@ func (v *volume) heard() {
 	}
 	w.stats.Faults += s.fired
 	w.logf("%s: %v (%d)", s.name, s.fault, s.fired)
-	v.n.spoilt = v.n.spoilt || s.fault.silent() || s.fault == failRead
+	v.n.spoilt = v.n.spoilt || s.fault.silent() || s.fault == failRead || s.fault == dropFlush && v.n.damages(flushes)
 	switch {
 	case s.fault == failRead:
 		w.stats.FailedReads++
@@ -109,14 +122,16 @@ func (v *volume) heard() {
 // forgets takes note that an open found less than was durable: I10, where the
 // disk is to blame. It may have told of it.
 func (n *node) forgets(d core.Durable) bool {
-	if !n.damages(heads, reads) || !n.spoilt {
+	if !n.damages(heads, reads, flushes) || !n.spoilt {
 		return false
 	}
-	if d.Pos != n.durable.Pos || d.Promised.Epoch < n.promise {
+	if d.Pos != n.durable.Pos && !slices.Contains(n.maybe, d.Pos) || d.Promised.Epoch < n.promise {
 		n.w.logf("%s forgot %v, and is at %v", nodeName(n.id), n.durable.Pos, d.Pos)
 		n.w.lie.forgot = true
 		n.w.stats.Forgot++
+		n.cloned = nil // perhaps it had them in what is lost
 	}
+	n.lags = n.w.kind.snaps // what was copied of them may be lost, and the txgs not
 	n.promise = min(n.promise, d.Promised.Epoch)
 	return true
 }
@@ -124,7 +139,7 @@ func (n *node) forgets(d core.Durable) bool {
 // unusable reports whether the victim's disk leaves it no way back: it does not
 // open, or nothing can be allocated there. Both are named.
 func (n *node) unusable() bool {
-	return n.refused != nil || n.spoilt && n.noRoom && n.damages(heads, reads)
+	return n.refused != nil || n.spoilt && n.noRoom && n.damages(heads, reads, flushes)
 }
 
 // spoiltJob does what a mount does when a job met damage in the tree: the node

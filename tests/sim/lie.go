@@ -44,7 +44,7 @@ func newLie() lie {
 		blind: make(map[core.Position]core.Position)}
 }
 
-func (n *node) lies() bool { return n.w.opt.Lies && n.index == 0 || n.damages(heads, reads) }
+func (n *node) lies() bool { return n.w.opt.Lies && n.index == 0 || n.damages(heads, reads, flushes) }
 
 // lying reports whether some node may forget what it said.
 func (w *world) lying() bool { return w.opt.Lies || w.opt.Volumes && w.kind.damage >= heads }

@@ -24,9 +24,20 @@ func (w *world) toNode(p *prim, m *core.Message) {
 }
 
 func (w *world) toPrimary(n *node, p *prim, m *core.Message) {
-	life := p.life
-	w.carry(func() bool { return p.deaf[n.index] }, func() {
+	life, nlife := p.life, n.life
+	var deliver func()
+	deliver = func() {
 		if p.life != life || p.core == nil {
+			return
+		}
+		// What an honest node said stays true. Of one that forgets, nothing is
+		// heard that it said before it was opened anew: as in a mount, that
+		// connection is over.
+		switch forgets := n.vol != nil && n.lies(); {
+		case forgets && n.life != nlife:
+			return
+		case forgets && w.now < p.sleep:
+			p.later(p.sleep-w.now, deliver)
 			return
 		}
 		w.logf("p%d < %s %v", p.index, nodeName(n.id), describe(m))
@@ -40,7 +51,8 @@ func (w *world) toPrimary(n *node, p *prim, m *core.Message) {
 			}
 		}
 		p.step(core.Recv{Msg: m})
-	})
+	}
+	w.carry(func() bool { return p.deaf[n.index] }, deliver)
 }
 
 func (w *world) carry(cut func() bool, deliver func()) {

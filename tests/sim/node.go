@@ -221,7 +221,7 @@ func (n *node) ended(j *core.Job, r core.Result) {
 		n.durable = j.After(n.core.State())
 		n.noRoom = n.noRoom && j.Txg == nil
 		if n.vol != nil && j.Txg != nil {
-			n.operated(j.Txg.Batch.(*chain.Batch))
+			n.operated(j.Txg.Pos, j.Txg.Batch.(*chain.Batch))
 		}
 		w.check.changed()
 		if n.isFull && j.Txg != nil {
@@ -233,6 +233,7 @@ func (n *node) ended(j *core.Job, r core.Result) {
 			n.full(j)
 		}
 	case core.Broken:
+		n.provoked(j)
 		// The header may have reached the cache.
 		n.maybe = []core.Position{j.After(n.core.State()).Pos}
 	}

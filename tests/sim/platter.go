@@ -28,11 +28,15 @@ type platter struct {
 	pending []write        // in the cache only
 	touched []int64        // places of blocks ever written, for damage at rest
 	bad     map[int64]bool // sectors that cannot be read until they are written
+
+	lies  uint64 // not 0: most flushes are not done, and this decides which
+	round int    // of flushes that were asked for since one was done
 }
 
 type write struct {
-	off  int64
-	data []byte
+	off   int64
+	data  []byte
+	round int
 }
 
 func newPlatter(image *memdev.Device) *platter {
@@ -43,7 +47,14 @@ func newPlatter(image *memdev.Device) *platter {
 // by the order in which concurrent writers came.
 func (p *platter) cut(salt uint64) {
 	times := make(map[int64]uint64)
+	kept := p.keeps(salt)
 	for _, w := range p.pending {
+		if p.lies != 0 && (w.round < kept || salt&3 != 0) {
+			if w.round < kept {
+				put(p.media, w.data, w.off)
+			}
+			continue
+		}
 		for at := 0; at < len(w.data); at += sectorSize {
 			off := w.off + int64(at)
 			times[off]++
@@ -52,11 +63,31 @@ func (p *platter) cut(salt uint64) {
 			}
 		}
 	}
-	p.pending = nil
+	p.pending, p.round = nil, 0
 	p.cache = p.media.Clone()
 }
 
+// keeps is up to which round a disk that lies kept all when the power went. It
+// may have kept parts of what came later, or not.
+func (p *platter) keeps(salt uint64) int { return int(mix(salt, 3) % uint64(p.round+1)) }
+
+// owes reports whether there are flushes that it said it had done.
+func (p *platter) owes() bool { return p.round > 0 && len(p.pending) > 0 }
+
+// honest ends the lies.
+func (p *platter) honest() {
+	p.lies = 0
+	p.flush()
+}
+
 func (p *platter) flush() {
+	if p.lies != 0 {
+		if p.lies = mix(p.lies, 1) | 1; p.lies>>8%8 != 0 {
+			p.round++
+			return
+		}
+	}
+	p.round = 0
 	for _, w := range p.pending {
 		put(p.media, w.data, w.off)
 	}
@@ -139,19 +170,21 @@ func (f diskFault) final() bool { return f == failWrite || f == failFlush || f =
 type session struct {
 	p    *platter
 	name string
-	task *task // stops at each flush; nil while opening
-	deaf bool  // flushes are not heard
-	blab bool  // silent faults are of headers and freemap as well
+	task *task  // stops at each flush; nil while opening
+	deaf bool   // flushes are not heard
+	blab bool   // silent faults are of headers and freemap as well
+	lost []span // no block is to be written there: heads.go
 
-	mu     sync.Mutex // guards what follows: the volume writes concurrently
-	gone   bool
-	fault  diskFault
-	salt   uint64
-	fired  int
-	heads  int    // of fired: silent faults of headers and freemap
-	owed   bool   // an error of a write that the flush reports
-	failed bool   // an error was returned in an earlier stage: I13
-	after  string // a write that came all the same
+	mu       sync.Mutex // guards what follows: the volume writes concurrently
+	gone     bool
+	fault    diskFault
+	salt     uint64
+	fired    int
+	heads    int    // of fired: silent faults of headers and freemap
+	owed     bool   // an error of a write that the flush reports
+	failed   bool   // an error was returned in an earlier stage: I13
+	after    string // a write that came all the same
+	trespass error  // a write to what is lost
 }
 
 var _ ondisk.Device = (*session)(nil)
@@ -196,6 +229,9 @@ func (s *session) WriteAt(b []byte, off int64) (int, error) {
 		return 0, eio("write")
 	}
 	head := off%ondisk.ZoneSize < reserved
+	if !head {
+		s.trespasses(off)
+	}
 	hit := mix(s.salt, uint64(off))%3 == 0 && !(head && s.fault.silent() && !s.blab)
 	if hit && head && s.fault.silent() {
 		s.heads++
@@ -243,7 +279,7 @@ func (s *session) write(b []byte, off int64) {
 		delete(s.p.bad, at)
 	}
 	put(s.p.cache, b, off)
-	s.p.pending = append(s.p.pending, write{off, b})
+	s.p.pending = append(s.p.pending, write{off, b, s.p.round})
 }
 
 // Flush implements ondisk.Device. A task pauses before anything is flushed.
@@ -263,7 +299,7 @@ func (s *session) Flush() error {
 		return eio("flush")
 	case s.fault == dropFlush:
 		s.fired++
-		s.p.pending = nil
+		s.p.pending, s.p.round = nil, 0
 		s.p.cache = s.p.media.Clone()
 		return eio("flush")
 	}

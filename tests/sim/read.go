@@ -56,6 +56,7 @@ func (n *node) matches(at core.Position, f int) bool {
 	if err == nil {
 		return true
 	}
+	n.vol.heard() // it may be an error that was injected just now
 	if _, wrong := err.(*mismatch); wrong || !n.spoilt {
 		w.fail("I9/I17: %s at %v: %v", nodeName(n.id), at, err)
 		return false

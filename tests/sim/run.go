@@ -70,6 +70,9 @@ func (w *world) heal() {
 		clear(p.deaf)
 	}
 	for _, n := range w.nodes {
+		if n.vol != nil {
+			n.vol.platter.honest()
+		}
 		if n.core == nil {
 			n.openLater(0)
 		}
@@ -130,12 +133,7 @@ func (w *world) compare() {
 	for range 120 { // of what a node copies each commit is waited for
 		sound := true
 		for _, n := range w.nodes {
-			if n.unusable() {
-				continue
-			}
-			if n.core == nil || n.taken != nil || n.busy() || n.core.State().Flags != 0 || !n.matches(n.core.State().Pos, -1) || n.lags && !n.spoilt {
-				sound = false
-			}
+			sound = n.sound() && sound
 		}
 		if sound || w.failure != nil {
 			break
@@ -152,11 +150,24 @@ func (w *world) compare() {
 			w.fail("L2: %s does not come back", nodeName(n.id))
 		case n.lags && !n.spoilt:
 			w.fail("L2: %s does not get the snapshots of the list", nodeName(n.id))
-		case !n.spoilt:
+		case !n.sound():
+			w.fail("L2: %s is not whole in the end", nodeName(n.id))
+		default:
 			if w.kind.snaps {
 				n.beside(w.check.content[n.core.State().Pos])
 			}
-			n.vol.fsck()
+			if !n.spoilt {
+				n.vol.fsck()
+			}
 		}
 	}
+}
+
+// sound reports whether a node is back, with all that it must have, or has to
+// be replaced.
+func (n *node) sound() bool {
+	if n.unusable() {
+		return true
+	}
+	return n.core != nil && n.taken == nil && !n.busy() && n.core.State().Flags == 0 && n.matches(n.core.State().Pos, -1) && (!n.lags || n.spoilt)
 }

@@ -47,6 +47,8 @@ func TestSeeds(t *testing.T) {
 		{What: "failing reads, sectors that stay bad apart", Quick: 1, Test: 80, Nightly: 5000}:       sum.FailedReads,
 		{What: "silent faults of headers and freemap", Quick: 1, Test: 70, Nightly: 4500}:             sum.BadHeads,
 		{What: "openings that found less than was durable", Quick: 1, Test: 150, Nightly: 9000}:       sum.Forgot,
+		{What: "openings with headers damaged out of turn", Quick: 0, Test: 60, Nightly: 4000}:        sum.Marred,
+		{What: "openings that could not read all of the freemap", Quick: 1, Test: 80, Nightly: 5000}:  sum.Blind,
 		{What: "seeds with small disks", Quick: 15, Test: 500, Nightly: 30_000}:                       sum.Crowded,
 		{What: "txgs that were cut short for want of space", Quick: 30, Test: 1500, Nightly: 100_000}: sum.NoRoom,
 		{What: "members that were full", Quick: 2, Test: 100, Nightly: 6000}:                          sum.Full,
@@ -55,15 +57,22 @@ func TestSeeds(t *testing.T) {
 		{What: "KiB that they found", Quick: 5000, Test: 300_000, Nightly: 20_000_000}:                sum.Regained,
 	})
 	counted(t, map[bar.Goal]int{
-		{What: "snapshots made", Quick: 30, Test: 1500, Nightly: 100_000}:                                             sum.Snapshots,
-		{What: "snapshots deleted", Quick: 8, Test: 500, Nightly: 35_000}:                                             sum.Unmade,
-		{What: "deletions refused for a hold", Quick: 1, Test: 80, Nightly: 5000}:                                     sum.Kept,
-		{What: "rollbacks", Quick: 4, Test: 250, Nightly: 17_000}:                                                     sum.Rollbacks,
-		{What: "clones", Quick: 6, Test: 250, Nightly: 17_000}:                                                        sum.Clones,
-		{What: "members that ended in the middle of an operation on snapshots", Quick: 3, Test: 150, Nightly: 10_000}: sum.OpsCut,
-		{What: "members that were given snapshots they had missed", Quick: 10, Test: 400, Nightly: 26_000}:            sum.CaughtUp,
-		{What: "copies of snapshots that made way for a txg", Quick: 15, Test: 800, Nightly: 53_000}:                  sum.Parked,
-		{What: "snapshots and clones read whole", Quick: 120, Test: 6000, Nightly: 400_000}:                           sum.Beside,
+		{What: "snapshots made", Quick: 30, Test: 1500, Nightly: 100_000}:                                                          sum.Snapshots,
+		{What: "snapshots deleted", Quick: 8, Test: 500, Nightly: 35_000}:                                                          sum.Unmade,
+		{What: "deletions refused for a hold", Quick: 1, Test: 80, Nightly: 5000}:                                                  sum.Kept,
+		{What: "rollbacks", Quick: 4, Test: 250, Nightly: 17_000}:                                                                  sum.Rollbacks,
+		{What: "clones", Quick: 6, Test: 250, Nightly: 17_000}:                                                                     sum.Clones,
+		{What: "members that ended in the middle of an operation on snapshots", Quick: 3, Test: 150, Nightly: 10_000}:              sum.OpsCut,
+		{What: "members that were given snapshots they had missed", Quick: 10, Test: 400, Nightly: 26_000}:                         sum.CaughtUp,
+		{What: "copies of snapshots that made way for a txg", Quick: 15, Test: 800, Nightly: 53_000}:                               sum.Parked,
+		{What: "operations on snapshots looked at on a member when they were durable", Quick: 300, Test: 10_000, Nightly: 650_000}: sum.Operated,
+		{What: "operations on snapshots on disks that damage what they hold", Quick: 5, Test: 300, Nightly: 20_000}:                sum.OpsHurt,
+		{What: "operations on snapshots on disks that lie about flushes", Quick: 3, Test: 150, Nightly: 10_000}:                    sum.OpsLied,
+		{What: "operations on snapshots on full disks", Quick: 30, Test: 1500, Nightly: 100_000}:                                   sum.OpsTight,
+		{What: "rollbacks on damaged, lying and full disks", Quick: 0, Test: 80, Nightly: 5000}:                                    sum.BackHard,
+		{What: "power cuts after flushes that were not done", Quick: 3, Test: 150, Nightly: 10_000}:                                sum.Unflushed,
+		{What: "snapshots made over one that another history left", Quick: 0, Test: 12, Nightly: 800}:                              sum.Retaken,
+		{What: "snapshots and clones read whole", Quick: 120, Test: 6000, Nightly: 400_000}:                                        sum.Beside,
 	})
 	if sum.Refused > sum.Seeds/20 {
 		t.Errorf("%d of %d seeds end in a refusal: little is shown", sum.Refused, sum.Seeds)
@@ -109,18 +118,29 @@ func play(t *testing.T, g bar.Goal, o Options) Stats {
 	if *seedsFlag > 0 {
 		n = *seedsFlag
 	}
+	sum := playFrom(t, *fromFlag, *strideFlag, n, o, func(n int) bool { return g.Over(t, begin, n) })
+	if *seedsFlag == 0 {
+		g.Check(t, sum.Seeds)
+	}
+	return sum
+}
+
+// playFrom plays n seeds, or fewer if one of the ends asks for it.
+func playFrom(t *testing.T, from, stride uint64, n int, o Options, ends ...func(n int) bool) Stats {
+	t.Helper()
 	var mu sync.Mutex // guards what follows
 	var sum Stats
 	var failed error
-	next, last := *fromFlag, *fromFlag+uint64(n)**strideFlag
+	next, last := from, from+uint64(n)*stride
+	over := func(end func(int) bool) bool { return end(int((next - from) / stride)) }
 	take := func() (seed uint64, ok bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if next == last || failed != nil || g.Over(t, begin, int((next-*fromFlag) / *strideFlag)) {
+		if next == last || failed != nil || slices.ContainsFunc(ends, over) {
 			return 0, false
 		}
-		next += *strideFlag
-		return next - *strideFlag, true
+		next += stride
+		return next - stride, true
 	}
 	start := time.Now()
 	var wg sync.WaitGroup
@@ -144,9 +164,6 @@ func play(t *testing.T, g bar.Goal, o Options) Stats {
 		t.Fatal(failed)
 	}
 	t.Logf("in %v: %+v", time.Since(start).Round(time.Millisecond), sum)
-	if *seedsFlag == 0 {
-		g.Check(t, sum.Seeds)
-	}
 	return sum
 }
 
@@ -323,6 +340,9 @@ func (s *Stats) add(o Stats) {
 	s.FailedReads += o.FailedReads
 	s.BadHeads += o.BadHeads
 	s.Forgot += o.Forgot
+	s.Marred += o.Marred
+	s.Blind += o.Blind
+	s.Unflushed += o.Unflushed
 	s.Crowded += o.Crowded
 	s.NoRoom += o.NoRoom
 	s.Full += o.Full
@@ -338,6 +358,12 @@ func (s *Stats) add(o Stats) {
 	s.CaughtUp += o.CaughtUp
 	s.Parked += o.Parked
 	s.Beside += o.Beside
+	s.Retaken += o.Retaken
+	s.Operated += o.Operated
+	s.OpsHurt += o.OpsHurt
+	s.OpsLied += o.OpsLied
+	s.OpsTight += o.OpsTight
+	s.BackHard += o.BackHard
 	if s.Copied == nil {
 		s.Copied = make(map[string]int)
 	}

@@ -112,9 +112,14 @@ func (p *prim) manage(T ondisk.Tid, head *content) (*chain.Batch, *content) {
 	for range w.rng.IntN(3) {
 		c.operate(w.rng, head, false)
 	}
-	x := w.rng.IntN(12)
+	return p.manageBy(w.rng.IntN(12), T, head, c)
+}
+
+// manageBy goes on from c, by the number that was drawn.
+func (p *prim) manageBy(x int, T ondisk.Tid, head *content, c content) (*chain.Batch, *content) {
+	w := p.w
 	if len(c.snaps) == 0 || x < 4 && len(c.snaps) < maxSnaps {
-		op := p.takeSnapshot(&c, c.freeName())
+		op := p.takeSnapshot(&c, p.freeName(&c))
 		b := c.batch(T, head)
 		b.Ops = append(b.Ops, op)
 		w.stats.Snapshots++
@@ -142,16 +147,6 @@ func (p *prim) manage(T ondisk.Tid, head *content) (*chain.Batch, *content) {
 		}
 	}
 	return c.batch(T, head), &c
-}
-
-// freeName is one that no snapshot has; deleted ones had it.
-func (c *content) freeName() string {
-	for i := 0; ; i++ {
-		name := fmt.Sprint("s", i)
-		if !slices.ContainsFunc(c.snaps, func(s snap) bool { return s.Name == name }) {
-			return name
-		}
-	}
 }
 
 // takeSnapshot puts a snapshot of c into its list.
@@ -219,7 +214,7 @@ func (p *prim) rollBack(T ondisk.Tid, head, c *content, s *snap) (*chain.Batch, 
 	w := p.w
 	var ops []chain.PFSOp
 	if len(c.snaps) < maxSnaps && w.chance(0.5) {
-		ops = append(ops, p.takeSnapshot(c, c.freeName()))
+		ops = append(ops, p.takeSnapshot(c, p.freeName(c)))
 	}
 	b := c.batch(T, head)
 	if len(ops) == 0 { // the list is brought whole, also if it is the same
@@ -242,7 +237,7 @@ func (p *prim) rollBack(T ondisk.Tid, head, c *content, s *snap) (*chain.Batch, 
 // newClone makes a filesystem of a snapshot, on the members that have it.
 func (p *prim) newClone(c *content, s *snap) (op chain.PFSOp, ok bool) {
 	w := p.w
-	if len(c.clones) == maxClones {
+	if len(c.clones) == maxClones || w.kind.full { // nobody here deletes them
 		return op, false
 	}
 	spec := &chain.CloneSpec{Clid: w.newID()}
@@ -336,20 +331,6 @@ func (n *node) holds(label string, c *content) error {
 	return nil
 }
 
-// operated takes note of the operations of a txg that is durable.
-func (n *node) operated(b *chain.Batch) {
-	for i := range b.Ops {
-		op := &b.Ops[i]
-		if op.Kind != chain.OpClone || n.lags || !slices.Contains(op.Clone.Nodes, chain.SnapshotFsid(op.Clone.Clid, n.id)) {
-			continue
-		}
-		if n.cloned == nil {
-			n.cloned = make(map[string]bool)
-		}
-		n.cloned[op.Clone.Label] = true
-	}
-}
-
 // onSnapshots takes note of a job that does something to snapshots. Its disk
 // loses power in the middle of it more often than of others.
 func (n *node) onSnapshots(j *core.Job) {
@@ -358,6 +339,7 @@ func (n *node) onSnapshots(j *core.Job) {
 		return
 	}
 	n.atOps = true
+	n.retakes(j.Txg.Batch.(*chain.Batch))
 	if w.calm || !w.chance(0.2) {
 		return
 	}

@@ -109,8 +109,13 @@ func (p *prim) admits(b *chain.Batch, frees bool) (ok bool, against []*node) {
 // admitted.
 func (p *prim) fill(T ondisk.Tid, head *content) (b *chain.Batch, next *content, against []*node) {
 	w, c := p.w, *head
-	ops := 1 + w.rng.IntN(w.kind.busy)
 	deletes := w.trim || w.refusing
+	if w.kind.snaps {
+		if b, next, against, ok := p.manageFull(T, head, deletes); ok {
+			return b, next, against
+		}
+	}
+	ops := 1 + w.rng.IntN(w.kind.busy)
 	if deletes {
 		ops = 1 + w.rng.IntN(4)
 	}

@@ -34,10 +34,18 @@ type volume struct {
 }
 
 func (v *volume) open() (core.Durable, error) {
+	seen := v.platter.lookAt()
+	d, err := v.load(seen.lost)
+	v.opensAt(seen, d, err)
+	v.n.calmReads()
+	return d, err
+}
+
+// load opens the volume and reads the state.
+func (v *volume) load(lost []span) (core.Durable, error) {
 	var d core.Durable
-	v.session = &session{p: v.platter, name: nodeName(v.n.id), deaf: v.n.w.opt.NoOpenFlush, blab: v.n.damages(heads)}
+	v.session = &session{p: v.platter, name: nodeName(v.n.id), deaf: v.n.w.opt.NoOpenFlush, blab: v.n.damages(heads), lost: lost}
 	v.n.mayFail(0.2)
-	defer v.n.calmReads()
 	m, err := cluster.OpenMedia(bg, v.session.name, []ondisk.Device{v.session}, label, chain.Options{CacheBytes: 1 << 20})
 	v.session.deaf = false
 	if err != nil {
@@ -89,6 +97,7 @@ func (v *volume) advance(f diskFault) (done bool) {
 	}
 	failed := s.fired > 0 && f.final()
 	v.heard()
+	v.lawful()
 	if s.failed = s.failed || failed; f == failRead {
 		s.stage(noFault, 0)
 	}
@@ -119,6 +128,10 @@ func (v *volume) close(power bool) {
 		v.session, v.media = nil, nil
 	}
 	if power {
+		if v.platter.owes() {
+			v.n.spoilt = true
+			v.n.w.stats.Unflushed++
+		}
 		v.platter.cut(v.n.w.rng.Uint64())
 		v.unchecked = true
 	}

@@ -38,10 +38,12 @@ type Stats struct {
 	Calm, Deep                                                              int // seeds
 	Resyncs, Held, Reads, Flushes, Checks, Mended, Condemned, Refused       int
 	Tallies, Whole, Verified                                                int // I8, I20, I18
-	FailedReads, BadHeads, Forgot                                           int
+	FailedReads, BadHeads, Forgot, Marred, Blind, Unflushed                 int // of openings: Marred headers, Blind without freemap
 	Crowded, NoRoom, Full, Regained, Emptied, Bulkfrees                     int // of seeds with full disks; Regained in KiB
 	Snapshots, Unmade, Kept, Rollbacks, Clones                              int // Kept: not deleted, since held
 	OpsCut, CaughtUp, Parked, Beside                                        int // Beside: snapshots and clones read
+	Retaken, Operated                                                       int // Retaken: over what another history left
+	OpsHurt, OpsLied, OpsTight, BackHard                                    int // of Operated: on disks that damage, lie, are full; rollbacks there
 	Copied                                                                  map[string]int
 }
 
@@ -211,8 +213,10 @@ func (w *world) newKind() {
 			k.damage = reads
 		case 4:
 			k.damage = heads
+		case 8:
+			k.damage = flushes
 		}
-		k.snaps = w.opt.Seed%3 == 0
+		k.snaps = w.opt.Seed%3 == 0 || w.opt.Seed/12%2 == 0 && (k.full || k.damage >= heads)
 	}
 	switch x := w.rng.Float64(); {
 	case k.damage != none || x < 0.4:
@@ -331,6 +335,9 @@ func (w *world) volumes(s shape) {
 	for i, dev := range img.devs {
 		n := w.addNode(i, core.Durable{Pos: img.pos, Charter: img.law, Promised: core.Ballot{Epoch: img.pos.T.Epoch()}})
 		n.vol = &volume{n: n, platter: newPlatter(dev)}
+		if n.damages(flushes) {
+			n.vol.platter.lies = mix(w.opt.Seed, 7)
+		}
 		n.disk = n.vol
 	}
 }
