@@ -28,6 +28,10 @@ type structure struct {
 // decode, the newest first.
 func CheckStructure(dev ondisk.Device) error { return checkStructure(dev, []int64{dev.Size()}) }
 
+// CheckSet does that for a volume over devices of these sizes, which follow each
+// other on dev.
+func CheckSet(dev ondisk.Device, sizes ...int64) error { return checkStructure(dev, sizes) }
+
 // checkStructure does that for a set: its devices, of these sizes, follow each
 // other on dev.
 func checkStructure(dev ondisk.Device, sizes []int64) error {

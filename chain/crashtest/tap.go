@@ -83,6 +83,14 @@ func NewClusterTap(base *memdev.Device, seed uint64, sizes ...int64) *Tap {
 	return t
 }
 
+// Join makes the last device one volume with the one before it.
+func (t *Tap) Join() *Tap {
+	n := len(t.devs)
+	t.devs[n-1].lane = t.devs[n-2].lane
+	t.lanes = t.lanes[:n-1]
+	return t
+}
+
 func newTap(base *memdev.Device, sizes []int64) *Tap {
 	t := &Tap{rec: crashdev.NewSet(base.Clone(), sizes...), live: base.Clone(), touched: make(map[int64]bool)}
 	at := int64(0)

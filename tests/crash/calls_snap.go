@@ -177,8 +177,8 @@ func (s *session) stepClone() error {
 // filesystem that was closed, and can be read; if it was acknowledged, it is there.
 func (s *session) inspectClone() error {
 	have := 0
-	for _, d := range s.devs[:s.shape.Masters] {
-		v, err := chain.Open(s.ctx, []ondisk.Device{d}, chain.Options{ReadOnly: true})
+	for i := range s.shape.Masters {
+		v, err := chain.Open(s.ctx, s.shape.volume(s.devs, i), chain.Options{ReadOnly: true})
 		if err != nil {
 			return err
 		}

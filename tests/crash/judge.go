@@ -36,7 +36,11 @@ type recording struct {
 func (r *recording) judge(ctx context.Context, img *memdev.Device, want []int) (uint64, error) {
 	devs := crashdev.Split(img, r.shape.sizes()...)
 	for i, d := range devs[:r.shape.Masters] {
-		if err := crashtest.CheckStructure(d); err != nil {
+		err := crashtest.CheckStructure(d)
+		if r.shape.Part > 0 && i == r.shape.part()-1 {
+			err = r.shape.checkLast(img)
+		}
+		if err != nil {
 			return 0, fmt.Errorf("member %d as it was left: %w", i, err)
 		}
 	}
@@ -65,7 +69,7 @@ func (s *session) use(r *recording, want []int) (uint64, error) {
 			return 0, err
 		}
 	}
-	if err := s.growAll(); err != nil {
+	if err := errors.Join(s.growAll(), s.extendIt()); err != nil {
 		return 0, fmt.Errorf("growing: %w", err)
 	}
 	after, err := s.probe()
@@ -137,7 +141,7 @@ func (s *session) noteLevel() {
 	s.level = make([]bool, len(s.devs))
 	nodes := s.pool.Status().Nodes
 	for i := range s.devs {
-		s.level[i] = s.shape.Spares == 0 && (!s.shape.Cached || i != s.shape.cache()) || slices.ContainsFunc(nodes, func(n cluster.NodeStatus) bool {
+		s.level[i] = s.shape.Spares == 0 && (s.shape.Part == 0 || i != s.shape.part()) && (!s.shape.Cached || i != s.shape.cache()) || slices.ContainsFunc(nodes, func(n cluster.NodeStatus) bool {
 			return n.Name == fmt.Sprintf("m%d", i) && n.State == cluster.NodeInSync
 		})
 	}
@@ -145,8 +149,8 @@ func (s *session) noteLevel() {
 
 // inspect looks at the members of a filesystem that was closed.
 func (s *session) inspect() error {
-	for i, d := range s.devs {
-		r, err := fsck.Check(s.ctx, []ondisk.Device{d}, fsck.Options{AllSlots: true, Workers: 1})
+	for i := range s.devs {
+		r, err := fsck.Check(s.ctx, s.shape.volume(s.devs, i), fsck.Options{AllSlots: true, Workers: 1})
 		if err != nil && i >= s.shape.Masters && !s.level[i] {
 			continue // a spare, perhaps half formatted, that is no member yet
 		}
@@ -165,10 +169,10 @@ func (s *session) inspect() error {
 	if s.shape.Masters == 1 {
 		return nil
 	}
-	var level []ondisk.Device
-	for i, d := range s.devs {
+	var level [][]ondisk.Device
+	for i := range s.devs {
 		if s.level[i] {
-			level = append(level, d)
+			level = append(level, s.shape.volume(s.devs, i))
 		}
 	}
 	list, err := positions(s.ctx, level)

@@ -26,6 +26,7 @@ type Shape struct {
 	Size    int64 // of each volume
 	Room    int64 // that each device is larger
 	Memory  int64 // of a pool with a cache
+	Part    int64 // of a device behind that can become one more of the last member; 0 = there is none
 }
 
 // Shapes lists the clusters that are tried: how many decide, and how many
@@ -40,6 +41,7 @@ func Shapes() []Shape {
 		{Name: "three-four-slots", Masters: 3, Size: four},
 		{Name: "three-growing", Masters: 3, Size: one, Room: 40 << 20},
 		{Name: "three-growing-slots", Masters: 3, Size: one, Room: four - one},
+		{Name: "three-and-a-part", Masters: 3, Size: ondisk.ZoneSize + 64<<20, Part: 200 << 20},
 		{Name: "three-cached", Masters: 3, Cached: true, Memory: 1 << 20, Size: one},
 	}
 }
@@ -52,11 +54,19 @@ func (s Shape) sizes() (list []int64) {
 	if s.Cached {
 		list = append(list, s.Size)
 	}
+	if s.Part > 0 {
+		list = append(list, s.Part)
+	}
 	return list
 }
 
 // caches is how many devices are caches.
-func (s Shape) caches() int { return len(s.sizes()) - s.Masters - s.Spares }
+func (s Shape) caches() int {
+	if s.Cached {
+		return 1
+	}
+	return 0
+}
 
 // cache is the device of the cache.
 func (s Shape) cache() int { return s.Masters + s.Spares }
@@ -157,11 +167,15 @@ func makeCache(ctx context.Context, member, dev ondisk.Device) error {
 // specs are the members, and the cache, as a user would name them.
 func (s Shape) specs(devs []ondisk.Device) (list []cluster.MemberSpec) {
 	for i, d := range devs {
+		if s.Part > 0 && i == s.part() {
+			continue
+		}
+		volume := s.volume(devs, i) // as it is now: what is added later is opened by who adds it
 		list = append(list, cluster.MemberSpec{Name: fmt.Sprintf("m%d", i), Cache: s.Cached && i == s.cache(), Open: func(context.Context) ([]ondisk.Device, error) {
 			if g, ok := d.(interface{ opened() ondisk.Device }); ok {
 				return []ondisk.Device{g.opened()}, nil
 			}
-			return []ondisk.Device{d}, nil
+			return volume, nil
 		}})
 	}
 	return list
@@ -172,14 +186,18 @@ func (s Shape) newTap(img *memdev.Device, seed uint64) *crashtest.Tap {
 	if len(s.sizes()) == 1 {
 		return crashtest.NewTap(img, 0, s.Size)
 	}
-	return crashtest.NewClusterTap(img, seed, s.sizes()...)
+	t := crashtest.NewClusterTap(img, seed, s.sizes()...)
+	if s.Part > 0 {
+		return t.Join()
+	}
+	return t
 }
 
 // positions are those of members.
-func positions(ctx context.Context, devs []ondisk.Device) ([]cluster.Position, error) {
+func positions(ctx context.Context, volumes [][]ondisk.Device) ([]cluster.Position, error) {
 	var list []cluster.Position
-	for _, d := range devs {
-		v, err := chain.Open(ctx, []ondisk.Device{d}, chain.Options{ReadOnly: true})
+	for _, devs := range volumes {
+		v, err := chain.Open(ctx, devs, chain.Options{ReadOnly: true})
 		if err != nil {
 			return nil, err
 		}

@@ -488,7 +488,7 @@ func (w *walker) check() error {
 	if err := w.close(); err != nil {
 		return err
 	}
-	var level []ondisk.Device
+	var level [][]ondisk.Device
 	for _, i := range slices.Sorted(maps.Keys(w.roles)) {
 		if i == w.branch {
 			continue
@@ -502,7 +502,7 @@ func (w *walker) check() error {
 				return fmt.Errorf("fsck of %s: %d errors, %d warnings, the first %v", name(i), r.Errors, r.Warnings, f)
 			}
 		}
-		level = append(level, w.devs[i])
+		level = append(level, w.devs[i:i+1])
 	}
 	list, err := positions(w.ctx, level)
 	if err != nil {

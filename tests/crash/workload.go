@@ -142,7 +142,7 @@ func callSetup(s *session, m *model) error {
 func Workloads(seed uint64) []Run {
 	shapes := Shapes()
 	alone, four, three, spare, threeFour := shapes[0], shapes[1], shapes[2], shapes[3], shapes[4]
-	growing, growingSlots, cached := shapes[5], shapes[6], shapes[7]
+	growing, growingSlots, part, cached := shapes[5], shapes[6], shapes[7], shapes[8]
 	reread := (*session).stepReread
 	calls := (*session).stepCalls
 	create, hold, erase, rollback, clone := synced(callSnapshot), synced(callHold), synced(callErase), synced(callRollback), (*session).stepClone
@@ -167,6 +167,7 @@ func Workloads(seed uint64) []Run {
 		{"add-master", spare, seed, []func(*session) error{calls, (*session).stepAddMaster, calls, (*session).stepRemove, calls}},
 		{"grow", growing, seed, []func(*session) error{calls, stepGrow(1), calls, stepGrow(2)}},
 		{"grow-slots", growingSlots, seed, []func(*session) error{calls, stepGrow(1), calls}},
+		{"grow-add", part, seed, []func(*session) error{calls, (*session).stepExtend, calls, (*session).stepReopen, calls}},
 		{"cache", cached, seed, []func(*session) error{calls, reread, calls, (*session).stepCacheAway, reread, calls, (*session).stepReopen, (*session).stepKnows, reread, calls}},
 		{"roles", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, (*session).stepPromote, calls, (*session).stepDemote, calls}},
 	}
