@@ -22,6 +22,13 @@ func (s *session) dump() (*dump, error) {
 	if err != nil {
 		return d, err
 	}
+	policy, err := s.policyLine()
+	if err != nil {
+		return d, err
+	}
+	if policy != "" {
+		d.short, d.full = append(d.short, policy), append(d.full, policy)
+	}
 	names, err := s.pool.SnapshotNames(s.ctx)
 	if err != nil || len(names) == 0 {
 		return d, err

@@ -22,8 +22,9 @@ type file struct {
 // A model says what a filesystem should hold, by the numbers that it gave its
 // inodes.
 type model struct {
-	files map[uint64]*file
-	snaps map[string]snap
+	files  map[uint64]*file
+	snaps  map[string]snap
+	policy string // of automatic snapshots; "" = none
 }
 
 // A snap is a snapshot in the model.
@@ -33,10 +34,10 @@ type snap struct {
 }
 
 func newModel() *model {
-	return &model{map[uint64]*file{ondisk.InumRoot: {typ: ondisk.ObjDir, mode: 0o755}}, make(map[string]snap)}
+	return &model{map[uint64]*file{ondisk.InumRoot: {typ: ondisk.ObjDir, mode: 0o755}}, make(map[string]snap), ""}
 }
 
-func (m *model) clone() *model { return &model{maps.Clone(m.files), maps.Clone(m.snaps)} }
+func (m *model) clone() *model { return &model{maps.Clone(m.files), maps.Clone(m.snaps), m.policy} }
 
 // change replaces an inode by a changed copy.
 func (m *model) change(inum uint64, fn func(*file)) {
@@ -115,6 +116,9 @@ func (m *model) lines() (list []string) {
 			e.attrs += fmt.Sprintf(" %s=%.20q/%d", name, f.attrs[name], len(f.attrs[name]))
 		}
 		list = append(list, e.String())
+	}
+	if m.policy != "" {
+		list = append(list, m.policy)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.snaps)) {
 		sn := m.snaps[name]

@@ -69,7 +69,7 @@ func (s *session) mount(members ...cluster.MemberSpec) error {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
-	o := cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Logger: quiet}
+	o := cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Dedup: s.shape.Dedup, Logger: quiet}
 	if s.shape.Cached {
 		o.Memory = s.shape.Memory // else nothing is left for it to answer
 	}

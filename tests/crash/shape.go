@@ -26,6 +26,7 @@ type Shape struct {
 	Size    int64 // of each volume
 	Room    int64 // that each device is larger
 	Memory  int64 // of a pool with a cache
+	Dedup   bool  // equals are looked for as blocks are written
 	Part    int64 // of a device behind that can become one more of the last member; 0 = there is none
 }
 
@@ -43,6 +44,7 @@ func Shapes() []Shape {
 		{Name: "three-growing-slots", Masters: 3, Size: one, Room: four - one},
 		{Name: "three-and-a-part", Masters: 3, Size: ondisk.ZoneSize + 64<<20, Part: 200 << 20},
 		{Name: "three-cached", Masters: 3, Cached: true, Memory: 1 << 20, Size: one},
+		{Name: "alone-sharing", Masters: 1, Size: one, Dedup: true},
 	}
 }
 

@@ -77,18 +77,6 @@ func (w *walker) callAndSync(name string, do func(*session, *model) error) error
 	return w.sync()
 }
 
-// noise does not compress.
-func (s *session) noise(n int) []byte {
-	p := make([]byte, n)
-	for i := 0; i+8 <= n; i += 8 {
-		x := s.rnd.Uint64()
-		for j := range 8 {
-			p[i+j] = byte(x >> (8 * j))
-		}
-	}
-	return p
-}
-
 const walkLarge = "large"
 
 // largeFile writes a file of many blocks that lie in a row on media, which is

@@ -15,7 +15,6 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain/fsck"
 	"github.com/anvilfs/anvilfs/cluster"
-	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/crashdev"
 	"github.com/anvilfs/anvilfs/sync/scrub"
@@ -255,14 +254,12 @@ func (w *walker) clone() error {
 }
 
 func (w *walker) dedup() error {
-	d, err := w.f.NewDedup(fs.DedupOptions{MinSize: 1})
-	for more := true; more && err == nil; {
-		more, err = d.Step(w.ctx)
+	if w.rnd.IntN(2) == 0 {
+		if err := synced(callTwins)(w.session); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return w.sync()
+	return w.stepDedup()
 }
 
 // scrub finds nothing.

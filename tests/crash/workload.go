@@ -142,7 +142,8 @@ func callSetup(s *session, m *model) error {
 func Workloads(seed uint64) []Run {
 	shapes := Shapes()
 	alone, four, three, spare, threeFour := shapes[0], shapes[1], shapes[2], shapes[3], shapes[4]
-	growing, growingSlots, part, cached := shapes[5], shapes[6], shapes[7], shapes[8]
+	growing, growingSlots, part, cached, sharing := shapes[5], shapes[6], shapes[7], shapes[8], shapes[9]
+	twins, dedup, shared := synced(callTwins), (*session).stepDedup, (*session).stepShared
 	reread := (*session).stepReread
 	calls := (*session).stepCalls
 	create, hold, erase, rollback, clone := synced(callSnapshot), synced(callHold), synced(callErase), synced(callRollback), (*session).stepClone
@@ -158,6 +159,9 @@ func Workloads(seed uint64) []Run {
 		{"discard", threeFour, seed, []func(*session) error{calls, (*session).stepForeign, calls}},
 		{"replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}},
 		{"snapshots", alone, seed, []func(*session) error{calls, create, calls, hold, create, calls, erase, calls, rollback, calls, create, clone, calls}},
+		{"policy", three, seed, []func(*session) error{calls, synced(callPolicy), create, calls, synced(callPolicy)}},
+		{"dedup", three, seed, []func(*session) error{calls, twins, dedup, shared, calls, twins, create, dedup, calls}},
+		{"dedup-on-write", sharing, seed, []func(*session) error{calls, twins, shared, calls, (*session).stepBulkfree, twins, calls}},
 		{"snapshots-three", three, seed, []func(*session) error{calls, create, calls, create, clone, erase, calls, rollbackOpen, calls}},
 		{"rollback-open", alone, seed, []func(*session) error{calls, create, calls, rollbackOpen, calls, create, calls, rollbackOpen, calls}},
 		{"rollback-away", three, seed, []func(*session) error{calls, create, calls, (*session).stepOffline, rollbackOpen, calls, (*session).stepOnline, calls}},
