@@ -136,6 +136,7 @@ func (s *sightings) save(known map[string]sighting) error {
 		return err
 	}
 	if err := os.WriteFile(s.path+".new", append(text, '\n'), 0o600); err != nil {
+		_ = os.Remove(s.path + ".new") // half of it takes room that others need
 		return err
 	}
 	return os.Rename(s.path+".new", s.path)
