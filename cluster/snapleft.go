@@ -17,9 +17,10 @@ type leftover struct {
 
 // dropAbandoned deletes what a clone of that label left whose txg was given up:
 // it is no part of the PFS, so no resync takes it away, and its label would be
-// taken for good. Nothing is deleted unless every member is there and in sync,
-// fewer have it than its own configuration needs, and nobody ever opened it: what
-// it has is what its snapshot had.
+// taken for good. Nothing is deleted unless every member is there and in sync, and
+// so is each that the clone was made for, fewer of these have it than it needs, and
+// nobody ever opened it: what it has is what its snapshot had. One whose other copies
+// were taken out of the cluster since may be whole there.
 func (p *Pool) dropAbandoned(ctx context.Context, label string) error {
 	var law *Charter
 	found := make(map[ondisk.UUID][]leftover)
@@ -48,7 +49,7 @@ func (p *Pool) dropAbandoned(ctx context.Context, label string) error {
 		return nil
 	}
 	for _, list := range found {
-		if gone, err := abandoned(ctx, list); err != nil || !gone {
+		if gone, err := abandoned(ctx, list, level); err != nil || !gone {
 			return err
 		}
 		for i := range list {
@@ -60,9 +61,10 @@ func (p *Pool) dropAbandoned(ctx context.Context, label string) error {
 	return nil
 }
 
-// abandoned reports whether those that have a clone are too few to be one, and it
-// was never opened.
-func abandoned(ctx context.Context, list []leftover) (bool, error) {
+// abandoned reports whether those that have a clone are too few to be one, all
+// that could have it are at hand, and it was never opened. level are the members
+// of the PFS in sync.
+func abandoned(ctx context.Context, list []leftover, level map[ondisk.UUID]bool) (bool, error) {
 	has := make(map[ondisk.UUID]bool)
 	var law *Charter
 	for i := range list {
@@ -81,7 +83,19 @@ func abandoned(ctx context.Context, list []leftover) (bool, error) {
 		}
 		has[l.info.Fsid] = true
 	}
-	return law != nil && !law.Config.HasQuorum(func(fsid ondisk.UUID) bool { return has[fsid] }), nil
+	if law == nil {
+		return false, nil
+	}
+	here := make(map[ondisk.UUID]bool) // members of the clone that would have it
+	for node, is := range level {
+		here[chain.SnapshotFsid(list[0].info.Clid, node)] = is
+	}
+	for _, set := range law.Config.Sets() {
+		if slices.ContainsFunc(set, func(fsid ondisk.UUID) bool { return !here[fsid] }) {
+			return false, nil
+		}
+	}
+	return !law.Config.HasQuorum(func(fsid ondisk.UUID) bool { return has[fsid] }), nil
 }
 
 func (l *leftover) drop(ctx context.Context) error {

@@ -83,3 +83,33 @@ func TestCloneGivenUp(t *testing.T) {
 		t.Errorf("a second time: %v", err)
 	}
 }
+
+// A clone whose other copies were taken out of the cluster with their members is
+// whole, though few of those that are left have it.
+func TestCloneOfRemovedMembers(t *testing.T) {
+	const clone = "WORK"
+	b := newBench(t, 256<<20)
+	b.mount(0, 1, 2)
+	b.file("a", 1000, 1)
+	b.snapshot("s")
+	b.rest()
+	b.wait("snapshots")
+	if err := b.pool.SnapshotClone(b.ctx(), "s", clone, false); err != nil {
+		t.Fatal(err)
+	}
+	b.rest()
+	for _, name := range []string{"m1", "m2"} {
+		if err := b.pool.NodeRemove(b.ctx(), name); err != nil {
+			t.Fatal(err)
+		}
+		b.wait("healthy")
+	}
+	err := b.pool.SnapshotClone(b.ctx(), "s", clone, true)
+	if err == nil || !strings.Contains(err.Error(), "label of another PFS") {
+		t.Errorf("its label is given to another: %v", err)
+	}
+	b.stop()
+	if !b.has(0, clone) {
+		t.Error("the clone is gone")
+	}
+}
