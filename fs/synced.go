@@ -111,3 +111,11 @@ func (s synced) RemoveXAttr(cancel <-chan struct{}, h *fuse.InHeader, name strin
 func (s synced) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	return s.rest(s.raw.Fallocate(cancel, in), in.NodeId)
 }
+
+func (s synced) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte, out *fuse.IoctlOut, output []byte) fuse.Status {
+	did := s.raw.Ioctl(cancel, in, input, out, output)
+	if in.Cmd != iocSetFlags && in.Cmd != iocSetXattr {
+		return did
+	}
+	return s.rest(did, in.NodeId)
+}

@@ -54,6 +54,12 @@ func TestSyncedCalls(t *testing.T) {
 				{"chmod", func() error { return os.Chmod(f, 0o640) }, m.rest},
 				{"setxattr", func() error { return unix.Setxattr(f, "user.a", []byte("b"), 0) }, m.rest},
 				{"removexattr", func() error { return unix.Removexattr(f, "user.a") }, m.rest},
+				{"chattr", func() error {
+					fd, err := unix.Open(f, unix.O_RDONLY, 0)
+					must(t, err)
+					defer unix.Close(fd)
+					return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, fsNodump)
+				}, m.rest},
 				{"fallocate", func() error {
 					fd, err := unix.Open(f, unix.O_WRONLY, 0)
 					must(t, err)
