@@ -47,10 +47,17 @@ func (r *remounts) watch(dir string, log *slog.Logger) (stop func()) {
 		}
 	}
 	r.log = log
-	info, ierr := os.Open("/proc/self/mountinfo")
-	pipe := make([]int, 2)
-	if err != nil || ierr != nil || unix.Pipe2(pipe, unix.O_CLOEXEC) != nil {
+	if err != nil {
 		return func() {} // then it is seen when somebody asks
+	}
+	info, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return func() {}
+	}
+	pipe := make([]int, 2)
+	if unix.Pipe2(pipe, unix.O_CLOEXEC) != nil {
+		_ = info.Close()
+		return func() {}
 	}
 	var done sync.WaitGroup
 	done.Go(func() {
