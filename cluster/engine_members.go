@@ -100,7 +100,7 @@ func (e *engine) configured(name string) (in Member, err error) {
 			return m, nil
 		}
 	}
-	return in, fmt.Errorf("%s is no member of the cluster", name)
+	return in, noMember(name)
 }
 
 // belongs reports whether m is of the configuration, open or not. One that was

@@ -51,7 +51,7 @@ func (e *engine) offlineNow(ctx context.Context, name string) error {
 	err := ErrPoolClosed
 	e.ask(func() {
 		if m = e.byName(name); m == nil {
-			err = fmt.Errorf("%s is no member", name)
+			err = noMember(name)
 			return
 		}
 		if err = e.spare(m); err != nil {
@@ -124,7 +124,7 @@ func (e *engine) onlineNow(ctx context.Context, name string) error {
 		m := e.byName(name)
 		switch {
 		case m == nil:
-			err = fmt.Errorf("%s is no member", name)
+			err = noMember(name)
 			return
 		case m.conn != nil:
 			err = nil
@@ -292,4 +292,9 @@ func (c *conn) setRole(ctx context.Context, role ondisk.PFSType) error {
 		return err
 	}
 	return t.Commit(ctx)
+}
+
+// noMember is the answer to who names a member that a mount does not have.
+func noMember(name string) error {
+	return fmt.Errorf("%s is no member: status lists those that are", name)
 }

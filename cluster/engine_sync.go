@@ -88,7 +88,7 @@ func (e *engine) takeMember(name string) (*hold, error) {
 	m := e.byName(name)
 	switch {
 	case m == nil:
-		return nil, fmt.Errorf("%s is no member", name)
+		return nil, noMember(name)
 	case m.conn == nil || m.hold != nil:
 		return nil, fmt.Errorf("%s cannot be resynced now: %s", name, m.state)
 	case m.state == NodeForeign:

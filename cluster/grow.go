@@ -113,7 +113,7 @@ func (e *engine) growable(name string) (spec MemberSpec, vol *chain.Volume, mete
 		m := e.byName(name)
 		switch {
 		case m == nil:
-			err = fmt.Errorf("%s is no member", name)
+			err = noMember(name)
 		case m.state == NodeOffline:
 			err = errors.New("it is offline: anvilfs node online brings it back, or anvilfs grow grows its device by itself")
 		case m.conn == nil, m.flags != 0, m.state == NodeBranch:
