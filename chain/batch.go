@@ -80,6 +80,10 @@ type Batch struct {
 	// the changes bring, instead of failing. Only for what Diff made of a
 	// sound source: it has all that was in them.
 	Discard bool
+
+	// Log asks that the batch goes into the intent log, if the node has one: it
+	// is small and someone waits. It says nothing about the content.
+	Log bool
 }
 
 func compareChanges(a, b *Change) int {

@@ -106,7 +106,7 @@ func (b *bulkPass) run(ctx context.Context) error {
 // the committed tree, in the quarantine, or below a pin.
 func (b *bulkPass) begin(ctx context.Context) error {
 	v := b.v
-	t, err := v.Begin(ctx)
+	t, err := v.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (b *bulkPass) mark(r *ondisk.Blockref) {
 
 // merge brings what was found into zones [from, to) of the freemap.
 func (b *bulkPass) merge(ctx context.Context, from, to uint64) error {
-	t, err := b.v.Begin(ctx)
+	t, err := b.v.begin(ctx)
 	if err != nil {
 		return err
 	}

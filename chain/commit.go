@@ -96,6 +96,7 @@ func (t *Txn) nextHeader(ctx context.Context) (*ondisk.VolumeHeader, error) {
 	}
 	hdr.Mark.MirrorTid, hdr.Mark.Writer = tid, v.opts.Writer
 	hdr.Mark.Lost = t.lost()
+	t.markLog(hdr)
 	hdr.MirrorTid, hdr.FreemapTid = tid, tid
 	hdr.States = t.states
 	return hdr, nil
@@ -146,6 +147,7 @@ func (t *Txn) publish(hdr *ondisk.VolumeHeader) {
 	}
 	fm.alloc.emptied = nil
 	fm.trim()
+	v.ilog.restart(hdr, t.logged)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.hdr = hdr
@@ -215,9 +217,9 @@ func (v *Volume) foreignStill() bool {
 }
 
 // commitNothing writes the next header with nothing changed but what it
-// counts.
+// counts. What is in the log stays there.
 func (v *Volume) commitNothing(ctx context.Context) error {
-	t, err := v.Begin(ctx)
+	t, err := v.begin(ctx)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,10 @@
 // which owns freemap, allocator and header slots; Volume.mu, for what readers
 // see, never held during I/O; the write queue's. Views take no lock to read.
 //
+// Small txgs that someone waits for need not go this way: Log makes them
+// durable with one write and one flush in the aux area, and the next
+// transaction brings them into the tree; see intentLog.
+//
 // After a crash: the newest header with good codes is the truth. All it reaches
 // was flushed before it was written and is not overwritten while any of the
 // four slots, or the spare copy of a single slot, refers to it. Commit

@@ -55,7 +55,13 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 		v.space = Space{Total: v.hdr.AllocatorSize, Free: v.hdr.AllocatorFree, Whole: v.hdr.AllocatorFree}
 	}
 	v.turn <- struct{}{}
-	if (o.Grow || o.Add != nil) && !o.ReadOnly {
+	if o.ReadOnly {
+		return v.withLog(ctx), nil
+	}
+	if err := v.startLog(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", v.Name(), err)
+	}
+	if o.Grow || o.Add != nil {
 		if err := v.grow(ctx); err != nil {
 			return nil, err
 		}
@@ -199,7 +205,10 @@ func (v *Volume) Close() error {
 	v.turn <- struct{}{}
 	var err error
 	if !v.opts.ReadOnly && v.Failed() == nil {
-		err = v.DrainFrees(context.Background())
+		err = v.Checkpoint(context.Background())
+	}
+	if !v.opts.ReadOnly && v.Failed() == nil {
+		err = errors.Join(err, v.DrainFrees(context.Background()))
 	}
 	<-v.turn
 	v.mu.Lock()

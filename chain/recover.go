@@ -117,7 +117,11 @@ func (fm *freemap) makeUp() {
 // is right only where nobody else has to know.
 func (v *Volume) RewriteHeaders(ctx context.Context) error {
 	for range v.slots.slots {
-		if err := v.commitNothing(ctx); err != nil {
+		t, err := v.Begin(ctx) // with what is in the log
+		if err != nil {
+			return err
+		}
+		if err := t.Commit(ctx); err != nil {
 			return err
 		}
 	}

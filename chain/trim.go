@@ -36,7 +36,7 @@ func (v *Volume) Trim(ctx context.Context, o TrimOptions) (trimmed uint64, err e
 }
 
 func (v *Volume) trimZone(ctx context.Context, n uint64, o *TrimOptions) (trimmed uint64, err error) {
-	t, err := v.Begin(ctx)
+	t, err := v.begin(ctx)
 	if err != nil {
 		return 0, err
 	}

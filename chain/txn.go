@@ -29,6 +29,7 @@ type Txn struct {
 	smallDrops []extent         // the same, smaller blocks
 	late       []extent         // taken, and dropped while being written
 	stats      TxnStats
+	logged     int   // txgs of the intent log that it contains
 	broken     error // what made the transaction unfit for Commit
 	done       bool
 }
@@ -51,7 +52,21 @@ type TxnStats struct {
 }
 
 // Begin starts the next transaction; it waits until the running one is done.
+// It stands on what is in the intent log, too.
 func (v *Volume) Begin(ctx context.Context) (*Txn, error) {
+	t, err := v.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.applyLog(ctx); err != nil {
+		t.Abort()
+		return nil, err
+	}
+	return t, nil
+}
+
+// begin is Begin on the committed tree: what is in the log stays there.
+func (v *Volume) begin(ctx context.Context) (*Txn, error) {
 	if v.opts.ReadOnly {
 		return nil, fmt.Errorf("%s: %w", v.Name(), ErrReadOnly)
 	}

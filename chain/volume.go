@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,8 +48,14 @@ type Options struct {
 	Grow         bool // make it as large as its devices
 	// Add is a device that becomes one more volume, behind the others. Whatever
 	// is on it is lost. The volume owns it like the others.
-	Add    ondisk.Device
-	Logger *slog.Logger // nil = silent
+	Add ondisk.Device
+	// Copied tells whether a clustered PFS of the volume has other copies: only
+	// then txgs in the intent log may be given up. nil: none has.
+	Copied func(ctx context.Context, v *Volume, p *PFSInfo) bool
+	// DropLog gives up what is in the intent log of the only copy of a PFS and
+	// cannot be applied, instead of refusing the volume. Only for repair.
+	DropLog bool
+	Logger  *slog.Logger // nil = silent
 }
 
 // A Volume is one HAMMER2 file system on its devices. Its methods are safe
@@ -65,12 +72,14 @@ type Volume struct {
 	bulk  sync.Mutex    // one Bulkfree at a time
 	fm    *freemap      // owned by whoever has the turn; nil if read-only
 	slots *headerSlots  // same
+	ilog  intentLog     // same
 
 	others []*headerSlots // of all volumes, during open
 	floor  ondisk.Tid     // lowest tid the next header may get; set at open
 
 	foreign bool  // at open
-	taint   error // what was wrong with the header slots at open
+	taint   error // what was wrong with the header slots, or the intent log, at open
+	gaveUp  error // why this open dropped what was in the intent log
 	grown   uint64
 	failed  atomic.Pointer[failure]
 
@@ -138,6 +147,9 @@ func (v *Volume) Foreign() bool { return v.foreign }
 // Tainted says what about the header slots at open a crash of ours does not
 // explain: a slot that cannot be read, or a damaged one that was not due next.
 func (v *Volume) Tainted() error { return v.taint }
+
+// GaveUp is why txgs of the intent log were dropped at open; nil: none was.
+func (v *Volume) GaveUp() error { return v.gaveUp }
 
 // State returns the committed state entry of a PFS.
 func (v *Volume) State(fsid ondisk.UUID) (ondisk.StateEntry, bool) {

@@ -222,3 +222,16 @@ func FuzzEncodeData(f *testing.F) {
 		blk.Release()
 	})
 }
+
+func FuzzDecodeStateEntry(f *testing.F) {
+	f.Add(bytes.Repeat([]byte{7}, lenState))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b := make([]byte, lenState)
+		copy(b, in)
+		e := DecodeStateEntry(b)
+		again := make([]byte, lenState)
+		if e.Encode(again); !bytes.Equal(again, b) {
+			t.Errorf("%x encodes to %x", b, again)
+		}
+	})
+}

@@ -10,10 +10,16 @@ const (
 	markWho   = 0x10
 	markSince = 0x20
 	markLost  = 0x28
-	lenMark   = 0x30
+	markLog   = 0x30
+	markSeed  = 0x38
+	lenMark   = 0x40
 	ourStates = 0x9040
 
 	markMagic = "ANVILFS1"
+
+	// StateLost in the flags of an entry: txgs that the node had acknowledged
+	// were given up with its intent log. It counts nowhere until it is copied anew.
+	StateLost = 1
 
 	// MaxStates is the number of clustered PFSs one volume can hold.
 	MaxStates = 16
@@ -48,6 +54,9 @@ type Mark struct {
 	// Lost is about how many bytes a Bulkfree would find after a crash with
 	// this header: dropped, but marked as allocated.
 	Lost uint64
+	// Log is where in the aux area of this volume the intent log goes on from
+	// this header, in bytes of the device. Its records carry LogSeed; 0 = none.
+	Log, LogSeed uint64
 }
 
 // A StateEntry is a node's durable state in the cluster of one PFS.
@@ -108,6 +117,16 @@ func (e *StateEntry) put(b []byte) {
 	copy(b[stRest:lenState], e.Rest[:])
 }
 
+// Encode writes the 128 bytes of e to b.
+func (e *StateEntry) Encode(b []byte) { e.put(b) }
+
+// DecodeStateEntry reads an entry from the first 128 bytes of b, which may be
+// any.
+func DecodeStateEntry(b []byte) (e StateEntry) {
+	e.get(b)
+	return e
+}
+
 // State returns the entry of a PFS, nil if there is none.
 func (h *VolumeHeader) State(fsid UUID) *StateEntry {
 	for i := range h.States {
@@ -125,6 +144,8 @@ func (h *VolumeHeader) getOurs(b []byte) {
 		h.Mark.Writer = UUID(m[markWho:])
 		h.Mark.Since = Tid(binary.LittleEndian.Uint64(m[markSince:]))
 		h.Mark.Lost = binary.LittleEndian.Uint64(m[markLost:])
+		h.Mark.Log = binary.LittleEndian.Uint64(m[markLog:])
+		h.Mark.LogSeed = binary.LittleEndian.Uint64(m[markSeed:])
 	}
 	for i := range MaxStates {
 		var e StateEntry
@@ -145,6 +166,8 @@ func (h *VolumeHeader) putOurs(b []byte) {
 		copy(m[markWho:markSince], h.Mark.Writer[:])
 		binary.LittleEndian.PutUint64(m[markSince:], uint64(h.Mark.Since))
 		binary.LittleEndian.PutUint64(m[markLost:], h.Mark.Lost)
+		binary.LittleEndian.PutUint64(m[markLog:], h.Mark.Log)
+		binary.LittleEndian.PutUint64(m[markSeed:], h.Mark.LogSeed)
 	case string(m[:len(markMagic)]) == markMagic:
 		clear(m)
 	}

@@ -96,6 +96,7 @@ func (c *checker) run(ctx context.Context) error {
 		}
 	}
 	c.checkLag()
+	c.log()
 	c.enter("freemap", "")
 	if err := c.freemap(ctx, c.hdr, true); err != nil {
 		return err

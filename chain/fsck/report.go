@@ -106,6 +106,7 @@ type Report struct {
 	Errors   int            `json:"errors"`   // of all findings
 	Warnings int            `json:"warnings"`
 	Infos    int            `json:"infos"`
+	Logged   int            `json:"logged"` // txgs in the intent log that are not in the tree
 	Took     time.Duration  `json:"took_ns"`
 
 	// Fixes are what is certain to put names and inodes right, in the order to
@@ -115,7 +116,9 @@ type Report struct {
 	// Freemap and Slots say that a freemap made up from the tree, or writing all
 	// header slots anew, puts something right.
 	Freemap bool `json:"-"`
-	Slots   bool `json:"-"`
+	// LogDamaged: not all of the intent log can be applied.
+	LogDamaged bool `json:"-"`
+	Slots      bool `json:"-"`
 }
 
 // Clean reports whether nothing needs attention: infos do not count.

@@ -34,6 +34,7 @@ func Volume(ctx context.Context, w io.Writer, devs []ondisk.Device) error {
 			p.slot(&slots[i])
 		}
 	}
+	p.log(ctx)
 	return p.done(ctx)
 }
 
