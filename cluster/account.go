@@ -143,8 +143,7 @@ func treeBytes(ctx context.Context, v *chain.View, inum, from, to uint64, skip f
 // do, in one look.
 func (p *Pool) Sized(ctx context.Context, inum uint64) (in *Inode, bytes uint64, ok bool, err error) {
 	s := p.acquire()
-	open, syncing := s.layers()
-	if open.find(inum) != nil || syncing.find(inum) != nil || open.isNew(inum) {
+	if !s.inTreeOnly(inum) {
 		s.release()
 		if in, ok, err = p.Inode(ctx, inum); ok && err == nil {
 			bytes, err = p.Blocks(ctx, inum)

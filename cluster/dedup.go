@@ -118,7 +118,7 @@ type Merged struct {
 func (sh *sharer) loadPair(ctx context.Context, srcKey, dstKey, length uint64) (target map[uint64]*ondisk.Blockref, err error) {
 	s := sh.t.p.acquire()
 	defer s.release()
-	sh.below = s.below(sh.t.g)
+	sh.below = s.below(sh.t.g.overlay)
 	err = sh.t.p.onTree(ctx, s, func(ctx context.Context, v *chain.View) (err error) {
 		if sh.tree, err = dataMap(ctx, v, sh.src, srcKey, srcKey+length); err == nil {
 			target, err = dataMap(ctx, v, sh.to.inum, dstKey, dstKey+length)
@@ -130,7 +130,7 @@ func (sh *sharer) loadPair(ctx context.Context, srcKey, dstKey, length uint64) (
 
 // buffered reports whether a group says something about a block.
 func (sh *sharer) buffered(inum, key uint64) bool {
-	for _, o := range []*overlay{sh.t.g.overlay, sh.below} {
+	for _, o := range append([]*overlay{sh.t.g.overlay}, sh.below...) {
 		if _, where := o.find(inum).where(key); where != dataBelow {
 			return true
 		}

@@ -27,6 +27,14 @@
 // A group closes after Options.Commit, at 32 MiB in memory, and on Sync. All
 // who called Sync before it closed share its commit.
 //
+// A small group that a Sync waits for goes into the members' intent logs. It is
+// durable then, and committed, but in no tree: its content is laid over that of
+// the groups logged before it, and this one overlay stays in the state until a
+// group is committed by way of the trees, which brings in all before it: after
+// Options.Commit, for space or memory, for operations, on Settle, and for all
+// as long as a member is copied or copies are compared. Space and memory stay
+// reserved until then. A member may log a txg or commit it, as it likes.
+//
 // # What readers see
 //
 // A reader takes the state once: open group, syncing group, committed views.

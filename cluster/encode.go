@@ -198,6 +198,7 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 	if p.recent != nil {
 		p.recent.merge(ctx, p, b)
 	}
+	b.Log = p.mayLog(g) && b.Loggable()
 	return b, nil
 }
 

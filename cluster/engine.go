@@ -64,8 +64,10 @@ type engine struct {
 	written    time.Duration // when the last txg was committed
 	sealed     bool          // nothing but empty txgs followed the last with content
 	past       bool          // others changed the members since: nothing is served any more
+	base       Position      // the last committed txg that was not for the log
 
-	handed atomic.Uint64 // mask of the members in the last answer of views
+	handed  atomic.Uint64 // mask of the members in the last answer of views
+	levelBy atomic.Int64  // until then nothing is logged; time since began
 
 	mu       sync.Mutex
 	pub      published
@@ -77,6 +79,7 @@ type engine struct {
 // published is what the loop lets others see.
 type published struct {
 	committed Position
+	base      Position // what readers have no overlays for: a view must contain it
 	next      ondisk.Tid
 	quorum    bool
 	serving   bool
@@ -247,7 +250,7 @@ func (e *engine) startReading() error {
 		e.pub.committed = at
 		e.readOnlyState(m, m.first)
 	}
-	e.publish(published{committed: at, charter: law, serving: true})
+	e.publish(published{committed: at, base: at, charter: law, serving: true})
 	go e.loop()
 	return nil
 }

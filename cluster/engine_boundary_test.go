@@ -51,14 +51,14 @@ func TestEngineHoldWaitsNotForQuorum(t *testing.T) {
 		c.gone[i] = true
 		c.fault[i].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write, Times: faultdev.Always})
 	}
-	if err := e.commit(c.ctx, file(e.nextT(), 2000, "waits")); !errors.Is(err, ErrNoQuorum) {
+	if err := commitOn(e, c.ctx, file(e.nextT(), 2000, "waits")); !errors.Is(err, ErrNoQuorum) {
 		t.Fatalf("commit without a quorum: %v", err)
 	}
 	err := e.hold(c.ctx, 20*time.Millisecond, func(Position) error { return nil })
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it held: %v", err)
 	}
-	if err := e.commit(c.ctx, file(e.nextT(), 2001, "waits")); !errors.Is(err, ErrNoQuorum) {
+	if err := commitOn(e, c.ctx, file(e.nextT(), 2001, "waits")); !errors.Is(err, ErrNoQuorum) {
 		t.Errorf("the next commit: %v", err)
 	}
 }

@@ -26,22 +26,23 @@ func (e *engine) nextT() ondisk.Tid {
 	return e.pub.next
 }
 
-// commit makes b durable on a quorum of masters. It returns early if ctx
+// commit makes b durable on a quorum of masters. logged says that it may be in
+// their logs only, and not in the views yet. It returns early if ctx
 // ends, or there is no quorum and the mount was told not to wait; b may be
 // committed later all the same, and is to be given again.
-func (e *engine) commit(ctx context.Context, b *chain.Batch) error {
+func (e *engine) commit(ctx context.Context, b *chain.Batch) (logged bool, err error) {
 	if e.o.ReadOnly {
-		return ErrReadOnly
+		return false, ErrReadOnly
 	}
 	if err := e.takeGate(ctx); err != nil {
-		return err
+		return false, err
 	}
 	defer e.giveGate()
 	return e.commitHeld(ctx, b)
 }
 
 // commitHeld is commit for who has the gate.
-func (e *engine) commitHeld(ctx context.Context, b *chain.Batch) error {
+func (e *engine) commitHeld(ctx context.Context, b *chain.Batch) (logged bool, err error) {
 	var manifest [32]byte
 	if !e.solo { // nobody compares the histories of a single copy
 		manifest = Manifest(b)
@@ -56,10 +57,10 @@ func (e *engine) commitHeld(ctx context.Context, b *chain.Batch) error {
 			}
 		})
 		if !ok {
-			return ErrPoolClosed
+			return false, ErrPoolClosed
 		}
 		if err := e.await(ctx, r.done); err != nil || r.b == b {
-			return err
+			return err == nil && r.sent.Log, err
 		}
 	}
 }
@@ -111,9 +112,10 @@ func (e *engine) submit() {
 		return
 	}
 	r.sent = r.b
-	if T := e.primary.NextT(); r.b.T != T {
+	T, log := e.primary.NextT(), r.b.Log && e.mayLog()
+	if r.b.T != T || r.b.Log != log {
 		again := *r.b
-		again.T = T
+		again.T, again.Log = T, log
 		r.sent = &again
 	}
 	propose := core.Propose{Batch: r.sent, Manifest: r.manifest, Size: batchSize(r.sent)}
@@ -127,6 +129,9 @@ func (e *engine) submit() {
 
 // committedTxg ends the request whose txg it is.
 func (e *engine) committedTxg(x *core.Txg) {
+	if !x.Batch.(*chain.Batch).Log {
+		e.base = x.Pos
+	}
 	if r := e.request; r != nil && r.sent != nil && x.Batch == any(r.sent) {
 		e.finish(r)
 	}

@@ -117,7 +117,7 @@ func TestEngineRepairsData(t *testing.T) {
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
 	data := bytes.Repeat([]byte("abcdefgh"), 2000)
-	check(t, e.commit(c.ctx, blockFile(t, e.nextT(), 2000, data)))
+	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
 	untilEqual(t, e)
 	views := e.views()
 	if len(views) != 3 {
@@ -191,7 +191,7 @@ func TestEngineHold(t *testing.T) {
 		t.Fatalf("held at %v, committed is %v", got, at)
 	}
 	done := make(chan error, 1)
-	go func() { done <- e.commit(c.ctx, file(e.nextT(), 2001, "after")) }()
+	go func() { done <- commitOn(e, c.ctx, file(e.nextT(), 2001, "after")) }()
 	select {
 	case <-done:
 		t.Fatal("a txg was committed meanwhile")
@@ -218,7 +218,7 @@ func TestEngineCopiesFromMemberAhead(t *testing.T) {
 	c.fault[1].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Flush, Times: faultdev.Always})
 	done := make(chan error, 1)
 	b := file(e.nextT(), 2002, "on one member only")
-	go func() { done <- e.commit(c.ctx, b) }()
+	go func() { done <- commitOn(e, c.ctx, b) }()
 	until(t, e, "no quorum", func(rs []NodeReport) bool { return rs[0].Position.T == b.T && rs[1].State == NodeFailed })
 	c.gone[2] = false
 	check(t, e.online(c.ctx, "c.img"))

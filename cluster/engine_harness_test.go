@@ -120,7 +120,7 @@ func file(T ondisk.Tid, inum uint64, content string) *chain.Batch {
 
 func put(t *testing.T, e *engine, inum uint64, content string) {
 	t.Helper()
-	check(t, e.commit(t.Context(), file(e.nextT(), inum, content)))
+	check(t, commitOn(e, t.Context(), file(e.nextT(), inum, content)))
 }
 
 // get reads from every node that may be read.
@@ -172,4 +172,9 @@ func untilEqual(t *testing.T, e *engine) {
 	until(t, e, "everybody in sync", func(rs []NodeReport) bool {
 		return states(rs) == "in-sync in-sync in-sync" && rs[0].Position == rs[1].Position && rs[1].Position == rs[2].Position
 	})
+}
+
+func commitOn(e *engine, ctx context.Context, b *chain.Batch) error {
+	_, err := e.commit(ctx, b)
+	return err
 }

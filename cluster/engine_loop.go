@@ -119,6 +119,9 @@ func (e *engine) effect(eff core.Effect) {
 		e.committedTxg(eff.Txg)
 	case core.Serve:
 		e.everServed = true
+		if e.solo {
+			e.base = eff.Pos // there is no barrier
+		}
 		e.log.Info("serving", "at", eff.Pos.T.String(), "epoch", e.primary.Ballot().Epoch)
 		e.served()
 	case core.Lost:

@@ -98,6 +98,7 @@ func (e *engine) refresh() {
 	}
 	p := published{
 		committed: e.primary.Committed(),
+		base:      e.base,
 		quorum:    e.primary.Quorum() && !e.past,
 		serving:   e.primary.Phase() == core.Serving && !e.past,
 		past:      e.past,

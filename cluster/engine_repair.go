@@ -154,24 +154,6 @@ func (c *conn) rewrite(ctx context.Context, l Leaf, change chain.Change) (writte
 	return true, c.showAgain(ctx)
 }
 
-// showAgain gives readers the tree with the repaired leaf.
-func (c *conn) showAgain(ctx context.Context) error {
-	v, err := c.vol.View(ctx, c.label)
-	if err != nil {
-		return err
-	}
-	c.vmu.Lock()
-	old := c.view
-	if old == nil || v.T() != c.pos.T { // a txg came between: its own view follows
-		old = v
-	} else {
-		c.view = v
-	}
-	c.vmu.Unlock()
-	old.Release()
-	return nil
-}
-
 // condemn has a member resynced as a whole.
 func (e *engine) condemn(d damage) error {
 	err := ErrPoolClosed

@@ -41,7 +41,7 @@ func (e *engine) sealIdle() {
 	e.written = e.now() // if it fails, not again at once
 	e.tasks.Go(func() {
 		defer e.giveGate()
-		e.noteSeal(e.commitHeld(e.ctx, &chain.Batch{T: e.nextT()}))
+		e.seal(e.ctx)
 	})
 }
 
@@ -59,12 +59,13 @@ func (e *engine) sealLast(ctx context.Context) {
 	defer e.giveGate()
 	wanted := false
 	if e.ask(func() { wanted = e.unsealed() }) && wanted {
-		e.noteSeal(e.commitHeld(ctx, &chain.Batch{T: e.nextT()}))
+		e.seal(ctx)
 	}
 }
 
-func (e *engine) noteSeal(err error) {
-	if err != nil {
+// seal makes the empty txg. The caller has the gate.
+func (e *engine) seal(ctx context.Context) {
+	if _, err := e.commitHeld(ctx, &chain.Batch{T: e.nextT()}); err != nil {
 		e.log.Debug("no empty txg after the last one", "err", err)
 	}
 }

@@ -142,12 +142,12 @@ func TestEngineLosesQuorum(t *testing.T) {
 	c.fault[1].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write, Times: faultdev.Always})
 	c.fault[2].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write, Times: faultdev.Always})
 	b := file(e.nextT(), 2000, "hangs")
-	if err := e.commit(c.ctx, b); err != ErrNoQuorum {
+	if err := commitOn(e, c.ctx, b); err != ErrNoQuorum {
 		t.Fatal(err)
 	}
 	c.gone[1] = false
 	until(t, e, "quorum", func([]NodeReport) bool { return e.hasQuorum() })
-	check(t, e.commit(c.ctx, b))
+	check(t, commitOn(e, c.ctx, b))
 	if got := get(t, e, 2000); len(got) == 0 || got[0] != "hangs" {
 		t.Fatal(got)
 	}

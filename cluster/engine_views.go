@@ -69,7 +69,7 @@ func (e *engine) readable() []memberView {
 	}
 	var ms []memberView
 	for _, v := range p.members {
-		if pos := v.position(); v.readable && (pos == p.committed || pos.T > p.committed.T) {
+		if pos := v.shownAt(); v.readable && (pos == p.base || pos.T > p.base.T) {
 			ms = append(ms, v)
 		}
 	}
@@ -79,11 +79,11 @@ func (e *engine) readable() []memberView {
 	return ms
 }
 
-func (v *memberView) position() Position {
+func (v *memberView) shownAt() Position {
 	if v.conn == nil {
 		return Position{}
 	}
-	return v.conn.position()
+	return v.conn.shownAt()
 }
 
 // rank orders reading by role, as Resolve does: soft nodes are there to be
@@ -100,9 +100,12 @@ func (v *memberView) rank() int {
 	return 3
 }
 
-// views returns the nodes that contain the last committed txg, best first.
+// views returns the nodes that may be read under the overlays, best first:
+// they contain the last committed txg that was not for the log.
 func (e *engine) views() []nodeView {
-	committed := e.committed()
+	e.mu.Lock()
+	base := e.pub.base
+	e.mu.Unlock()
 	var out []nodeView
 	var mask uint64
 	defer func() { e.handed.Store(mask) }()
@@ -110,7 +113,7 @@ func (e *engine) views() []nodeView {
 		view, pos, _, ok := v.conn.shown()
 		switch {
 		case !ok:
-		case pos.T < committed.T:
+		case pos.T < base.T:
 			view.Release()
 		default:
 			mask |= 1 << (v.m.index % 64)

@@ -14,7 +14,7 @@ import (
 // A group is built when the calls in it have ended: half a call would be
 // committed otherwise.
 func TestGroupSealWaits(t *testing.T) {
-	g := newGroup()
+	g := newGroup(1)
 	if !g.enter() {
 		t.Fatal("a new group is closed")
 	}

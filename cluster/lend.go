@@ -12,8 +12,7 @@ import (
 func (p *Pool) Lend(ctx context.Context, inum, off uint64, n int) ([]byte, error) {
 	s := p.acquire()
 	defer s.release()
-	open, syncing := s.layers()
-	if !open.isNew(inum) && open.find(inum) == nil && syncing.find(inum) == nil {
+	if s.inTreeOnly(inum) {
 		return p.lendTree(ctx, s, inum, off, n)
 	}
 	b := getLarge(n)

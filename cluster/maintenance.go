@@ -104,7 +104,7 @@ func (p *Pool) Bulkfree(ctx context.Context) error {
 	if p.opts.ReadOnly {
 		return ErrReadOnly
 	}
-	if err := p.Sync(ctx); err != nil {
+	if err := p.Settle(ctx); err != nil {
 		return err
 	}
 	return p.bulkfree(ctx, 0, chain.BulkfreeOptions{})

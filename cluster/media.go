@@ -32,6 +32,7 @@ type Media struct {
 // The caller reads its state with Load before anything else. Errors that are
 // a *refusal are about what the user asked for; others about the device.
 func OpenMedia(ctx context.Context, name string, devs []ondisk.Device, label string, o chain.Options) (*Media, error) {
+	o.Copied = Copied
 	vol, err := chain.Open(ctx, devs, o)
 	if err != nil {
 		return nil, err
@@ -54,6 +55,10 @@ func (m *Media) Fsid() ondisk.UUID { return m.info.Fsid }
 // Load reads the state of the PFS from the volume. If its flags are set, why
 // says what is wrong.
 func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error) {
+	// The header is not all that was acknowledged while the log holds txgs.
+	if err := m.Level(ctx); err != nil {
+		return d, "", err
+	}
 	entry, clustered := m.vol.State(m.info.Fsid)
 	v, err := m.vol.View(ctx, m.label)
 	if err != nil {
@@ -95,6 +100,9 @@ func (m *Media) Load(ctx context.Context) (d core.Durable, why string, err error
 	case law == nil:
 		d.Flags |= core.Tainted
 		why = "the charter of the cluster is gone"
+	case entry.Flags&ondisk.StateLost != 0:
+		d.Flags |= core.Tainted
+		why = whyLogLost
 	case m.vol.Tainted() != nil && !m.mended:
 		d.Flags |= core.Tainted
 		why = m.vol.Tainted().Error()
@@ -146,15 +154,21 @@ func (m *Media) loadSolo(T ondisk.Tid, law *Charter) (core.Durable, string) {
 	}}}, ""
 }
 
-// Perform makes a job durable: txg and state entry in one header commit, or
-// nothing. Jobs are not cancelled: half of one is worth nothing.
+// Perform makes a job durable: txg and state entry in one header commit, or in
+// one record of the intent log, or nothing. Jobs are not cancelled: half of one is worth nothing.
 func (m *Media) Perform(j *core.Job, before core.Durable) error {
 	ctx := context.Background()
 	if m.solo && j.Txg == nil {
 		return nil
 	}
+	if m.mayLog(j, before) {
+		if err := m.log(ctx, j, before); !errors.Is(err, chain.ErrNotLogged) {
+			return err
+		}
+	}
 	t, err := m.vol.Begin(ctx)
 	if err != nil {
+		m.GiveUpLog(ctx, err)
 		return err
 	}
 	if j.Txg != nil {
@@ -164,6 +178,9 @@ func (m *Media) Perform(j *core.Job, before core.Durable) error {
 	entry := m.entry
 	if err == nil && !m.solo {
 		entry = m.nextEntry(j.After(before))
+		if j.Whole {
+			entry.Flags &^= ondisk.StateLost
+		}
 		err = t.SetState(entry)
 	}
 	if err != nil {

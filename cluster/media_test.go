@@ -182,13 +182,13 @@ func TestRepairLeavesNewerAlone(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
 	e := c.mustStart(Options{})
-	check(t, e.commit(c.ctx, blockFile(t, e.nextT(), 2000, make([]byte, 4000))))
+	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, make([]byte, 4000))))
 	old := e.committed()
 	data := make([]byte, 8000)
 	for i := range data {
 		data[i] = byte(i >> 3)
 	}
-	check(t, e.commit(c.ctx, blockFile(t, e.nextT(), 2000, data)))
+	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
 	untilEqual(t, e)
 	v := e.views()[0]
 	var ref ondisk.Blockref

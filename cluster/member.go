@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -30,11 +31,14 @@ type conn struct {
 	jobs    sync.WaitGroup
 	applied uint64
 
-	vmu  sync.Mutex
-	pos  Position // of view
-	view *chain.View
-	law  *Charter  // of view
-	when time.Time // it came to pos; zero = not known
+	vmu     sync.Mutex
+	durable core.Durable // tree and intent log
+	pos     Position     // of view: what is in the log is not in it
+	view    *chain.View
+	law     *Charter  // of view
+	when    time.Time // it came to pos; zero = not known
+
+	leveling atomic.Bool // the log is being brought into the tree
 }
 
 // start makes the conn answer the messages of a primary.
@@ -81,13 +85,23 @@ func (c *conn) run(j *core.Job, before core.Durable, now time.Duration) {
 
 // perform makes a job durable and shows readers what it left.
 func (c *conn) perform(j *core.Job, before core.Durable) error {
-	if err := c.Perform(j, before); err != nil || j.Txg == nil {
+	if err := c.Perform(j, before); err != nil {
 		return err
 	}
+	d := j.After(before)
 	c.mu.Lock()
-	c.applied++
+	if j.Txg != nil {
+		c.applied++
+	}
 	c.mu.Unlock()
-	return c.show(context.Background(), j.After(before))
+	c.vmu.Lock()
+	c.durable = d
+	same := c.pos == d.Pos // a promise, and the log was empty
+	c.vmu.Unlock()
+	if same || c.vol.Logged() > 0 {
+		return nil // readers have what is logged in their overlays
+	}
+	return c.show(context.Background(), d)
 }
 
 // show makes the committed state what readers get.
@@ -98,12 +112,43 @@ func (c *conn) show(ctx context.Context, d core.Durable) error {
 	}
 	c.vmu.Lock()
 	old := c.view
+	c.durable = d
 	c.view, c.pos, c.law, c.when = v, d.Pos, d.Charter, fromNano(uint64(c.entry.Time))
 	c.vmu.Unlock()
 	if old != nil {
 		old.Release()
 	}
 	return nil
+}
+
+// showAgain gives readers the tree as it is now, changed by others than the
+// protocol: a leaf was repaired, or the log was brought in.
+func (c *conn) showAgain(ctx context.Context) error {
+	v, err := c.vol.View(ctx, c.label)
+	if err != nil {
+		return err
+	}
+	c.vmu.Lock()
+	old := c.view
+	switch {
+	case old != nil && v.T() == c.pos.T:
+		c.view = v
+	case old != nil && v.T() == c.durable.Pos.T:
+		c.view, c.pos, c.law = v, c.durable.Pos, c.durable.Charter
+	default: // a txg came between: its own view follows
+		old = v
+	}
+	c.vmu.Unlock()
+	old.Release()
+	return nil
+}
+
+// level brings what is logged into the tree, and shows it.
+func (c *conn) level(ctx context.Context) error {
+	if err := c.Level(ctx); err != nil {
+		return err
+	}
+	return c.showAgain(ctx)
 }
 
 // shown returns what readers get, retained; ok is false after close.
@@ -124,8 +169,15 @@ func (c *conn) since() time.Time {
 	return c.when
 }
 
-// position is where the view is.
+// position is the last txg that is durable.
 func (c *conn) position() Position {
+	c.vmu.Lock()
+	defer c.vmu.Unlock()
+	return c.durable.Pos
+}
+
+// shownAt is where the view is.
+func (c *conn) shownAt() Position {
 	c.vmu.Lock()
 	defer c.vmu.Unlock()
 	return c.pos
@@ -134,7 +186,7 @@ func (c *conn) position() Position {
 func (c *conn) setPosition(pos Position) {
 	c.vmu.Lock()
 	defer c.vmu.Unlock()
-	c.pos = pos
+	c.pos, c.durable.Pos = pos, pos
 }
 
 func (c *conn) reason() string {
@@ -206,6 +258,11 @@ func (c *conn) close() error {
 	c.vmu.Unlock()
 	if v != nil {
 		v.Release()
+	}
+	// What its tree cannot take is told to the next open, and no reason to call
+	// what the others have not durable.
+	if err := c.Level(context.Background()); err != nil && c.GiveUpLog(context.Background(), err) {
+		c.log.Error("intent log given up", "member", c.name, "err", err)
 	}
 	return c.vol.Close()
 }

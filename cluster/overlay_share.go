@@ -58,11 +58,8 @@ func (o *overlay) refer(n *onode, key uint64, src *source) {
 func (l *dataLayers) readShared(ctx context.Context, p *Pool, s *state, inum, key uint64, at int, dst []byte) error {
 	for i, n := range l.nodes {
 		if src := n.source(key); src != nil {
-			var below *overlay
-			if _, syncing := s.layers(); i == 0 {
-				below = syncing
-			}
-			return p.readSource(ctx, s, below, src, inum, key, at, dst)
+			layers := s.layers()
+			return p.readSource(ctx, s, layers[i+1:], src, inum, key, at, dst)
 		}
 		if _, where := n.validLen(key); where != dataBelow {
 			break
@@ -72,8 +69,8 @@ func (l *dataLayers) readShared(ctx context.Context, p *Pool, s *state, inum, ke
 }
 
 // readSource fills dst from byte at of the block that is to be at (inum, key).
-// below is the group under the one that says so, nil if there is none.
-func (p *Pool) readSource(ctx context.Context, s *state, below *overlay, src *source, inum, key uint64, at int, dst []byte) error {
+// below are the layers under the one that says so.
+func (p *Pool) readSource(ctx context.Context, s *state, below []*overlay, src *source, inum, key uint64, at int, dst []byte) error {
 	valid := max(src.valid-at, 0)
 	if valid < len(dst) {
 		clear(dst[valid:])
@@ -82,12 +79,12 @@ func (p *Pool) readSource(ctx context.Context, s *state, below *overlay, src *so
 	if len(dst) == 0 {
 		return nil
 	}
-	if n := below.find(src.Inum); n != nil {
-		switch n.copyOut(src.Key, at, dst) {
+	for i, o := range below {
+		switch n := o.find(src.Inum); n.copyOut(src.Key, at, dst) {
 		case dataHere, dataHole:
 			return nil
 		case dataShared:
-			return p.readSource(ctx, s, nil, n.source(src.Key), src.Inum, src.Key, at, dst)
+			return p.readSource(ctx, s, below[i+1:], n.source(src.Key), src.Inum, src.Key, at, dst)
 		}
 	}
 	block := getBuffer(ondisk.LogicalBlock)
@@ -130,7 +127,7 @@ func (t *Txn) settle(ctx context.Context, n *onode, key uint64, beyond int) erro
 	s := t.p.acquire()
 	defer s.release()
 	buf := getBuffer(src.valid)
-	if err := t.p.readSource(ctx, s, s.below(t.g), src, n.inum, key, 0, buf); err != nil {
+	if err := t.p.readSource(ctx, s, s.below(t.g.overlay), src, n.inum, key, 0, buf); err != nil {
 		putBuffer(buf)
 		return err
 	}

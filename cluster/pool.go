@@ -111,7 +111,7 @@ type Inode struct {
 // engineAPI is what the pool needs of the protocol: *engine, or a double.
 type engineAPI interface {
 	nextT() ondisk.Tid
-	commit(ctx context.Context, b *chain.Batch) error
+	commit(ctx context.Context, b *chain.Batch) (logged bool, err error)
 	views() []nodeView
 	committed() Position
 	hasQuorum() bool
@@ -159,6 +159,7 @@ type Pool struct {
 	stateMu sync.Mutex // orders changes of state
 	state   atomic.Pointer[state]
 	viewsCh atomic.Pointer[chan struct{}] // closed when the views changed
+	treed   atomic.Uint64                 // the last group that is in the views
 
 	firstChange chan struct{} // the open group was changed for the first time
 	wish        chan struct{} // someone wants the open group durable
@@ -232,7 +233,7 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.stateMu.Lock()
-	p.install(newGroup(), nil, p.views())
+	p.install(newGroup(1), nil, nil, p.views())
 	p.measure()
 	p.stateMu.Unlock()
 	p.workers.Add(1)
@@ -268,7 +269,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		}
 		// No call enters a group from here on, and a sync waits for those inside.
 		p.state.Load().open.touched.Store(true)
-		if err = p.Sync(ctx); err != nil {
+		if err = p.Settle(ctx); err != nil {
 			err = fmt.Errorf("final commit: %w", err)
 		}
 	}
@@ -276,7 +277,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.workers.Wait()
 	p.encode.stop()
 	p.stateMu.Lock()
-	p.install(p.state.Load().open, nil, nil) // who looks from now on finds no views
+	p.install(p.state.Load().open, nil, nil, nil) // who looks from now on finds no views
 	p.stateMu.Unlock()
 	if p.front.owner == p {
 		if held := p.front.stop(ctx, ""); held != "" {

@@ -15,7 +15,10 @@ type nullEngine struct {
 	commits int
 }
 
-func (e *nullEngine) commit(context.Context, *chain.Batch) error { e.commits++; return nil }
+func (e *nullEngine) commit(context.Context, *chain.Batch) (bool, error) {
+	e.commits++
+	return false, nil
+}
 
 func (e *nullEngine) space() chain.Space { return chain.Space{Total: 1 << 40, Free: 1 << 40} }
 

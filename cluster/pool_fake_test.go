@@ -39,12 +39,12 @@ func (e *fakeEngine) nextT() ondisk.Tid {
 	return ondisk.MakeTid(e.epoch, e.seq+1)
 }
 
-func (e *fakeEngine) commit(ctx context.Context, b *chain.Batch) error {
+func (e *fakeEngine) commit(ctx context.Context, b *chain.Batch) (logged bool, err error) {
 	e.mu.Lock()
 	fail, slow := e.fail, e.slow
 	e.mu.Unlock()
 	if fail != nil {
-		return fail
+		return false, fail
 	}
 	if slow > 0 {
 		<-time.After(slow) // a device that takes its time
@@ -57,7 +57,7 @@ func (e *fakeEngine) commit(ctx context.Context, b *chain.Batch) error {
 			if ctx.Err() == nil {
 				e.t.Errorf("commit of %v: %v", b.T, err)
 			}
-			return err
+			return false, err
 		}
 	}
 	e.mu.Lock()
@@ -67,7 +67,7 @@ func (e *fakeEngine) commit(ctx context.Context, b *chain.Batch) error {
 	e.last = Position{T: b.T}
 	close(e.signal)
 	e.signal = make(chan struct{})
-	return nil
+	return false, nil
 }
 
 func applyTo(ctx context.Context, v *chain.Volume, b *chain.Batch) error {
@@ -340,7 +340,7 @@ func write(t testing.TB, p *Pool, inum, off uint64, data []byte) {
 
 func mustSync(t testing.TB, p *Pool) {
 	t.Helper()
-	if err := p.Sync(context.Background()); err != nil {
+	if err := p.Settle(context.Background()); err != nil {
 		t.Fatalf("sync: %v", err)
 	}
 }

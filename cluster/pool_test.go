@@ -374,7 +374,7 @@ func TestPoolStateOutlivesCommits(t *testing.T) {
 		mustSync(t, p)
 		write(t, p, f, 0, bytes.Repeat([]byte{byte(i + 2)}, 4096))
 	}
-	open, _ := s.layers()
+	open := s.open
 	buf := make([]byte, 4096)
 	if open.find(f).copyOut(0, 0, buf) != dataHere || buf[0] != 1 || buf[4095] != 1 {
 		t.Error("the buffer was used again under a reader")

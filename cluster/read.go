@@ -137,23 +137,18 @@ func (p *Pool) waitViews(ctx context.Context) (*state, error) {
 func (p *Pool) Inode(ctx context.Context, inum uint64) (in *Inode, ok bool, err error) {
 	s := p.acquire()
 	defer s.release()
-	open, syncing := s.layers()
-	return p.inodeUnder(ctx, s, [2]*overlay{open, syncing}, inum)
+	return p.inodeUnder(ctx, s, s.layers(), inum)
 }
 
 // inodeAs returns the record as o sees it: what is younger does not count.
 func (p *Pool) inodeAs(ctx context.Context, o *overlay, inum uint64) (in *Inode, ok bool, err error) {
 	s := p.acquire()
 	defer s.release()
-	layers := [2]*overlay{o}
-	if open, syncing := s.layers(); o == open {
-		layers[1] = syncing
-	}
-	return p.inodeUnder(ctx, s, layers, inum)
+	return p.inodeUnder(ctx, s, s.under(o), inum)
 }
 
 // inodeUnder looks in the layers, top first, then in the tree.
-func (p *Pool) inodeUnder(ctx context.Context, s *state, layers [2]*overlay, inum uint64) (in *Inode, ok bool, err error) {
+func (p *Pool) inodeUnder(ctx context.Context, s *state, layers [maxLayers]*overlay, inum uint64) (in *Inode, ok bool, err error) {
 	for _, o := range layers {
 		if o == nil {
 			continue
@@ -181,8 +176,7 @@ func (p *Pool) Lookup(ctx context.Context, dir uint64, name string) (d ondisk.Di
 	s := p.acquire()
 	defer s.release()
 	hash := ondisk.NameHash(name)
-	open, syncing := s.layers()
-	layers := [...]*overlay{open, syncing}
+	layers := s.layers()
 	for i, o := range layers {
 		if o == nil {
 			continue
@@ -251,9 +245,8 @@ func (p *Pool) ReadDir(ctx context.Context, dir, from uint64, fn func(ondisk.Dir
 
 func (p *Pool) readDir(ctx context.Context, s *state, dir, from uint64, fn func(ondisk.Dirent) bool) error {
 	m := &dirMerge{next: max(from, ondisk.DirBit), fn: fn}
-	open, syncing := s.layers()
 	tree := true
-	for i, o := range [...]*overlay{open, syncing} {
+	for i, o := range s.layers() {
 		if o == nil || !tree {
 			continue
 		}
@@ -284,21 +277,22 @@ func (n *onode) isDeleted() bool {
 	return n.deleted
 }
 
-// A dirMerge merges two overlays over a tree.
+// A dirMerge merges overlays over a tree.
 type dirMerge struct {
-	layers [2]dirLayer // top first
-	next   uint64      // first key not passed on yet; 0 after the last
+	layers [maxLayers]dirLayer // top first
+	next   uint64              // first key not passed on yet; 0 after the last
 	fn     func(ondisk.Dirent) bool
 	done   bool
 }
 
 // peek returns what the overlays say of the first key they know from next on.
-func (m *dirMerge) peek() *dent {
-	top, low := m.layers[0].peek(m.next), m.layers[1].peek(m.next)
-	if top == nil || low != nil && low.Key < top.Key {
-		return low
+func (m *dirMerge) peek() (first *dent) {
+	for i := range m.layers {
+		if e := m.layers[i].peek(m.next); e != nil && (first == nil || e.Key < first.Key) {
+			first = e // of equal keys the upper one counts
+		}
 	}
-	return top
+	return first
 }
 
 // emit passes d on.
@@ -337,7 +331,7 @@ func (m *dirMerge) rest() {
 // the whole index, and may do so while the pool is in use: what becomes an
 // orphan later is not in it. It must be called once.
 func (p *Pool) Orphans(ctx context.Context) (walk func(ctx context.Context, fn func(inum uint64) bool) error, err error) {
-	if err := p.Sync(ctx); err != nil {
+	if err := p.Settle(ctx); err != nil {
 		return nil, err
 	}
 	s := p.acquire()

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -13,14 +14,8 @@ import (
 func (p *Pool) ReadData(ctx context.Context, inum, off uint64, dst []byte) error {
 	s := p.acquire()
 	defer s.release()
-	open, syncing := s.layers()
-	l := dataLayers{nodes: [2]*onode{open.find(inum), syncing.find(inum)}}
-	if open.isNew(inum) && l.nodes[0] == nil || syncing != nil && syncing.isNew(inum) && l.nodes == [2]*onode{} {
-		clear(dst)
-		return nil
-	}
-	l.end = [2]bool{open.isNew(inum), syncing != nil && syncing.isNew(inum)}
-	if l.nodes == [2]*onode{} {
+	l := s.dataLayers(inum)
+	if l.nodes == [maxLayers]*onode{} && !l.endless() {
 		return p.readTree(ctx, s, inum, off, dst)
 	}
 	run := 0 // bytes at the start of dst that the tree must answer
@@ -54,9 +49,21 @@ func (p *Pool) ReadData(ctx context.Context, inum, off uint64, dst []byte) error
 
 // dataLayers are the overlays' parts of one inode, top first.
 type dataLayers struct {
-	nodes [2]*onode
-	end   [2]bool // nothing is below this layer
+	nodes [maxLayers]*onode
+	end   [maxLayers]bool // nothing is below this layer
 }
+
+func (s *state) dataLayers(inum uint64) (l dataLayers) {
+	for i, o := range s.layers() {
+		if o != nil {
+			l.nodes[i], l.end[i] = o.find(inum), o.isNew(inum)
+		}
+	}
+	return l
+}
+
+// endless reports whether the tree below does not count.
+func (l *dataLayers) endless() bool { return slices.Contains(l.end[:], true) }
 
 func (l *dataLayers) copyOut(key uint64, at int, dst []byte) layerData {
 	for i, n := range l.nodes {
@@ -87,14 +94,12 @@ func (l *dataLayers) where(key uint64) (n int, where layerData) {
 
 // keys lists the blocks of [from, to) that the overlays have, in order.
 func (l *dataLayers) keys(from, to uint64) []uint64 {
-	var lists [2][]uint64
-	for i, n := range l.nodes {
-		lists[i] = n.keys(from, to)
+	var all []uint64
+	for _, n := range l.nodes {
+		if keys := n.keys(from, to); len(keys) > 0 {
+			all = mergeKeys(all, keys)
+		}
 	}
-	if len(lists[0]) == 0 && len(lists[1]) == 0 {
-		return nil
-	}
-	all := mergeKeys(lists[0], lists[1])
 	kept := all[:0]
 	for _, key := range all {
 		if _, where := l.where(key); where == dataHere {
@@ -141,9 +146,7 @@ func mergeKeys(a, b []uint64) []uint64 {
 func (p *Pool) eachBlock(ctx context.Context, inum, from, to uint64, fn func(key, size uint64) bool) error {
 	s := p.acquire()
 	defer s.release()
-	open, syncing := s.layers()
-	l := dataLayers{nodes: [2]*onode{open.find(inum), syncing.find(inum)}}
-	l.end = [2]bool{open.isNew(inum), syncing != nil && syncing.isNew(inum)}
+	l := s.dataLayers(inum)
 	keys := l.keys(from, to)
 	next, done := blockAt(from), false
 	emit := func(key, size uint64) {
@@ -158,7 +161,7 @@ func (p *Pool) eachBlock(ctx context.Context, inum, from, to uint64, fn func(key
 			emit(key, uint64(mediaSize(n)))
 		}
 	}
-	if !l.end[0] && !l.end[1] {
+	if !l.endless() {
 		err := p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 			return p.treeBlocks(ctx, v, inum, next, to, func(key, size uint64) bool {
 				overlays(key)
@@ -233,15 +236,15 @@ func (p *Pool) SeekHole(ctx context.Context, inum, off, size uint64) (at uint64,
 func (p *Pool) Blocks(ctx context.Context, inum uint64) (total uint64, err error) {
 	s := p.acquire()
 	defer s.release()
-	open, syncing := s.layers()
-	if open.find(inum).hasData() || syncing.find(inum).hasData() {
+	l := s.dataLayers(inum)
+	if slices.ContainsFunc(l.nodes[:], (*onode).hasData) {
 		err = p.eachBlock(ctx, inum, 0, maxData, func(_, size uint64) bool {
 			total += size
 			return true
 		})
 		return total, err
 	}
-	if open.isNew(inum) || syncing != nil && syncing.isNew(inum) {
+	if l.endless() {
 		return 0, nil
 	}
 	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {

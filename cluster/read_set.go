@@ -14,10 +14,7 @@ import (
 func (p *Pool) Inodes(ctx context.Context, inums []uint64, fn func(*Inode)) error {
 	s := p.acquire()
 	defer s.release()
-	open, syncing := s.layers()
-	below := slices.DeleteFunc(slices.Clone(inums), func(inum uint64) bool {
-		return open.find(inum) != nil || syncing.find(inum) != nil || open.isNew(inum)
-	})
+	below := slices.DeleteFunc(slices.Clone(inums), func(inum uint64) bool { return !s.inTreeOnly(inum) })
 	if len(below) == 0 {
 		return nil
 	}

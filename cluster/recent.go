@@ -85,6 +85,9 @@ func (r *recent) note(id BlockID, at placeOf) {
 // equalOnMedia is the block at (inum, key) of the tree if it is stored as these
 // bytes, like ref says; nil if it is not, or nobody can tell.
 func (p *Pool) equalOnMedia(ctx context.Context, s *state, inum, key uint64, ref *ondisk.Blockref, stored []byte) (share *chain.Share) {
+	if _, where := s.logged.find(inum).where(key); where != dataBelow {
+		return nil // what the tree has there is going to be replaced
+	}
 	err := p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		share = nil
 		there, ok, err := refAt(ctx, v, inum, key)

@@ -118,9 +118,11 @@ func (c Cost) bytes() int64 {
 func (p *Pool) outstanding() int64 {
 	tables := p.budget.tables.Load()
 	s := p.state.Load()
-	n := p.budget.inflight.Load() + s.open.load.need(tables)
-	if s.syncing != nil {
-		n += s.syncing.load.need(tables)
+	n := p.budget.inflight.Load()
+	for _, o := range s.layers() {
+		if o != nil {
+			n += o.load.need(tables)
+		}
 	}
 	return n
 }
@@ -232,10 +234,11 @@ func (p *Pool) enterGroup() *group {
 
 // dirty is how much memory uncommitted changes take.
 func (p *Pool) dirty() int64 {
-	s := p.state.Load()
-	n := s.open.load.memory.Load()
-	if s.syncing != nil {
-		n += s.syncing.load.memory.Load()
+	var n int64
+	for _, o := range p.state.Load().layers() {
+		if o != nil {
+			n += o.load.memory.Load()
+		}
 	}
 	return n
 }
@@ -293,7 +296,7 @@ func (p *Pool) makeRoom(ctx context.Context, round int, bytes int64, data, useRe
 	var err error
 	switch round {
 	case 0: // what was admitted at worst becomes what it really took
-		err = p.Sync(ctx)
+		err = p.Settle(ctx)
 	case 1: // dropped blocks become free
 		if p.budget.pending.Load() > 0 {
 			err = p.engine.drainFrees(ctx)

@@ -116,6 +116,7 @@ func (e *engine) scrubNodes() []ScrubNode {
 // pinAll pins what readers see of every member at the committed txg.
 func (e *engine) pinAll() (nodes []Pinned, release func()) {
 	at := e.committed().T
+	e.wantLevel()
 	for _, v := range e.readable() {
 		view, pos, _, ok := v.conn.shown()
 		switch {

@@ -49,7 +49,7 @@ const maxNesting = 1 << 10
 // settleAccounts adds to the group what its changes mean for accounts, and returns
 // the nodes with those that this added.
 func (p *Pool) settleAccounts(ctx context.Context, g *group, nodes []*onode) ([]*onode, error) {
-	if !p.accounting.Load() {
+	if !g.accounts {
 		return nodes, nil
 	}
 	s := p.acquire()

@@ -93,7 +93,7 @@ func (p *Pool) changeSnapshots(ctx context.Context, edit func(t *SnapshotTable) 
 	if err := p.storeSnapshots(ctx, content, size, ops); err != nil {
 		return err
 	}
-	if err := p.Sync(ctx); err != nil {
+	if err := p.Settle(ctx); err != nil {
 		return fmt.Errorf("%w, it is made so when the members answer: %w", errNotDurable, err)
 	}
 	return nil

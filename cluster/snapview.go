@@ -125,7 +125,9 @@ func (e *snapshotEngine) open(n nodeVolume) *chain.View {
 	return v
 }
 
-func (e *snapshotEngine) commit(context.Context, *chain.Batch) error { return ErrReadOnly }
+func (e *snapshotEngine) commit(context.Context, *chain.Batch) (bool, error) {
+	return false, ErrReadOnly
+}
 
 func (e *snapshotEngine) hasQuorum() bool { return true }
 

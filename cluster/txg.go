@@ -15,11 +15,15 @@ const closedBit = 1 << 40
 // A group is a transaction group: an overlay and the calls that fill it.
 type group struct {
 	*overlay
-	calls   atomic.Int64 // calls inside, plus closedBit
-	idle    chan struct{}
-	touched atomic.Bool // something was changed
-	try     atomic.Pointer[attempt]
-	growth  growth // of accounts
+	number   uint64       // counts groups, in the order in which they are committed
+	calls    atomic.Int64 // calls inside, plus closedBit
+	idle     chan struct{}
+	touched  atomic.Bool // something was changed
+	try      atomic.Pointer[attempt]
+	growth   growth      // of accounts
+	accounts bool        // they are settled with it; set when it is sealed
+	hurry    atomic.Bool // someone waits for it to be durable
+	settle   atomic.Bool // someone waits for it to be in the trees
 
 	opsMu sync.Mutex // guards ops, which are complete when the group is sealed
 	ops   []chain.PFSOp
@@ -32,8 +36,8 @@ type attempt struct {
 	err  error // valid once done is closed
 }
 
-func newGroup() *group {
-	g := &group{overlay: newOverlay(), idle: make(chan struct{}, 1)}
+func newGroup(number uint64) *group {
+	g := &group{overlay: newOverlay(), number: number, idle: make(chan struct{}, 1)}
 	g.try.Store(&attempt{done: make(chan struct{})})
 	return g
 }
@@ -80,25 +84,47 @@ func (g *group) finish(err error, again bool) {
 // it only when the views below contain it.
 type state struct {
 	open    *group
-	syncing *group // nil = none
+	syncing *group   // nil = none
+	logged  *overlay // of groups that are durable and not in the views; nil = none
 	views   []nodeView
 	refs    atomic.Int64
 }
 
-// below is the overlay under g's.
-func (s *state) below(g *group) *overlay {
-	if s.open == g && s.syncing != nil {
-		return s.syncing.overlay
+// maxLayers is how many overlays a state has at most.
+const maxLayers = 3
+
+// layers returns the overlays, top first, nil for what is not there.
+func (s *state) layers() [maxLayers]*overlay {
+	layers := [maxLayers]*overlay{s.open.overlay, nil, s.logged}
+	if s.syncing != nil {
+		layers[1] = s.syncing.overlay
 	}
-	return nil
+	return layers
 }
 
-// layers returns the overlays, nil for what is not there.
-func (s *state) layers() (open, syncing *overlay) {
-	if s.syncing != nil {
-		syncing = s.syncing.overlay
+// under returns the layers from o on, which is the open or the syncing one.
+func (s *state) under(o *overlay) [maxLayers]*overlay {
+	layers := s.layers()
+	if o != layers[0] {
+		layers[0], layers[1] = o, nil
 	}
-	return s.open.overlay, syncing
+	return layers
+}
+
+// inTreeOnly reports whether no overlay says anything about an inode.
+func (s *state) inTreeOnly(inum uint64) bool {
+	for _, o := range s.layers() {
+		if o != nil && (o.find(inum) != nil || o.isNew(inum)) {
+			return false
+		}
+	}
+	return true
+}
+
+// below returns the layers under o.
+func (s *state) below(o *overlay) []*overlay {
+	layers := s.under(o)
+	return layers[1:]
 }
 
 func (s *state) release() {
@@ -108,9 +134,9 @@ func (s *state) release() {
 	for _, v := range s.views {
 		v.View.Release()
 	}
-	open, syncing := s.layers()
-	open.unref()
-	syncing.unref()
+	for _, o := range s.layers() {
+		o.unref()
+	}
 }
 
 // acquire returns the present state, which stays whole until its release.
@@ -127,16 +153,25 @@ func (p *Pool) acquire() *state {
 
 // install makes a new state. It takes over one reference to each view.
 // The caller holds stateMu.
-func (p *Pool) install(open, syncing *group, views []nodeView) {
-	s := &state{open: open, syncing: syncing, views: views}
+func (p *Pool) install(open, syncing *group, logged *overlay, views []nodeView) {
+	s := &state{open: open, syncing: syncing, logged: logged, views: views}
 	s.refs.Store(1)
-	open.refs.Add(1)
-	if syncing != nil {
-		syncing.refs.Add(1)
+	for _, o := range s.layers() {
+		if o != nil {
+			o.refs.Add(1)
+		}
 	}
 	if old := p.state.Swap(s); old != nil {
 		old.release()
 	}
+}
+
+// retained returns the views of s for another state.
+func (s *state) retained() []nodeView {
+	for _, v := range s.views {
+		v.View.Retain()
+	}
+	return s.views
 }
 
 // refresh takes the engine's present views under the groups.
@@ -144,7 +179,7 @@ func (p *Pool) refresh() {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
 	s := p.state.Load()
-	p.install(s.open, s.syncing, p.views())
+	p.install(s.open, s.syncing, s.logged, p.views())
 	p.measure()
 	p.viewsChanged()
 }
@@ -154,21 +189,20 @@ func (p *Pool) rotate() *group {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
 	s := p.state.Load()
-	for _, v := range s.views {
-		v.View.Retain()
-	}
-	p.install(newGroup(), s.open, s.views)
+	p.install(newGroup(s.open.number+1), s.open, s.logged, s.retained())
 	return s.open
 }
 
-// retire drops the syncing group, which the views now contain.
+// retire drops the syncing group, and what was logged before it: the views
+// now contain all of it.
 func (p *Pool) retire() {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
 	s := p.state.Load()
 	views := p.views()
 	p.measure()
-	p.install(s.open, nil, views)
+	p.treed.Store(s.syncing.number)
+	p.install(s.open, nil, nil, views)
 	p.viewsChanged()
 }
 
@@ -194,11 +228,12 @@ func poke(ch chan struct{}) {
 }
 
 // commitLoop closes and commits groups: Options.Commit after the first change
-// in one, or sooner on a wish.
+// in one, or sooner on a wish. What was logged is in the trees as long after.
 func (p *Pool) commitLoop() {
 	defer p.workers.Done()
-	timer := time.NewTimer(p.opts.Commit)
+	timer, late := time.NewTimer(p.opts.Commit), time.NewTimer(p.opts.Commit)
 	timer.Stop()
+	late.Stop()
 	for {
 		select {
 		case <-p.firstChange:
@@ -206,12 +241,22 @@ func (p *Pool) commitLoop() {
 			continue
 		case <-p.wish:
 		case <-timer.C:
+		case <-late.C:
+			p.state.Load().open.wantTree()
 		case <-p.ctx.Done():
 			return
 		}
-		if p.ctx.Err() == nil && p.state.Load().open.touched.Load() {
-			timer.Stop()
-			p.commitOpen()
+		if p.ctx.Err() != nil || !p.state.Load().open.touched.Load() {
+			continue
+		}
+		timer.Stop()
+		had := p.state.Load().logged != nil
+		p.commitOpen()
+		switch has := p.state.Load().logged != nil; {
+		case has && !had:
+			late.Reset(p.opts.Commit)
+		case !has:
+			late.Stop()
 		}
 	}
 }
@@ -223,11 +268,12 @@ func (p *Pool) commitOpen() {
 	g := p.rotate()
 	g.seal()
 	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
-	b, err := p.build(p.ctx, g)
+	b, err := p.make(p.ctx, g)
 	wished := false // by who waits for the group that is open now
+	logged := false
 	for wait := retryFirst; ; wait = min(2*wait, retryMax) {
 		if err == nil {
-			err = p.commitBatch(b)
+			logged, err = p.commitBatch(b)
 		}
 		if err == nil {
 			break
@@ -240,18 +286,24 @@ func (p *Pool) commitOpen() {
 		wished = p.waitRetry(wait) || wished
 		err = nil
 		if b == nil {
-			b, err = p.build(p.ctx, g)
+			b, err = p.make(p.ctx, g)
 		}
 	}
 	p.txgs.committed(b, time.Since(began))
-	p.retire()
+	if logged {
+		p.keep()
+	} else {
+		p.retire()
+	}
 	p.lastErr.Store(nil)
 	g.finish(nil, false)
 	close(*p.room.Swap(newSignal()))
 	if wished {
 		poke(p.wish)
 	}
-	p.tidy()
+	if !logged {
+		p.tidy()
+	}
 }
 
 // Pauses between tries to commit; a node that returns ends one at once.
@@ -263,9 +315,9 @@ const (
 // commitBatch commits b, or nothing if there is nothing in it. Another try
 // takes the same batch, which the engine may have sent already: it gives it a
 // new tid if it must, and a batch that takes effect twice changes nothing.
-func (p *Pool) commitBatch(b *chain.Batch) error {
-	if len(b.Changes) == 0 && len(b.Ops) == 0 {
-		return nil
+func (p *Pool) commitBatch(b *chain.Batch) (logged bool, err error) {
+	if len(b.Changes) == 0 && len(b.Ops) == 0 && p.state.Load().logged == nil {
+		return false, nil
 	}
 	return p.engine.commit(p.ctx, b)
 }
@@ -310,6 +362,12 @@ func (p *Pool) Sync(ctx context.Context) error {
 			return nil
 		}
 	}
+	g.hurry.Store(true)
+	return p.await(ctx, g)
+}
+
+// await has g committed and waits for that, or for the failure of a try.
+func (p *Pool) await(ctx context.Context, g *group) error {
 	try := g.try.Load()
 	poke(p.wish)
 	select {

@@ -164,7 +164,7 @@ func (t *Txn) takenKeys(dir, hash uint64) (taken []takenKey, err error) {
 	}
 	s := t.p.acquire()
 	defer s.release()
-	for i, o := range []*overlay{t.g.overlay, s.below(t.g)} {
+	for i, o := range s.under(t.g.overlay) {
 		if o == nil {
 			continue
 		}
@@ -208,11 +208,12 @@ func (o *overlay) eachKey(dir, hash uint64, fn func(*dent)) (deleted bool) {
 func (t *Txn) content(ctx context.Context, inum, key uint64, buf []byte) error {
 	s := t.p.acquire()
 	defer s.release()
-	if o := s.below(t.g); o != nil {
+	below := s.below(t.g.overlay)
+	for i, o := range below {
 		switch n := o.find(inum); n.copyOut(key, 0, buf) {
 		case dataBelow:
 		case dataShared:
-			return t.p.readSource(ctx, s, nil, n.source(key), inum, key, 0, buf)
+			return t.p.readSource(ctx, s, below[i+1:], n.source(key), inum, key, 0, buf)
 		default:
 			return nil
 		}

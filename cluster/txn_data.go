@@ -127,7 +127,10 @@ func (t *Txn) base(ctx context.Context, n *onode, key uint64, at, count int) ([]
 func (t *Txn) baseLen(ctx context.Context, inum, key uint64) (have int, size uint64, err error) {
 	s := t.p.acquire()
 	defer s.release()
-	if o := s.below(t.g); o != nil {
+	for _, o := range s.below(t.g.overlay) {
+		if o == nil {
+			continue
+		}
 		if n, where := o.find(inum).validLen(key); where != dataBelow || o.isNew(inum) {
 			return n, maxData, nil
 		}
@@ -158,7 +161,7 @@ func (t *Txn) sealEnd(ctx context.Context, n *onode, size uint64) error {
 	}
 	s := t.p.acquire()
 	defer s.release()
-	if o := s.below(t.g); o != nil {
+	for _, o := range s.below(t.g.overlay) {
 		if _, where := o.find(n.inum).validLen(key); where != dataBelow {
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -75,7 +76,7 @@ type sharer struct {
 	src         uint64
 	to          *onode
 	comp, check uint8                       // settings of the target
-	below       *overlay                    // under the group
+	below       []*overlay                  // under the group, nil for what is not there
 	tree        map[uint64]*ondisk.Blockref // what the tree has of the source
 }
 
@@ -83,8 +84,9 @@ type sharer struct {
 func (sh *sharer) load(ctx context.Context, lo, hi uint64) error {
 	s := sh.t.p.acquire()
 	defer s.release()
-	sh.below = s.below(sh.t.g)
-	if sh.t.g.isNew(sh.src) || sh.below != nil && sh.below.isNew(sh.src) {
+	sh.below = s.below(sh.t.g.overlay)
+	isNew := func(o *overlay) bool { return o != nil && o.isNew(sh.src) }
+	if sh.t.g.isNew(sh.src) || slices.ContainsFunc(sh.below, isNew) {
 		return nil
 	}
 	return sh.t.p.onTree(ctx, s, func(ctx context.Context, v *chain.View) (err error) {
@@ -109,13 +111,13 @@ func dataMap(ctx context.Context, v *chain.View, inum, lo, hi uint64) (map[uint6
 
 // block makes one block of the target what the source has at from, n bytes of it.
 func (sh *sharer) block(ctx context.Context, from, to uint64, n int) (copied bool, err error) {
-	for _, o := range []*overlay{sh.t.g.overlay, sh.below} {
+	for i, o := range append([]*overlay{sh.t.g.overlay}, sh.below...) {
 		if o == nil {
 			continue
 		}
 		node := o.find(sh.src)
 		switch _, where := node.where(from); {
-		case where == dataHere && o == sh.below:
+		case where == dataHere && i > 0:
 			if s := sh.syncing(node, from); s != nil {
 				s.valid = n
 				sh.t.g.refer(sh.to, to, s)
@@ -242,7 +244,7 @@ func (sh *sharer) again(ctx context.Context, o *overlay, src *source, from, to u
 		return true, sh.copy(ctx, from, to, n)
 	}
 	s := *src
-	if o == sh.below { // by the time it counts the source has the block
+	if o != sh.t.g.overlay { // by the time it counts the source has the block
 		s.Inum, s.Key, s.ModifyTid = sh.src, from, 0
 	}
 	sh.t.g.refer(sh.to, to, &s)
@@ -288,13 +290,15 @@ func (sh *sharer) copy(ctx context.Context, from, to uint64, n int) error {
 // there than ShareData would copy: what is on media can be shared.
 func (p *Pool) SettleData(ctx context.Context, inum, lo, hi uint64) error {
 	s := p.acquire()
-	open, syncing := s.layers()
-	n := open.find(inum).buffered(lo, hi) + syncing.find(inum).buffered(lo, hi)
+	n := 0
+	for _, o := range s.layers() {
+		n += o.find(inum).buffered(lo, hi)
+	}
 	s.release()
 	if n <= shareCopies {
 		return nil
 	}
-	return p.Sync(ctx)
+	return p.Settle(ctx)
 }
 
 // buffered counts the blocks of [lo, hi) whose bytes the overlay has.

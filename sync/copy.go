@@ -179,6 +179,7 @@ func (r *Run) arrive(txn *chain.Txn, pos cluster.Position) error {
 	e := r.entry
 	e.T, e.H, e.Acked, e.Time = pos.T, pos.H, pos.T, r.now().UnixNano()
 	e.ResyncGoal, e.ShadowKey = 0, 0
+	e.Flags &^= ondisk.StateLost
 	if err := txn.SetState(e); err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 	case "pid":
 		_, err = fmt.Fprintln(w, c.server.PID)
 	case "sync":
-		err = c.pool.Sync(ctx)
+		err = c.pool.Settle(ctx)
 	case "remounting": // to ro, next: by whom
 		c.remounts.announced(strings.Join(rest, " "))
 	case "wait":

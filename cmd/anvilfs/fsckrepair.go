@@ -36,7 +36,7 @@ func (r *fsckRepair) run(ctx context.Context, words []string, reports map[string
 		if rep == nil {
 			continue
 		}
-		if rep.Freemap || rep.Slots {
+		if rep.Freemap || rep.Slots || rep.LogDamaged {
 			r.fail(w, r.volume(ctx, w, rep))
 		}
 		for _, f := range rep.Fixes {
@@ -82,16 +82,21 @@ func (r *fsckRepair) volume(ctx context.Context, word string, rep *fsck.Report) 
 		if rep.Freemap {
 			r.say(word, "the freemap is made up from the tree")
 		}
-		if rep.Slots {
+		if rep.Slots || rep.LogDamaged {
 			r.say(word, "all header slots are written anew")
 		}
 	}
 	if r.dryRun {
+		if rep.LogDamaged {
+			r.say(word, "what the intent log holds is applied as far as it goes, and the rest dropped")
+		}
 		tell()
 		return nil
 	}
-	return withVolume(ctx, word, chain.Options{DoubtFreemap: rep.Freemap}, func(v *chain.Volume) error {
-		if err := voted(ctx, v); err != nil {
+	return withVolume(ctx, word, chain.Options{DoubtFreemap: rep.Freemap, DropLog: true, Copied: cluster.Copied}, func(v *chain.Volume) error {
+		if err := v.GaveUp(); err != nil {
+			r.say(word, "txgs that the intent log held are dropped, with what was written last: %v", err)
+		} else if err := voted(ctx, v); err != nil {
 			return err
 		}
 		// First of all, what is in use must not be free any longer.
