@@ -29,6 +29,7 @@ type session struct {
 	names   int
 	held    *heldView
 	aborted int // transactions that found no space
+	logged  int // txgs that went into the intent log
 }
 
 // A commit is a transaction of a recording, begun at Begin and acknowledged
@@ -189,16 +190,25 @@ func (s *session) apply(t *chain.Txn, m *volume, label string, b *chain.Batch) e
 
 // setState makes the PFS's state entry that of where it is now.
 func (s *session) setState(t *chain.Txn, m *volume, label string) error {
+	e := s.stateOf(m, label)
+	m.states[e.Fsid] = e
+	return t.SetState(e)
+}
+
+// stateOf is the state entry of a PFS where it is now.
+func (s *session) stateOf(m *volume, label string) ondisk.StateEntry {
 	tr := m.trees[label]
 	e := m.states[tr.fsid]
 	e.Fsid, e.T = tr.fsid, tr.t
 	e.H = [16]byte(wordUUID(fmt.Sprint(label, tr.t)))
-	m.states[tr.fsid] = e
-	return t.SetState(e)
+	return e
 }
 
 // verify compares the open volume with the model.
 func (s *session) verify() error {
+	if err := s.v.Checkpoint(s.ctx); err != nil {
+		return err
+	}
 	got, err := readVolume(s.ctx, s.v)
 	if err != nil {
 		return err

@@ -41,6 +41,9 @@ func Workloads() []Workload {
 			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepPromise}, {2, (*session).stepTwice}, {1, (*session).stepReopen}, {3, (*session).stepTrim}}},
 		{"sharing", 20, false, []weighted{{4, (*session).stepShare}, {4, (*session).stepRewrite}, {2, (*session).stepFiles}, {1, (*session).stepSnapshot},
 			{1, (*session).stepForgetSnapshot}, {1, (*session).stepTwice}, {1, (*session).stepAbort}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}},
+		{"log", 20, true, []weighted{{14, (*session).stepLog}, {2, (*session).stepFiles}, {2, (*session).stepPromise}, {1, (*session).stepCheckpoint},
+			{1, (*session).stepDrain}, {1, (*session).stepSnapshot}, {1, (*session).stepRewrite}, {1, (*session).stepReopen}, {1, (*session).stepAbort}}},
+		{"log-bulkfree", 14, true, []weighted{{8, (*session).stepLog}, {2, (*session).stepRewrite}, {2, (*session).stepBulkfree}, {1, (*session).stepTrim}, {1, (*session).stepHold}}},
 		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
 		{"grow", 14, false, []weighted{{4, (*session).stepFiles}, {4, (*session).stepRewrite}, {3, (*session).stepGrow}, {1, (*session).stepPromise}}},
 	}
@@ -221,6 +224,9 @@ func (s *session) stepTrim() error {
 func (s *session) stepHold() error {
 	if s.held != nil {
 		return s.release()
+	}
+	if err := s.v.Checkpoint(s.ctx); err != nil {
+		return err
 	}
 	view, err := s.v.View(s.ctx, first)
 	if err == nil {

@@ -48,9 +48,12 @@ type Image struct {
 func (p *Plan) New(seed uint64) *Image {
 	im := p.blank(seed)
 	for range 1 + im.rnd.IntN(3) {
-		for !im.mutate(&mutations[im.rnd.IntN(len(mutations))]) {
+		for !im.mutate(&mutations[im.rnd.IntN(len(mutations)-1)]) {
 			continue // it needs something that this volume does not have
 		}
+	}
+	if seed%8 == 4 {
+		im.mutate(&forgery)
 	}
 	im.seal()
 	return im

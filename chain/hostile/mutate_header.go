@@ -108,7 +108,7 @@ func headerStates(im *Image) string {
 
 func headerMark(im *Image) string {
 	h := im.content(header)
-	im.scribble(h[markAt : markAt+0x28])
+	im.scribble(h[markAt : markAt+0x40]) // where the intent log goes on is in it
 	return "mark"
 }
 

@@ -139,7 +139,7 @@ func (c *pooled) life(ctx context.Context, p *cluster.Pool) (made []madeFile, er
 	away := "hostile" // to be brought up to date; else others from it
 	if c.im.Seed%2 == 1 && p.NodeOffline(ctx, "a") == nil {
 		away = "a" // else the hostile one is in no state to be counted on
-	} else if err := p.NodeOffline(ctx, "hostile"); err != nil {
+	} else if err := c.takeAway(ctx, p); err != nil {
 		return nil, fmt.Errorf("taking it offline: %w", err)
 	}
 	err = add("second")
@@ -161,6 +161,20 @@ func (c *pooled) life(ctx context.Context, p *cluster.Pool) (made []madeFile, er
 	}
 	cancel()
 	return made, add("third")
+}
+
+// takeAway takes the hostile one offline. A txg that it alone had may have been
+// adopted: the others are copied from it first.
+func (c *pooled) takeAway(ctx context.Context, p *cluster.Pool) error {
+	if p.NodeOffline(ctx, "hostile") == nil {
+		return nil
+	}
+	wctx, cancel := context.WithTimeout(ctx, rejoining)
+	defer cancel()
+	if err := p.Wait(wctx, cluster.WaitResync); err != nil {
+		return err
+	}
+	return p.NodeOffline(ctx, "hostile")
 }
 
 // goodOnes looks whether each good member alone has what was acknowledged,

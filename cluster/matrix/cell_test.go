@@ -172,7 +172,13 @@ func (r *run) reach() <-chan error {
 		}
 	}
 	pending := make(chan error, 1)
-	go func() { pending <- r.syncIn(r.life.ctx) }()
+	go func() {
+		if r.cell.at == flushes { // of a commit: what is logged has but one
+			pending <- r.settleIn(r.life.ctx)
+			return
+		}
+		pending <- r.syncIn(r.life.ctx)
+	}()
 	r.awaitMoment()
 	return pending
 }
@@ -408,6 +414,7 @@ func (r *run) finish() {
 	r.healthy()
 	for range 5 { // every header slot is written anew
 		r.work(2)
+		r.check(r.settleIn(r.life.ctx), "settling") // by a header, not in the log only
 	}
 	r.reads()
 	if n := len(r.life.pool.Status().Nodes); n != nodes {

@@ -94,6 +94,7 @@ func (c *caller) call(ctx context.Context) error {
 		return c.do(func(s map[string]string) { delete(s, "/"+name) },
 			func() error { return c.fs.Unlink(ctx, ondisk.InumRoot, name) })
 	case k == 1:
+		// Not onto itself: a call that changes nothing waits for nobody.
 		to := fmt.Sprintf("f%d", c.rng.IntN(c.names))
 		if to == name { // nothing would be changed, and a sync after it proves nothing
 			to = fmt.Sprintf("f%d", (n+1)%c.names)

@@ -303,9 +303,14 @@ func (r *run) sync(limit time.Duration) error {
 	return r.syncIn(ctx)
 }
 
-func (r *run) syncIn(ctx context.Context) error {
+func (r *run) syncIn(ctx context.Context) error { return r.synced(ctx, r.life.pool.Sync) }
+
+// settleIn is syncIn by way of the trees.
+func (r *run) settleIn(ctx context.Context) error { return r.synced(ctx, r.life.pool.Settle) }
+
+func (r *run) synced(ctx context.Context, sync func(context.Context) error) error {
 	upto := len(r.model.states) - 1
-	err := r.life.pool.Sync(ctx)
+	err := sync(ctx)
 	if err == nil {
 		r.model.synced(upto)
 	}

@@ -9,6 +9,9 @@ import (
 // account gives the directory of the calls an account, which fsck recounts in
 // each image.
 func (s *session) account(m *model) error {
+	if s.plain {
+		return nil
+	}
 	dir, _ := m.find(s.base)
 	return s.counted(dir, s.f.SetQuota(s.ctx, dir, func(l *fs.Limits) { l.Bytes = 1 << 30 }))
 }
@@ -22,7 +25,7 @@ func (s *session) counted(dir uint64, err error) error {
 // shows in the files.
 func callQuota(s *session, m *model) error {
 	dir, ok := m.find(s.base)
-	if !ok {
+	if !ok || s.plain {
 		return errSkip
 	}
 	switch _, has, err := s.f.QuotaOf(s.ctx, dir); {

@@ -42,6 +42,7 @@ type session struct {
 	ragged  bool // not all masters take part: no majority runs ahead
 	skipped int
 	level   []bool // devices of members in sync
+	plain   bool   // there are no accounts
 	cloned  bool   // a clone was acknowledged
 	closing string // how the pool was when it was closed last
 	half    *model // what the last call that failed may have done

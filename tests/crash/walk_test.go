@@ -105,7 +105,7 @@ func newWalker(t *testing.T, seed uint64) *walker {
 		w.power, w.media = append(w.power, v), append(w.media, v)
 	}
 	w.session = newSession(t.Context(), shape, nil, nil, seed)
-	w.ragged = true
+	w.ragged, w.plain = true, seed%2 == 1
 	w.connect()
 	return w
 }

@@ -19,7 +19,16 @@ type Run struct {
 	Shape    Shape
 	Seed     uint64
 	steps    []func(*session) error
+	plain    bool // without accounts: with them, nothing goes into the intent log
 }
+
+// plain is r with nothing that is counted.
+func (r Run) asPlain() Run {
+	r.Workload, r.plain = r.Workload+plainly, true
+	return r
+}
+
+const plainly = "-plain"
 
 // record does it on a new cluster.
 func (r Run) record(ctx context.Context) (*crashtest.Recording, *session, error) {
@@ -28,6 +37,7 @@ func (r Run) record(ctx context.Context) (*crashtest.Recording, *session, error)
 		return nil, nil, fmt.Errorf("building %s: %w", r.Shape.Name, err)
 	}
 	s := newSession(ctx, r.Shape, r.Shape.newTap(img, r.Seed), nil, r.Seed)
+	s.plain = r.plain
 	err = s.start()
 	for _, step := range r.steps {
 		if err == nil {
@@ -70,7 +80,7 @@ func Pairs(seed uint64) (runs []Run) {
 	rng.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
 	for n := 0; n < len(steps); n += pairsPerRun {
 		shape := Shapes()[[]int{0, 2, 1, 0}[len(runs)%4]]
-		runs = append(runs, Run{fmt.Sprintf("pairs-%d", n/pairsPerRun), shape, seed, steps[n:min(n+pairsPerRun, len(steps))]})
+		runs = append(runs, Run{fmt.Sprintf("pairs-%d", n/pairsPerRun), shape, seed, steps[n:min(n+pairsPerRun, len(steps))], false})
 	}
 	return runs
 }
@@ -149,31 +159,31 @@ func Workloads(seed uint64) []Run {
 	create, hold, erase, rollback, clone := synced(callSnapshot), synced(callHold), synced(callErase), synced(callRollback), (*session).stepClone
 	rollbackOpen := synced(callRollbackOpen)
 	return []Run{
-		{"calls-alone", alone, seed, repeat(8, calls)},
-		{"calls-four-slots", four, seed, repeat(8, calls)},
-		{"calls-three", three, seed, repeat(5, calls)},
-		{"early-data", alone, seed, []func(*session) error{calls, (*session).stepLarge, calls}},
-		{"bulkfree", alone, seed, []func(*session) error{calls, calls, (*session).stepBulkfree, calls, (*session).stepBulkfree}},
-		{"unmount", alone, seed, []func(*session) error{calls, (*session).stepReopen, calls, (*session).stepReopen}},
-		{"resync", three, seed, []func(*session) error{calls, (*session).stepOffline, calls, calls, (*session).stepOnline, calls}},
-		{"discard", threeFour, seed, []func(*session) error{calls, (*session).stepForeign, calls}},
-		{"replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}},
-		{"snapshots", alone, seed, []func(*session) error{calls, create, calls, hold, create, calls, erase, calls, rollback, calls, create, clone, calls}},
-		{"policy", three, seed, []func(*session) error{calls, synced(callPolicy), create, calls, synced(callPolicy)}},
-		{"dedup", three, seed, []func(*session) error{calls, twins, dedup, shared, calls, twins, create, dedup, calls}},
-		{"dedup-on-write", sharing, seed, []func(*session) error{calls, twins, shared, calls, (*session).stepBulkfree, twins, calls}},
-		{"snapshots-three", three, seed, []func(*session) error{calls, create, calls, create, clone, erase, calls, rollbackOpen, calls}},
-		{"rollback-open", alone, seed, []func(*session) error{calls, create, calls, rollbackOpen, calls, create, calls, rollbackOpen, calls}},
-		{"rollback-away", three, seed, []func(*session) error{calls, create, calls, (*session).stepOffline, rollbackOpen, calls, (*session).stepOnline, calls}},
-		{"snapshots-away", three, seed, []func(*session) error{calls, create, (*session).stepOffline, calls, create, erase, calls, (*session).stepOnline, calls, rollback, calls}},
-		{"trim", alone, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, (*session).stepTrim, calls}},
-		{"trim-four-slots", four, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, calls, (*session).stepTrim, calls}},
-		{"add-master", spare, seed, []func(*session) error{calls, (*session).stepAddMaster, calls, (*session).stepRemove, calls}},
-		{"grow", growing, seed, []func(*session) error{calls, stepGrow(1), calls, stepGrow(2)}},
-		{"grow-slots", growingSlots, seed, []func(*session) error{calls, stepGrow(1), calls}},
-		{"grow-add", part, seed, []func(*session) error{calls, (*session).stepExtend, calls, (*session).stepReopen, calls}},
-		{"cache", cached, seed, []func(*session) error{calls, reread, calls, (*session).stepCacheAway, reread, calls, (*session).stepReopen, (*session).stepKnows, reread, calls}},
-		{"roles", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, (*session).stepPromote, calls, (*session).stepDemote, calls}},
+		{"calls-alone", alone, seed, repeat(8, calls), false},
+		{"calls-four-slots", four, seed, repeat(8, calls), false},
+		{"calls-three", three, seed, repeat(5, calls), false},
+		{"early-data", alone, seed, []func(*session) error{calls, (*session).stepLarge, calls}, false},
+		{"bulkfree", alone, seed, []func(*session) error{calls, calls, (*session).stepBulkfree, calls, (*session).stepBulkfree}, false},
+		{"unmount", alone, seed, []func(*session) error{calls, (*session).stepReopen, calls, (*session).stepReopen}, false},
+		{"resync", three, seed, []func(*session) error{calls, (*session).stepOffline, calls, calls, (*session).stepOnline, calls}, false},
+		{"discard", threeFour, seed, []func(*session) error{calls, (*session).stepForeign, calls}, false},
+		{"replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}, false},
+		{"snapshots", alone, seed, []func(*session) error{calls, create, calls, hold, create, calls, erase, calls, rollback, calls, create, clone, calls}, false},
+		{"policy", three, seed, []func(*session) error{calls, synced(callPolicy), create, calls, synced(callPolicy)}, false},
+		{"dedup", three, seed, []func(*session) error{calls, twins, dedup, shared, calls, twins, create, dedup, calls}, false},
+		{"dedup-on-write", sharing, seed, []func(*session) error{calls, twins, shared, calls, (*session).stepBulkfree, twins, calls}, false},
+		{"snapshots-three", three, seed, []func(*session) error{calls, create, calls, create, clone, erase, calls, rollbackOpen, calls}, false},
+		{"rollback-open", alone, seed, []func(*session) error{calls, create, calls, rollbackOpen, calls, create, calls, rollbackOpen, calls}, false},
+		{"rollback-away", three, seed, []func(*session) error{calls, create, calls, (*session).stepOffline, rollbackOpen, calls, (*session).stepOnline, calls}, false},
+		{"snapshots-away", three, seed, []func(*session) error{calls, create, (*session).stepOffline, calls, create, erase, calls, (*session).stepOnline, calls, rollback, calls}, false},
+		{"trim", alone, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, (*session).stepTrim, calls}, false},
+		{"trim-four-slots", four, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, calls, (*session).stepTrim, calls}, false},
+		{"add-master", spare, seed, []func(*session) error{calls, (*session).stepAddMaster, calls, (*session).stepRemove, calls}, false},
+		{"grow", growing, seed, []func(*session) error{calls, stepGrow(1), calls, stepGrow(2)}, false},
+		{"grow-slots", growingSlots, seed, []func(*session) error{calls, stepGrow(1), calls}, false},
+		{"grow-add", part, seed, []func(*session) error{calls, (*session).stepExtend, calls, (*session).stepReopen, calls}, false},
+		{"cache", cached, seed, []func(*session) error{calls, reread, calls, (*session).stepCacheAway, reread, calls, (*session).stepReopen, (*session).stepKnows, reread, calls}, false},
+		{"roles", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, (*session).stepPromote, calls, (*session).stepDemote, calls}, false},
 	}
 }
 

@@ -100,7 +100,7 @@ func (c *content) touch(rng *rand.Rand, old *content) {
 
 // batch is the txg that makes c of old.
 func (c *content) batch(T ondisk.Tid, old *content) *chain.Batch {
-	b := &chain.Batch{T: T}
+	b := &chain.Batch{T: T, Log: T.Seq()%4 != 0}
 	add := func(ch chain.Change) { b.Changes = append(b.Changes, ch) }
 	for i := range c.f {
 		was, is := &old.f[i], &c.f[i]

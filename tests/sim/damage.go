@@ -39,8 +39,8 @@ func (n *node) damages(kinds ...damage) bool {
 	return false
 }
 
-// spots are the places of headers and of the freemap: that of the first zone,
-// and what the newest header refers to.
+// spots are the places of headers, of the freemap - that of the first zone, and
+// what the newest header refers to - and of records of the intent log.
 func (p *platter) spots() []int64 {
 	var out []int64
 	for _, off := range ondisk.SlotOffsets(uint64(p.media.Size())) {
@@ -52,6 +52,9 @@ func (p *platter) spots() []int64 {
 	used := p.lookAt().freemap
 	for i := range min(3*len(used), 3) {
 		out = append(out, used[i%len(used)])
+	}
+	for i := range int64(4) {
+		out = append(out, p.auxBeg+i<<12)
 	}
 	return out
 }

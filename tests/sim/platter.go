@@ -14,9 +14,15 @@ import (
 const sectorSize = 512
 
 // reserved is how much of each zone holds headers and freemap. A header that is
-// lost without an error is a promise or a txg lost, which no protocol survives
-// on q masters: only where the world knows of it silent faults go there.
+// lost without an error is a promise or a txg lost, and so is the last record of
+// the intent log, which no protocol survives on q masters: only where the world
+// knows of it silent faults go there.
 const reserved = 4 << 20
+
+// heads reports whether headers, freemap or the intent log are at off.
+func (p *platter) heads(off int64) bool {
+	return off%ondisk.ZoneSize < reserved || off >= p.auxBeg && off < p.auxEnd
+}
 
 var errGone = errors.New("the process is gone")
 
@@ -31,6 +37,8 @@ type platter struct {
 
 	lies  uint64 // not 0: most flushes are not done, and this decides which
 	round int    // of flushes that were asked for since one was done
+
+	auxBeg, auxEnd int64 // where the intent log is
 }
 
 type write struct {
@@ -40,7 +48,14 @@ type write struct {
 }
 
 func newPlatter(image *memdev.Device) *platter {
-	return &platter{cache: image.Clone(), media: image.Clone(), bad: make(map[int64]bool)}
+	p := &platter{cache: image.Clone(), media: image.Clone(), bad: make(map[int64]bool)}
+	buf := make([]byte, ondisk.HeaderSize)
+	if _, err := image.ReadAt(buf, 0); err == nil {
+		if h, err := ondisk.DecodeVolumeHeader(buf); err == nil {
+			p.auxBeg, p.auxEnd = int64(h.AuxBeg), int64(h.AuxEnd)
+		}
+	}
+	return p
 }
 
 // cut is a power cut: of each pending sector chance decides by its place, not
@@ -228,7 +243,7 @@ func (s *session) WriteAt(b []byte, off int64) (int, error) {
 		s.fired = 1 // which of several writers come this far is not ours to say
 		return 0, eio("write")
 	}
-	head := off%ondisk.ZoneSize < reserved
+	head := s.p.heads(off)
 	if !head {
 		s.trespasses(off)
 	}
@@ -251,7 +266,7 @@ func (s *session) WriteAt(b []byte, off int64) (int, error) {
 			if head {
 				step = ondisk.MaxBlock // the place of another header, or of the freemap
 			}
-			if to := off + step; to+int64(len(b)) <= s.p.cache.Size() && (head || to%ondisk.ZoneSize >= reserved) {
+			if to := off + step; to+int64(len(b)) <= s.p.cache.Size() && (head || !s.p.heads(to)) {
 				s.fired++
 				s.write(b, to)
 				return len(b), nil

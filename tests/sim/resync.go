@@ -206,8 +206,17 @@ func (c *copying) AcquireTarget(string) (*cluster.ResyncTarget, func(), error) {
 	if !c.alive() {
 		return nil, nil, errGone
 	}
+	lost := false
+	if err := c.n.vol.media.Level(bg); err != nil {
+		if lost = c.n.vol.media.GiveUpLog(bg, err); !lost {
+			return nil, nil, err
+		}
+	}
+	if !c.alive() { // it took its time
+		return nil, nil, errGone
+	}
 	d := c.n.core.State()
-	trusted := c.p.core.Judge(answerOf(c.n))&core.Tainted == 0
+	trusted := !lost && c.p.core.Judge(answerOf(c.n))&core.Tainted == 0
 	lead := c.p.core.Leads()
 	if c.w.opt.Omit&core.OmitRaise != 0 {
 		lead = core.Ballot{}

@@ -154,10 +154,22 @@ func (v *volume) fsck() {
 	}
 }
 
+// level brings the intent log into the tree, if the disk has nothing else to do.
+func (v *volume) level() bool {
+	if v.task != nil {
+		return false
+	}
+	err := v.media.Level(bg)
+	if err != nil {
+		v.n.w.logf("%s: %v", nodeName(v.n.id), err)
+	}
+	return err == nil
+}
+
 // view is the committed state, nil if there is none to be had. The caller
 // releases it.
 func (v *volume) view() *chain.View {
-	if v.media == nil {
+	if v.media == nil || v.media.Volume().Logged() > 0 && !v.level() {
 		return nil
 	}
 	view, err := v.media.Volume().View(bg, label)
