@@ -113,6 +113,7 @@ func (r *run) suffersNot() {
 	want := r.cacheBecomes()
 	for range 30 {
 		r.work(2)
+		r.check(r.life.pool.Settle(r.life.ctx), "settling")
 		r.reads()
 		if st := r.life.pool.Status(); st.Health != cluster.PoolHealthy {
 			r.fail("the pool is %s without its cache", st.Health)
@@ -181,6 +182,9 @@ func (r *run) reachCache() {
 	}
 	for range 40 {
 		err := r.try(2)
+		if err == nil {
+			err = r.life.pool.Settle(r.life.ctx) // what is in memory is not asked of a cache
+		}
 		if err == nil {
 			_, err = r.read(r.life.ctx)
 		}

@@ -82,7 +82,7 @@ func (c cell) memory() int64 {
 func (c cell) resync(log *slog.Logger) resync.Options {
 	o := resync.Options{Logger: log}
 	if c.mode() == resync.ModeShadow {
-		o.DirectBytes, o.StepBytes, o.BatchBytes = 64<<10, 64<<10, 64<<10
+		o.DirectBytes, o.StepBytes, o.BatchBytes = 16<<10, 64<<10, 16<<10
 	}
 	return o
 }

@@ -210,6 +210,8 @@ func (r *run) reachErrand() (ended, pending <-chan error) {
 		}
 	case apply, flushes:
 		r.arm()
+	case copying, swap: // at once: a source is not used while its log holds something
+		r.check(r.settleIn(r.life.ctx), "settling")
 	}
 	if e.expected != nil {
 		e.expected(r)
