@@ -36,12 +36,15 @@ func secondMount(r *run) {
 	r.finish()
 }
 
-// suspend stops all devices for ten minutes, as a clock sees it that goes on while
+// asleep is how long the machine of suspend sleeps.
+const asleep = 10 * time.Minute
+
+// suspend stops all devices for a while, as a clock sees it that goes on while
 // the machine sleeps: each request that is out has been out for so long when
 // it returns.
 func suspend(r *run) {
 	for _, m := range r.w.Members {
-		m.Fault().Add(faultdev.Rule{Do: faultdev.Delay, Arg: int64(10 * time.Minute)})
+		m.Fault().Add(faultdev.Rule{Do: faultdev.Delay, Arg: int64(asleep)})
 	}
 }
 
@@ -55,6 +58,9 @@ func awake(r *run) {
 	for _, m := range r.w.Members {
 		m.Fault().Clear()
 	}
+	// A request that slept keeps its member from the others until it is back,
+	// whether or not anybody has noticed by now.
+	<-time.After(asleep)
 	r.until("everybody awake", func() bool { return r.life.pool.Status().Health == cluster.PoolHealthy })
 	r.limit = time.Minute
 	r.work(4)
