@@ -192,6 +192,30 @@ crash() {
 	umount "$M" 2>/dev/null || umount -l "$M"
 }
 
+# logged DEVICE: how many txgs are in its intent log only.
+logged() { anvil fsck --json "$1" | sed -nE 's/^  "logged": ([0-9]+),?/\1/p'; }
+
+# level: every member has the last txg, in its log or in its tree.
+level() { [ "$(anvil status "$M" --json | sed -nE 's/^ *"(committed|tid)": "(.*)",/\2/p' | sort -u | wc -l)" -eq 1 ]; }
+
+# in_logs NAMES LEAST COMMAND...: mounts, does it, and kills the server when
+# every member has it, LEAST txgs of it in the log only. A mount that is slow
+# for seconds brings all into the trees: then it is done again.
+in_logs() {
+	local m try names=$1 least=$2
+	shift 2
+	for try in 1 2 3 4 5; do
+		attach "$names" commit=60
+		healthy
+		"$@" || fail "$*"
+		await 60 level
+		crash
+		for m in ${names//,/ }; do [ "$(logged "$m")" -ge "$least" ] || continue 2; done
+		return
+	done
+	fail "it does not stay in the logs: $try tries"
+}
+
 # node NAME FIELD: what status --json says of one node.
 node() {
 	anvil status "$M" --json | awk -v n="\"$1\"," -v f="\"$2\":" '
