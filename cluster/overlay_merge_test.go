@@ -20,3 +20,17 @@ func TestAbsorbHidesWhatWasLogged(t *testing.T) {
 		t.Errorf("%+v does not hide the name from a view that has it", e)
 	}
 }
+
+// With Options.NoLog no group asks for the log, whoever waits for it.
+func TestNoLog(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		g := newGroup(1)
+		g.hurry.Store(true)
+		p := &Pool{opts: Options{NoLog: off}}
+		p.budget.closeAt = 1 << 20
+		p.state.Store(&state{open: g})
+		if got := p.mayLog(g); got == off {
+			t.Errorf("NoLog %v: a group that a sync waits for may be logged: %v", off, got)
+		}
+	}
+}

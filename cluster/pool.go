@@ -59,6 +59,7 @@ type Options struct {
 	OnNoQuorum OnNoQuorum
 	ReadOnly   bool
 	Dedup      bool          // look for equals of blocks among those written lately
+	NoLog      bool          // what a sync waits for goes through the trees, not into intent logs
 	Deadline   time.Duration // a request out longer makes a node hung; 0 = 30 s
 	Logger     *slog.Logger  // nil = silent
 	// Damaged is told of each try to repair what a read found; err is nil if

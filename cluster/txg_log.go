@@ -42,7 +42,7 @@ func (p *Pool) make(ctx context.Context, g *group) (*chain.Batch, error) {
 func (p *Pool) mayLog(g *group) bool {
 	// What accounts hold is known to the trees only.
 	small := g.load.memory.Load() <= loggedGroup && len(g.ops) == 0 && !g.accounts
-	if !small || !g.hurry.Load() || g.settle.Load() {
+	if p.opts.NoLog || !small || !g.hurry.Load() || g.settle.Load() {
 		return false
 	}
 	logged := p.state.Load().logged

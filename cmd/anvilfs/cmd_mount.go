@@ -44,6 +44,7 @@ Options, separated by commas:
   deadline=SECONDS  a device that does not answer so long counts as failed (30)
   wait=SECONDS      members that are not there yet are waited for, so long at most
   dedup             look for equals of blocks among those written lately
+  nointentlog       an fsync waits for a whole commit, and other systems see what it stored
   nomerge           a soft master that was changed while it was away waits for node online
   allow_other       let other users look (always on for root)
   noatime, relatime, nosuid, nodev, noexec, sync, dirsync: as for any filesystem

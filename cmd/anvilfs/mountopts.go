@@ -22,6 +22,7 @@ type mountOptions struct {
 	allowOther bool
 	dedup      bool
 	noMerge    bool // branches wait for node online
+	noLog      bool // an fsync is a whole commit
 	debug      bool
 	flags      uintptr // MS_*, without MS_RDONLY
 	commit     time.Duration
@@ -130,6 +131,10 @@ func (o *mountOptions) set(word string) error {
 		o.dedup = false
 	case "nomerge":
 		o.noMerge = true
+	case "nointentlog":
+		o.noLog = true
+	case "intentlog":
+		o.noLog = false
 	case "allow_other":
 		o.allowOther = true
 	case "debug":

@@ -14,19 +14,19 @@ import (
 func TestMountOptions(t *testing.T) {
 	o, err := parseMountOptions([]string{
 		"rw,nosuid,nodev,noatime,_netdev,nofail,x-systemd.device-timeout=30,default_permissions",
-		"commit=0.5,memory=1g,quorum=eio,deadline=1m,wait=30,log=/tmp/a\\,b,ro,allow_other,dedup",
+		"commit=0.5,memory=1g,quorum=eio,deadline=1m,wait=30,log=/tmp/a\\,b,ro,allow_other,dedup,nointentlog",
 	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := mountOptions{
-		readOnly: true, allowOther: true, dedup: true, flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME,
+		readOnly: true, allowOther: true, dedup: true, noLog: true, flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME,
 		commit: 500 * time.Millisecond, deadline: time.Minute, wait: 30 * time.Second, memory: 1 << 30, quorum: cluster.EIO, logFile: "/tmp/a,b",
 	}
 	if o != want {
 		t.Errorf("%+v, want %+v", o, want)
 	}
-	o, err = parseMountOptions([]string{"ro,noatime,remount,rw,relatime,user_id=0,max_read=131072"}, false)
+	o, err = parseMountOptions([]string{"ro,noatime,nointentlog,remount,rw,intentlog,relatime,user_id=0,max_read=131072"}, false)
 	if err != nil || o != (mountOptions{remount: true, flags: unix.MS_RELATIME}) {
 		t.Errorf("later words do not win: %+v, %v", o, err)
 	}

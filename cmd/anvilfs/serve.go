@@ -238,7 +238,7 @@ const defaultMemory = 256 << 20
 func openPool(ctx context.Context, s source, o *mountOptions, damaged func(cluster.Damage, error), log *slog.Logger) (*cluster.Pool, error) {
 	opts := cluster.Options{
 		Label: s.label, ReadOnly: o.readOnly, Commit: o.commit, Deadline: o.deadline,
-		Memory: o.memory, OnNoQuorum: o.quorum, Dedup: o.dedup, Damaged: damaged, Logger: log,
+		Memory: o.memory, OnNoQuorum: o.quorum, Dedup: o.dedup, NoLog: o.noLog, Damaged: damaged, Logger: log,
 	}
 	if opts.Memory == 0 {
 		opts.Memory = defaultMemory
