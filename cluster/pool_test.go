@@ -157,6 +157,9 @@ func TestPoolSyncAfterClose(t *testing.T) {
 	if err := p.Sync(bg); !errors.Is(err, ErrPoolClosed) {
 		t.Errorf("sync: %v", err)
 	}
+	if err := p.Settle(bg); !errors.Is(err, ErrPoolClosed) {
+		t.Errorf("settle: %v", err)
+	}
 }
 
 // Symptom: a write that was inside when a pool was closed in vain panicked.

@@ -356,14 +356,20 @@ func (p *Pool) Sync(ctx context.Context) error {
 	g := s.open
 	if !g.touched.Load() {
 		if g = s.syncing; g == nil {
-			if p.ctx.Err() != nil {
-				return ErrPoolClosed // what there was may have been dropped with the groups
-			}
-			return nil
+			return p.dropped()
 		}
 	}
 	g.hurry.Store(true)
 	return p.await(ctx, g)
+}
+
+// dropped is what a sync says that finds nothing to do: what there was may have
+// been dropped with the groups of a pool that was closed in vain.
+func (p *Pool) dropped() error {
+	if p.ctx.Err() != nil {
+		return ErrPoolClosed
+	}
+	return nil
 }
 
 // await has g committed and waits for that, or for the failure of a try.

@@ -66,7 +66,7 @@ func (g *group) wantTree() {
 func (p *Pool) Settle(ctx context.Context) error {
 	s := p.state.Load()
 	if !s.open.touched.Load() && s.syncing == nil && s.logged == nil {
-		return nil
+		return p.dropped()
 	}
 	// A group may be closed, and go into the log, while it is being asked for.
 	for want := s.open.number; p.treed.Load() < want; {
