@@ -19,6 +19,7 @@ import (
 // Where a header and a blockref have what is looked at.
 const (
 	headTid, headFreemap = 0x78, 0x800
+	headLog              = 0x9030 // where the intent log goes on, and its seed
 	refOff, refCheck     = 0x20, 0x40
 	lastBlock            = 63 * ondisk.MaxBlock // the copy of a single header
 )
@@ -38,6 +39,7 @@ type sight struct {
 	tid    ondisk.Tid // of the newest whole one; 0: there is none
 	marred int        // slots that a crash cannot have left as they are
 	lost   []span     // where blocks are of which no readable freemap tells
+	logged bool       // the intent log has a txg that the newest header does not
 
 	freemap []int64 // the places of its blocks
 }
@@ -61,7 +63,7 @@ func (p *platter) lookAt() sight {
 	}
 	if cur < 0 {
 		if b := p.look(lastBlock, ondisk.HeaderSize); h.single && wholeHead(b) {
-			h.tid = tidOf(b)
+			h.tid, h.logged = tidOf(b), p.logs(b)
 		}
 		return h
 	}
@@ -73,7 +75,34 @@ func (p *platter) lookAt() sight {
 		}
 	}
 	p.lookAtFreemap(&h, slots[cur][headFreemap:][:ondisk.InodeRefs*ondisk.BlockrefSize])
+	h.logged = p.logs(slots[cur])
 	return h
+}
+
+// logs reports whether the intent log behind a header begins with a whole record.
+func (p *platter) logs(head []byte) bool {
+	le := binary.LittleEndian
+	seed := le.Uint64(head[headLog+8:])
+	for _, off := range []int64{int64(le.Uint64(head[headLog:])), p.auxBeg} {
+		b := p.look(off, 0x100)
+		if seed == 0 || b == nil || string(b[:8]) != "ANVLOG01" || le.Uint64(b[8:]) != seed || le.Uint64(b[0x10:]) != 0 {
+			continue
+		}
+		size := int64(le.Uint64(b[0x18:]))
+		if size < 0x100 || off+size > p.auxEnd {
+			continue
+		}
+		b = p.look(off, int(size))
+		if b == nil {
+			continue
+		}
+		code := le.Uint64(b[0xf8:])
+		le.PutUint64(b[0xf8:], 0)
+		if ondisk.XXH64(b) == code {
+			return true
+		}
+	}
+	return false
 }
 
 // look is a read that finds nothing where the disk gives nothing.
@@ -135,6 +164,8 @@ func (v *volume) opensAt(h sight, d core.Durable, err error) {
 		return // refused; or it read other things than the world
 	}
 	switch at := v.media.Volume().Header().MirrorTid; {
+	case at > h.tid && (h.logged || d.Flags != 0):
+		// Opening brought the log into the tree, or gave it up, and the vote with it.
 	case at != h.tid:
 		w.fail("I10: %s opens at the header of %v, the newest whole one is of %v", nodeName(n.id), at, h.tid)
 	case h.marred > 0 && d.Flags == 0:
