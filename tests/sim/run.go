@@ -128,38 +128,47 @@ func (w *world) onlyOnRot(p *core.Primary) bool {
 }
 
 // compare reads every node in full, one that has damage after it was copied
-// anew, and checks its media.
+// anew, and checks its media. Commits go on meanwhile: each is looked at in a
+// moment of its own.
 func (w *world) compare() {
+	done := make([]bool, len(w.nodes))
 	for range 120 { // of what a node copies each commit is waited for
-		sound := true
-		for _, n := range w.nodes {
-			sound = n.sound() && sound
+		for i, n := range w.nodes {
+			if !done[i] && n.sound() {
+				done[i] = true
+				n.proven()
+			}
 		}
-		if sound || w.failure != nil {
-			break
+		if w.failure != nil || !slices.Contains(done, false) {
+			return
 		}
 		w.run(w.now + 100*time.Millisecond)
 	}
-	for _, n := range w.nodes {
+	for i, n := range w.nodes {
 		switch {
-		case w.failure != nil:
-			return
-		case n.unusable():
-			w.stats.Refused++ // a named refusal
+		case done[i] || w.failure != nil:
 		case n.core == nil || n.core.State().Flags != 0:
 			w.fail("L2: %s does not come back", nodeName(n.id))
 		case n.lags && !n.spoilt:
 			w.fail("L2: %s does not get the snapshots of the list", nodeName(n.id))
-		case !n.sound():
-			w.fail("L2: %s is not whole in the end", nodeName(n.id))
 		default:
-			if w.kind.snaps {
-				n.beside(w.check.content[n.core.State().Pos])
-			}
-			if !n.spoilt {
-				n.vol.fsck()
-			}
+			w.fail("L2: %s is not whole in the end", nodeName(n.id))
 		}
+	}
+}
+
+// proven looks at what lies beside the content of a node that is sound, and at
+// its media.
+func (n *node) proven() {
+	if n.unusable() {
+		n.w.stats.Refused++ // a named refusal
+		return
+	}
+	if n.w.kind.snaps {
+		n.beside(n.w.check.content[n.core.State().Pos])
+	}
+	if !n.spoilt {
+		n.vol.fsck()
 	}
 }
 
