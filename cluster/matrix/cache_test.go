@@ -115,6 +115,7 @@ func (r *run) suffersNot() {
 		r.work(2)
 		r.check(r.life.pool.Settle(r.life.ctx), "settling")
 		r.reads()
+		r.caughtUp() // of what is kept for a slave that is slow there is little
 		if st := r.life.pool.Status(); st.Health != cluster.PoolHealthy {
 			r.fail("the pool is %s without its cache", st.Health)
 		}
