@@ -15,12 +15,7 @@ func (v *Volume) withLog(ctx context.Context) *Volume {
 	if len(found) == 0 && err == nil {
 		return v
 	}
-	devs := make([]ondisk.Device, len(v.devs))
-	shadows := make([]*shadow, len(v.devs))
-	for i, d := range v.devs {
-		shadows[i] = &shadow{Device: d, pages: make(map[int64][]byte)}
-		devs[i] = shadows[i]
-	}
+	devs, shadows := shadowed(v.devs)
 	o := v.opts
 	o.ReadOnly, o.Grow, o.Add = false, false, nil
 	w, err := Open(ctx, devs, o)
@@ -33,6 +28,32 @@ func (v *Volume) withLog(ctx context.Context) *Volume {
 	}
 	w.opts.ReadOnly = true
 	return w
+}
+
+// Replayed is devs as they will read once the intent log is in the tree, which
+// is done in memory: nothing is written to them, and they are not closed. The
+// error says what of the log could not be applied; what was logged before is
+// there. A freemap that is damaged is no hindrance.
+func Replayed(ctx context.Context, devs []ondisk.Device) ([]ondisk.Device, error) {
+	var err error
+	for _, doubt := range []bool{false, true} {
+		seen, _ := shadowed(devs)
+		var v *Volume
+		if v, err = Open(ctx, seen, Options{DropLog: true, DoubtFreemap: doubt}); err == nil {
+			// It stays open: to close it would commit what nobody looks at.
+			return seen, v.GaveUp()
+		}
+	}
+	return devs, err
+}
+
+// shadowed is a shadow of each device.
+func shadowed(devs []ondisk.Device) (as []ondisk.Device, shadows []*shadow) {
+	for _, d := range devs {
+		s := &shadow{Device: d, pages: make(map[int64][]byte)}
+		as, shadows = append(as, s), append(shadows, s)
+	}
+	return as, shadows
 }
 
 // A shadow keeps in memory what is written to a device.

@@ -80,6 +80,12 @@ func open(ctx context.Context, devs []ondisk.Device, dir string, o Options, rep 
 		return nil, err
 	}
 	c := &copier{set: set, o: o, rep: rep, done: make(map[uint64]string)}
+	if o.Slot < 0 && hdr.WrittenByUs() {
+		if err := c.replay(ctx, devs); err != nil {
+			return nil, err
+		}
+		hdr = c.set.Header()
+	}
 	c.attrsOf = c.treeAttrs
 	if c.pfs, err = c.choose(ctx, hdr); err != nil {
 		return nil, err

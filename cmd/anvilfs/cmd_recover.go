@@ -26,7 +26,8 @@ func recoverCommand() *cobra.Command {
 listed with its path, and bytes that are missing become holes. Nothing is written
 to the device. LABEL may be a snapshot. An older header (--header; anvilfs show
 volume lists them) has the files as they were a few commits ago, which brings back
-what was just removed: do not mount the volume before.
+what was just removed: do not mount the volume before. What was synced just before a crash
+and is in the intent log only comes out as well, but not with --header.
 
 What was removed longer ago is looked for with --deleted: the whole device is read
 for inodes that nothing leads to any more, and files whose blocks were not used again
@@ -116,7 +117,7 @@ func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet 
 		return err
 	}
 	if rep.Lost > 0 {
-		return exitWith(exitIncomplete, "%d things could not be copied whole; %s of file content is missing", rep.Lost, human(uint64(rep.Missing)))
+		return exitWith(exitIncomplete, "not copied whole: %d; %s of file content is missing", rep.Lost, human(uint64(rep.Missing)))
 	}
 	return nil
 }
