@@ -51,7 +51,9 @@
 // leaf as long as there are so many. At End the call's share shrinks to what
 // it really brought. If it does not fit, what is open is committed, dropped
 // blocks are freed, volumes are walked, in this order, and only then the call
-// gets ErrNoSpace. Calls that free space may use the reserve of the volumes.
+// gets ErrNoSpace. Calls that free space may use the reserve of the volumes, and ask
+// only the masters in sync: who is behind gets room by them. If it comes to that,
+// those are enough that a commit needs, and the others run full.
 //
 // # Locks
 //

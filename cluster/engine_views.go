@@ -182,36 +182,6 @@ func (e *engine) gone(node int) bool {
 	return true
 }
 
-// space is that of the smallest attached master, with the most that any member
-// has lost.
-func (e *engine) space() chain.Space {
-	var least chain.Space
-	var lost uint64
-	found := false
-	for _, votes := range []bool{true, false} {
-		for _, v := range e.attached() {
-			s := v.conn.vol.Space()
-			lost = max(lost, s.Lost)
-			if votes && !v.master {
-				continue
-			}
-			whole := s.Whole
-			if found {
-				whole = min(whole, least.Whole)
-			}
-			if !found || s.Avail() < least.Avail() {
-				least, found = s, true
-			}
-			least.Whole = whole
-		}
-		if found {
-			break
-		}
-	}
-	least.Lost = lost
-	return least
-}
-
 // attached returns the members that have an open volume.
 func (e *engine) attached() []memberView {
 	e.mu.Lock()

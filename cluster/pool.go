@@ -120,6 +120,7 @@ type engineAPI interface {
 	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
 	gone(node int) bool
 	space() chain.Space
+	removable() (all, enough uint64, ok bool)
 	volumes() []nodeVolume
 	nodes() []NodeReport
 	turnsSince(n int) ([]Event, int)

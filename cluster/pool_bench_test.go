@@ -20,7 +20,8 @@ func (e *nullEngine) commit(context.Context, *chain.Batch) (bool, error) {
 	return false, nil
 }
 
-func (e *nullEngine) space() chain.Space { return chain.Space{Total: 1 << 40, Free: 1 << 40} }
+func (e *nullEngine) space() chain.Space                       { return chain.Space{Total: 1 << 40, Free: 1 << 40} }
+func (e *nullEngine) removable() (all, enough uint64, ok bool) { return 0, 0, false }
 
 func benchPool(b *testing.B) *Pool {
 	p, e := openFake(b, Options{}, formatted(b, 256<<20))

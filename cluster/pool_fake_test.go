@@ -152,6 +152,11 @@ func (e *fakeEngine) space() chain.Space {
 	return e.vols[0].Space()
 }
 
+func (e *fakeEngine) removable() (all, enough uint64, ok bool) {
+	s := e.space()
+	return s.Free, s.Free, s.Total > 0
+}
+
 func (e *fakeEngine) nodes() (nodes []NodeReport) {
 	for _, v := range e.vols {
 		nodes = append(nodes, NodeReport{Name: v.Name(), State: NodeInSync, Role: ondisk.PFSMaster})

@@ -35,6 +35,8 @@ const (
 type budget struct {
 	free     atomic.Int64 // bytes, the reserve included
 	reserved atomic.Int64 // of free, for calls that give space back
+	remove   atomic.Int64 // bytes that calls which give space back may take
+	enough   atomic.Int64 // the same, if masters that a commit can do without may run full
 	pending  atomic.Int64 // bytes that come back with later commits
 	tables   atomic.Int64 // tables the tree has, at most
 	inflight atomic.Int64 // worst case of the calls inside groups
@@ -70,6 +72,14 @@ func (p *Pool) measure() {
 		b.reserved.Store(int64(min(s.Reserved, s.Free)))
 		b.whole.Store(int64(s.Whole))
 		b.pending.Store(int64(s.Pending))
+	}
+	all, enough, ok := p.engine.removable()
+	if !ok && b.remove.Load() == 0 {
+		all, enough, ok = s.Free, s.Free, true
+	}
+	if ok {
+		b.remove.Store(int64(all))
+		b.enough.Store(int64(enough))
 	}
 	if st := p.state.Load(); st != nil && len(st.views) > 0 {
 		b.tables.Store(Tables(st.views[0].View.Root()))
@@ -131,11 +141,11 @@ func (p *Pool) outstanding() int64 {
 // beside all that was admitted, with the fixed cost of a group on top.
 func (p *Pool) fits(extra int64, data, useReserve bool) bool {
 	b := &p.budget
-	if !Fits(p.outstanding()+extra, b.free.Load(), b.reserved.Load(), useReserve) {
-		return false
-	}
 	if useReserve { // brings no large blocks, and the others left it the reserve
-		return true
+		return Fits(p.outstanding()+extra, b.remove.Load(), 0, true)
+	}
+	if !Fits(p.outstanding()+extra, b.free.Load(), b.reserved.Load(), false) {
+		return false
 	}
 	tables, s := b.tables.Load(), p.state.Load()
 	need := b.inflight.Load() + s.open.load.needWhole(tables) + extra
@@ -187,7 +197,7 @@ func (p *Pool) begin(ctx context.Context, cost Cost, useReserve bool) (*Txn, err
 			return nil, ErrPoolClosed
 		}
 		p.budget.enter(bytes, data)
-		if p.fits(0, data, useReserve) {
+		if p.fits(0, data, useReserve) || useReserve && round > lastWay && Fits(p.outstanding(), p.budget.enough.Load(), 0, true) {
 			return &Txn{p: p, g: g, cost: bytes, data: data}, nil
 		}
 		// Those who wait for room do not take it from each other.
@@ -281,6 +291,9 @@ func (p *Pool) refuseWithoutQuorum() error {
 	return nil
 }
 
+// lastWay of makeRoom has been tried: nobody has more room than there is.
+const lastWay = 2
+
 // makeRoom tries the next, dearer way to find room; ErrNoSpace: there is none
 // left. Only one caller works; those behind it look again first.
 func (p *Pool) makeRoom(ctx context.Context, round int, bytes int64, data, useReserve bool) error {
@@ -301,7 +314,7 @@ func (p *Pool) makeRoom(ctx context.Context, round int, bytes int64, data, useRe
 		if p.budget.pending.Load() > 0 {
 			err = p.engine.drainFrees(ctx)
 		}
-	case 2: // and so does what only a walk of the volume can find
+	case lastWay: // and so does what only a walk of the volume can find
 		if err = p.bulkfreeOnce(ctx); errors.Is(err, ondisk.ErrCorrupt) {
 			// What a damaged member lost cannot be found: it is as full as it
 			// says, and that is what the caller is told.

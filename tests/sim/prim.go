@@ -21,6 +21,7 @@ type prim struct {
 	sleep time.Duration // until then the process does not run
 	cut   []bool        // messages to node i are lost
 	deaf  []bool        // messages from node i are lost
+	away  []bool        // node i does not take part: it waits for a copy, or has no room
 	goal  map[int]core.Position
 	held  int // resyncs that hold the txg boundary
 	tally tally
@@ -33,6 +34,9 @@ func (p *prim) start() {
 	p.life++
 	p.goal, p.held, p.sleep, p.tally = make(map[int]core.Position), 0, 0, newTally()
 	p.skew, p.drift = w.newClock()
+	for i := range p.away {
+		p.away[i] = true
+	}
 	window := int64(1 + w.rng.IntN(10))
 	if w.opt.Volumes {
 		window *= 4000
@@ -122,10 +126,12 @@ func (p *prim) step(ev core.Event) {
 	switch ev := ev.(type) {
 	case core.Attach:
 		w.unvoted(p, ev.Answer.Node)
+		p.away[ev.Answer.Node[0]-1] = false
 		w.lie.met[ev.Answer.Node] = w.nodes[ev.Answer.Node[0]-1].life
 		w.logf("p%d attaches %s at %v %v", p.index, nodeName(ev.Answer.Node), ev.Answer.Pos, ev.Answer.Flags)
 	case core.Detach:
 		w.unvoted(p, ev.Node)
+		p.away[ev.Node[0]-1] = true
 		w.logf("p%d detaches %s", p.index, nodeName(ev.Node))
 	}
 	p.tally.hears(p, ev)
@@ -152,6 +158,7 @@ func (p *prim) effect(e core.Effect) {
 		w.logf("p%d serves %v on %v", p.index, e.Pos, p.core.Adopted())
 		w.check.serves(w, p, e.Pos)
 	case core.Behind:
+		p.away[e.Node[0]-1] = true
 		if w.known(p, e); e.Answer.Flags&core.Disputed != 0 {
 			break // an operator must decide
 		}
@@ -161,6 +168,7 @@ func (p *prim) effect(e core.Effect) {
 			p.resync(e, p.core.Ballot())
 		}
 	case core.Trouble:
+		p.away[e.Node[0]-1] = true
 		if w.kind.calm && (e.Kind != core.NoSpace || p.core.Charter().Config.IsMaster(e.Node)) {
 			w.fail("calm: %v of %s", e.Kind, nodeName(e.Node))
 		}

@@ -24,6 +24,7 @@ var (
 	fromFlag    = flag.Uint64("from", 1, "the first seed")
 	strideFlag  = flag.Uint64("stride", 1, "from one seed to the next: seeds of a kind are evenly spaced")
 	seedsFlag   = flag.Int("seeds", 0, "play this many seeds, whatever the depth")
+	onFlag      = flag.Bool("on", false, "go on after a seed that fails")
 	volumesFlag = flag.Bool("volumes", true, "-seed is one over real volumes")
 	liesFlag    = flag.Bool("lies", false, "-seed is one with a disk that lies about flushes")
 )
@@ -153,7 +154,12 @@ func playFrom(t *testing.T, from, stride uint64, n int, o Options, ends ...func(
 				mu.Lock()
 				sum.add(s)
 				if err != nil {
-					failed = fmt.Errorf("%w\nreplay: go test ./tests/sim -run TestSeeds -seed %d -volumes=%v -lies=%v -v", err, seed, o.Volumes, o.Lies)
+					err = fmt.Errorf("%w\nreplay: go test ./tests/sim -run TestSeeds -seed %d -volumes=%v -lies=%v -v", err, seed, o.Volumes, o.Lies)
+					if *onFlag {
+						t.Error(err)
+					} else {
+						failed = err
+					}
 				}
 				mu.Unlock()
 			}

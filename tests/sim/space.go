@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -68,12 +69,13 @@ func load(v *chain.Volume, d *memdev.Device, room uint64) error {
 }
 
 // admits reports whether a mount would admit that batch now, and against which
-// members: those masters that it reaches.
+// members: those masters that take part, and to give space back those that are
+// in sync, or as many of these as it takes to commit.
 func (p *prim) admits(b *chain.Batch, frees bool) (ok bool, against []*node) {
 	least, tables := chain.Space{}, int64(8)
-	whole := ^uint64(0)
+	whole, free := ^uint64(0), make(map[ondisk.UUID]uint64)
 	for _, n := range p.w.nodes {
-		if !p.reaches(n) || n.vol.media == nil || !p.core.Charter().Config.IsMaster(n.id) {
+		if p.away[n.index] || !p.reaches(n) || n.vol.media == nil || !p.core.Charter().Config.IsMaster(n.id) {
 			continue
 		}
 		s := n.vol.media.Volume().Space()
@@ -82,26 +84,40 @@ func (p *prim) admits(b *chain.Batch, frees bool) (ok bool, against []*node) {
 		}
 		against = append(against, n)
 		whole = min(whole, s.Whole)
+		if n.core.State().Pos == p.core.Head() {
+			free[n.id] = s.Free
+		}
 		if v := n.vol.view(); v != nil {
 			tables = max(tables, cluster.Tables(v.Root()))
 			v.Release()
 		}
 	}
+	need, data := worstCase(b, tables)
+	if !frees {
+		reserved := int64(min(least.Reserved, least.Free))
+		ok = cluster.Fits(need, int64(least.Free), reserved, false)
+		return ok && (data == 0 || cluster.Fits(need, int64(whole), reserved, false)), against
+	}
+	need = max(need, cluster.WorstCase(deleteLeaves, deleteLeaves, deleteBytes, tables))
+	all, enough, ok := cluster.Removable(&p.core.Charter().Config, free)
+	if p.w.refusing || p.w.trim { // all that is free was looked for
+		all = enough
+	}
+	against = slices.DeleteFunc(against, func(n *node) bool { return free[n.id] < uint64(need) })
+	return ok && cluster.Fits(need, int64(all), 0, true), against
+}
+
+// worstCase is what a batch takes at most in a tree of that many tables, as
+// the pool has it, and how much of that are blocks of data.
+func worstCase(b *chain.Batch, tables int64) (need, data int64) {
 	inodes := make(map[uint64]bool)
-	data := int64(0)
 	for i := range b.Changes {
 		inodes[b.Changes[i].Inum] = true
 		if b.Changes[i].Block != nil {
 			data += ondisk.LogicalBlock // what it compresses to is not known in time
 		}
 	}
-	need := cluster.WorstCase(int64(len(b.Changes)), int64(len(inodes)), data, tables)
-	if frees {
-		need = max(need, cluster.WorstCase(deleteLeaves, deleteLeaves, deleteBytes, tables))
-	}
-	reserved := int64(min(least.Reserved, least.Free))
-	ok = cluster.Fits(need, int64(least.Free), reserved, frees)
-	return ok && (data == 0 || cluster.Fits(need, int64(whole), reserved, frees)), against
+	return cluster.WorstCase(int64(len(b.Changes)), int64(len(inodes)), data, tables), data
 }
 
 // fill makes the next txg of a primary where disks are small: as many

@@ -282,7 +282,7 @@ func newWorld(o Options) *world {
 		w.imagine(masters, spares)
 	}
 	for i := range prims {
-		p := &prim{w: w, index: i, cut: make([]bool, len(w.nodes)), deaf: make([]bool, len(w.nodes))}
+		p := &prim{w: w, index: i, cut: make([]bool, len(w.nodes)), deaf: make([]bool, len(w.nodes)), away: make([]bool, len(w.nodes))}
 		w.prims = append(w.prims, p)
 	}
 	for _, n := range w.nodes {

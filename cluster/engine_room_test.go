@@ -1,0 +1,108 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// crowd fills a member beside its PFS until less than room bytes are free.
+func (c *testCluster) crowd(i int, room uint64) {
+	c.t.Helper()
+	m, _ := c.media(i)
+	v := m.Volume()
+	label := fmt.Sprint("OTHER", room)
+	block, _, err := ondisk.EncodeData(make([]byte, ondisk.LogicalBlock), uint8(ondisk.CompNone), uint8(ondisk.CheckXXHash64))
+	check(c.t, err)
+	for key, made := uint64(0), false; v.Space().Free >= room; made = true {
+		txn, err := v.Begin(c.ctx)
+		check(c.t, err)
+		txn.UseReserve()
+		if !made {
+			check(c.t, txn.CreatePFS(c.ctx, chain.PFSSpec{Label: label}))
+		}
+		b := blockFile(c.t, v.Header().MirrorTid+1, 2000, make([]byte, 1))
+		b.Changes = b.Changes[:1]
+		for range min(64, (v.Space().Free-room)/ondisk.LogicalBlock+1) {
+			b.Changes = append(b.Changes, chain.Change{Inum: 2000, Kind: chain.KindData, Key: key, Block: block})
+			key += ondisk.LogicalBlock
+		}
+		check(c.t, txn.Apply(c.ctx, label, b))
+		check(c.t, txn.Commit(c.ctx))
+		check(c.t, v.DrainFrees(c.ctx))
+	}
+	check(c.t, v.Close())
+}
+
+// A master that is in sync and has no room, as after a copy that just fits, does
+// not keep the others from removing what takes the space.
+func TestRemovesWithOneFullMaster(t *testing.T) {
+	t.Parallel()
+	c := newTestClusterOf(t, 64<<20, 3)
+	p := c.pool(Options{})
+	makeFile(t, p, ondisk.InumRoot, "f", ondisk.ObjFile)
+	check(t, p.Close(c.ctx))
+	for i, room := range []uint64{20 << 20, 288 << 10, 20 << 20} {
+		c.crowd(i, room)
+	}
+	p = c.pool(Options{})
+	untilStates(t, p.engine.(*engine), "in-sync in-sync in-sync")
+	if _, err := p.Begin(c.ctx, Cost{Leaves: 2, Bytes: 4096}); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("a call that adds: %v", err)
+	}
+	tx, err := p.BeginFree(c.ctx)
+	if err != nil {
+		t.Fatalf("two of three have room to remove a file: %v", err)
+	}
+	check(t, tx.RemoveDirent(ondisk.InumRoot, "f"))
+	tx.End()
+	mustSync(t, p)
+	check(t, p.Close(context.Background()))
+
+	// Nobody can commit it where two have no room.
+	c.crowd(2, 160<<10)
+	p = c.pool(Options{})
+	if _, err := p.BeginFree(c.ctx); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("one of three has room: %v", err)
+	}
+	check(t, p.Close(context.Background()))
+}
+
+// What may be taken to remove something.
+func TestRemovable(t *testing.T) {
+	id := func(i int) ondisk.UUID { return ondisk.UUID{byte(i)} }
+	masters := func(ids ...int) (ms []core.Member) {
+		for _, i := range ids {
+			ms = append(ms, core.Member{Fsid: id(i), Role: ondisk.PFSMaster})
+		}
+		return ms
+	}
+	for _, x := range []struct {
+		what        string
+		cfg         Config
+		free        map[int]uint64
+		all, enough uint64
+		ok          bool
+	}{
+		{"one", Config{Members: masters(1)}, map[int]uint64{1: 7}, 7, 7, true},
+		{"the smallest; two of three", Config{Members: masters(1, 2, 3)}, map[int]uint64{1: 9, 2: 1, 3: 5}, 1, 5, true},
+		{"one is behind", Config{Members: masters(1, 2, 3)}, map[int]uint64{1: 9, 3: 5}, 5, 5, true},
+		{"too few", Config{Members: masters(1, 2, 3)}, map[int]uint64{3: 5}, 0, 0, false},
+		{"no master", Config{Members: masters(1)}, map[int]uint64{1: 7, 2: 3}, 7, 7, true},
+		{"both sets of a change", Config{Members: masters(1, 2, 3), Joint: masters(1)}, map[int]uint64{1: 2, 2: 9, 3: 9}, 2, 2, true},
+		{"one set of a change is too few", Config{Members: masters(1, 2, 3), Joint: masters(4)}, map[int]uint64{1: 2, 2: 9}, 0, 0, false},
+	} {
+		free := make(map[ondisk.UUID]uint64)
+		for i, n := range x.free {
+			free[id(i)] = n
+		}
+		if all, enough, ok := Removable(&x.cfg, free); all != x.all || enough != x.enough || ok != x.ok {
+			t.Errorf("%s: %d, %d, %v", x.what, all, enough, ok)
+		}
+	}
+}
