@@ -81,9 +81,10 @@ type SpaceStatus struct {
 	Inodes   uint64 `json:"inodes"`
 }
 
-// DirtyStatus is what is only in memory.
+// DirtyStatus is what is in memory and not in the trees.
 type DirtyStatus struct {
 	Bytes   int64 `json:"bytes"`
+	Logged  int64 `json:"logged_bytes"` // of these, what is in the intent logs, and durable
 	Limit   int64 `json:"limit_bytes"`
 	Leaves  int64 `json:"leaves"`
 	Syncing bool  `json:"syncing"`
@@ -144,6 +145,9 @@ func (p *Pool) Status() Status {
 		},
 		Txg:   p.txgs.status(),
 		Nodes: p.nodeStatus(),
+	}
+	if s.logged != nil {
+		out.Dirty.Logged = s.logged.load.memory.Load()
 	}
 	out.Caches = p.front.status()
 	out.ShutDown = p.abandoned.Load()

@@ -40,8 +40,11 @@ func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
 		fmt.Fprintf(w, ", %s more in a moment", size(st.Space.Pending))
 	}
 	fmt.Fprintf(w, "\n  tid     %s", st.Committed)
-	if st.Dirty.Bytes > 0 || st.Dirty.Leaves > 0 {
-		fmt.Fprintf(w, ", %s not yet written", size(uint64(max(st.Dirty.Bytes, 0))))
+	if left := st.Dirty.Bytes - st.Dirty.Logged; left > 0 || st.Dirty.Leaves > 0 {
+		fmt.Fprintf(w, ", %s not yet written", size(uint64(max(left, 0))))
+	}
+	if st.Dirty.Logged > 0 {
+		fmt.Fprintf(w, ", %s in the intent log", size(uint64(st.Dirty.Logged)))
 	}
 	fmt.Fprintln(w)
 	printNodes(w, st, size)

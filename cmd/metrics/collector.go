@@ -112,6 +112,7 @@ func (s *shot) mount(st *cluster.Status) {
 	s.gauge("space_bytes", float64(st.Space.Reserved), "reserved")
 	s.gauge("inodes", float64(st.Space.Inodes))
 	s.gauge("dirty_bytes", float64(st.Dirty.Bytes))
+	s.gauge("logged_bytes", float64(st.Dirty.Logged))
 	s.gauge("dirty_limit_bytes", float64(st.Dirty.Limit))
 	s.gauge("commit_failing", truth(st.CommitError != ""))
 	s.histogram("txg_duration_seconds", &st.Txg.Took)

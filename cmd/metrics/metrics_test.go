@@ -29,7 +29,7 @@ func source() Source {
 			Copies: advice.Integrity{Errors: &ledger.Report{Bad: 6}, Scrub: &scrub.Report{Phase: scrub.Done, Bytes: 500, Unrepaired: 2, Ended: time.Unix(2000, 0)}},
 			Status: cluster.Status{
 				Health: cluster.PoolDegraded, Quorum: cluster.QuorumStatus{Held: true, Masters: 3, InSync: 2, Need: 2},
-				Space: cluster.SpaceStatus{Total: 1000, Avail: 500}, Dirty: cluster.DirtyStatus{Bytes: 77, Limit: 100},
+				Space: cluster.SpaceStatus{Total: 1000, Avail: 500}, Dirty: cluster.DirtyStatus{Bytes: 77, Logged: 33, Limit: 100},
 				Txg: cluster.TxgStatus{Took: took, Bytes: 4096},
 				Nodes: []cluster.NodeStatus{
 					{Name: "b", Role: "master", State: cluster.NodeFailed, Lag: 5, Bad: 3, Repaired: 2, Since: time.Unix(1000, 0)},
@@ -65,6 +65,7 @@ func TestSeries(t *testing.T) {
 		`anvilfs_health{` + common + `,state="healthy"} 0`,
 		`anvilfs_masters_in_sync{` + common + `} 2`,
 		`anvilfs_dirty_bytes{` + common + `} 77`,
+		`anvilfs_logged_bytes{` + common + `} 33`,
 		`anvilfs_space_bytes{filesystem="HOME",kind="available",mount="/mnt"} 500`,
 		`anvilfs_node_state{` + common + `,node="b",role="master",state="failed"} 1`,
 		`anvilfs_node_state{` + common + `,node="b",role="master",state="in-sync"} 0`,
