@@ -3,10 +3,39 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
+
+// PathOfDamage names what was found bad: as PathOf does, and what is in a
+// snapshot by the path at which it is shown. It is "inode N" for what is in other
+// PFSs.
+func (p *Pool) PathOfDamage(ctx context.Context, d *Damage) string {
+	inum := d.Inum
+	if d.Kind == ondisk.TypeInode && inum == ondisk.InumRoot && d.Key > inum {
+		inum = d.Key // it is named by what refers to it
+	}
+	if d.Label == "" || d.Label == p.opts.Label {
+		return p.PathOf(ctx, inum)
+	}
+	unnamed := fmt.Sprintf("inode %d", inum)
+	names, err := p.SnapshotNames(ctx)
+	i := slices.IndexFunc(names, func(n SnapshotName) bool { return n.Name == d.Label })
+	if err != nil || i < 0 {
+		return unnamed
+	}
+	s, err := p.OpenSnapshot(ctx, names[i])
+	if err != nil {
+		return unnamed
+	}
+	path := s.PathOf(ctx, inum)
+	if err := s.Close(ctx); err != nil || !strings.HasPrefix(path, "/") {
+		return unnamed
+	}
+	return strings.TrimSuffix("/.anvilfs/snapshots/"+d.Label+path, "/")
+}
 
 // PathOf names a file by one of its paths, for people; "inode N" if it has
 // none, or what leads to it cannot be read. It looks through the directories

@@ -99,7 +99,8 @@ func (p *Pool) PinAll(ctx context.Context) (nodes []Pinned, release func(), err 
 func (p *Pool) ID() ondisk.UUID { return p.engine.clusterID() }
 
 // Repair rewrites what is damaged from a copy that another node verified. It
-// returns when that is durable, or why it cannot be: ErrNotRepaired.
+// returns when that is durable, or why it cannot be: ErrNotRepaired, with
+// ErrCopyAnew if a resync can do it.
 func (p *Pool) Repair(ctx context.Context, d Damage) error { return p.engine.repairNow(ctx, d) }
 
 // scrubNodes lists the members in sync.
@@ -150,9 +151,11 @@ func (e *engine) repairNow(ctx context.Context, d Damage) error {
 		return fmt.Errorf("%v: %w: which copy is right only a scrub finds out", &d, ErrNotRepaired)
 	}
 	var err error
-	if d.Label != "" && d.Label != e.o.Label {
+	switch {
+	case d.Label != "" && d.Label != e.o.Label:
 		err = e.mendSnapshot(ctx, m, d)
-	} else {
+	case e.readsNow(ctx, m, d): // its whole tree would be copied for nothing
+	default:
 		err = e.repair(ctx, damage{m, d.Leaf})
 	}
 	if err != nil && ctx.Err() == nil {
@@ -164,7 +167,8 @@ func (e *engine) repairNow(ctx context.Context, d Damage) error {
 // mendSnapshot writes the bytes of a snapshot's damaged data block in place,
 // from another member's copy of it: data is stored alike on all of them, and
 // what is written has the check code that the damaged block should have. Every
-// PFS that shares the block is healed with it.
+// PFS that shares the block is healed with it. Tables are each member's own, and
+// not all places can be written: ErrCopyAnew.
 func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 	var bad *memberView
 	var others []memberView
@@ -188,7 +192,10 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 	}
 	defer view.Release() // until then the block is not reused
 	if d.Kind != ondisk.TypeData {
-		return fmt.Errorf("a table of snapshot %s cannot be rebuilt: delete the snapshot, or node replace %s", d.Label, d.Node)
+		if still, err := d.unreadable(ctx, bad.conn.vol, d.Label); !still || err != nil {
+			return err
+		}
+		return fmt.Errorf("a table is damaged: %w", ErrCopyAnew)
 	}
 	ref, found, err := dataRef(ctx, view, d.Inum, d.Key)
 	if err != nil || !found {
@@ -199,8 +206,13 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 		if err != nil || block.Code != ref.Check || block.Radix != ref.Radix() {
 			continue
 		}
-		if written, err := bad.conn.vol.Mend(ctx, &ref, block.Bytes); !written || err != nil {
+		switch written, err := bad.conn.vol.Mend(ctx, &ref, block.Bytes); {
+		case errors.Is(err, chain.ErrVolumeFailed) || ctx.Err() != nil:
 			return err
+		case err != nil: // its place is not to be written, or does not take it
+			return fmt.Errorf("%w: %w", ErrCopyAnew, err)
+		case !written:
+			return nil
 		}
 		m.repaired.Add(1)
 		e.log.Info("repaired", "member", d.Node, "from", v.m.spec.Name, "snapshot", d.Label, "inode", d.Inum, "key", d.Key)

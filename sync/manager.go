@@ -21,6 +21,7 @@ type Manager struct {
 // A node is one that was resynced or is being.
 type node struct {
 	running  bool
+	ended    chan struct{} // closed when it does not run any more
 	failures int
 	notUntil time.Time
 	last     Report
@@ -83,16 +84,28 @@ func (m *Manager) Run(ctx context.Context) {
 func (m *Manager) take(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	n := m.node(name)
+	if n.running || m.o.Now().Before(n.notUntil) {
+		return false
+	}
+	n.running, n.ended = true, make(chan struct{})
+	return true
+}
+
+// node is what is known of a name. The caller holds mu.
+func (m *Manager) node(name string) *node {
 	n := m.nodes[name]
 	if n == nil {
 		n = &node{}
 		m.nodes[name] = n
 	}
-	if n.running || m.o.Now().Before(n.notUntil) {
-		return false
-	}
-	n.running = true
-	return true
+	return n
+}
+
+// end lets the next one run. The caller holds the manager's mu.
+func (n *node) end() {
+	n.running = false
+	close(n.ended)
 }
 
 // drive steps one run to its end.
@@ -105,7 +118,8 @@ func (m *Manager) drive(ctx context.Context, name string) {
 	rep := r.Report()
 	m.mu.Lock()
 	n := m.nodes[name]
-	n.running, n.last = false, rep
+	n.end()
+	n.last = rep
 	if rep.State == Done {
 		n.failures = 0
 		m.o.Logger.Info("node is back in sync", "node", name, "at", rep.Goal, "from", rep.Source,

@@ -22,6 +22,9 @@ type snapshotCopy struct {
 	state  cluster.SnapshotState
 	infos  []chain.PFSInfo // of the target
 	rep    Report
+
+	renew bool // what is there of the snapshot cannot be read
+	bare  bool // nothing of the target is built upon
 }
 
 // copyPrefix begins the label that a copy has until it is complete.
@@ -42,12 +45,7 @@ func (s *snapshotCopy) run(ctx context.Context) error {
 	failed := 0
 	for i := range missing {
 		e := &missing[i]
-		err := s.copy(ctx, e)
-		if errors.Is(err, chain.ErrNoSpace) {
-			if err = s.reclaim(ctx); err == nil {
-				err = s.copy(ctx, e)
-			}
-		}
+		err := s.copyRoom(ctx, e)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -178,6 +176,18 @@ func (s *snapshotCopy) base(e *cluster.SnapshotEntry) string {
 	return s.target.Label
 }
 
+// copyRoom is copy, again with what can be freed if there was no room.
+func (s *snapshotCopy) copyRoom(ctx context.Context, e *cluster.SnapshotEntry) error {
+	err := s.copy(ctx, e)
+	if !errors.Is(err, chain.ErrNoSpace) {
+		return err
+	}
+	if err := s.reclaim(ctx); err != nil {
+		return err
+	}
+	return s.copy(ctx, e)
+}
+
 // copy makes one snapshot of what another node has. One that cannot be read
 // there may be whole elsewhere.
 func (s *snapshotCopy) copy(ctx context.Context, e *cluster.SnapshotEntry) error {
@@ -210,6 +220,9 @@ func (s *snapshotCopy) copyFrom(ctx context.Context, e *cluster.SnapshotEntry, s
 		return err
 	}
 	err := s.inTxn(ctx, func(txn *chain.Txn) error {
+		if s.bare {
+			return txn.CreatePFS(ctx, chain.PFSSpec{Label: temp, T: src.T()})
+		}
 		return txn.Snapshot(ctx, s.base(e), temp, chain.SnapSpec{Shadow: true})
 	})
 	if err != nil {
@@ -222,8 +235,12 @@ func (s *snapshotCopy) copyFrom(ctx context.Context, e *cluster.SnapshotEntry, s
 	defer old.Release()
 	var cursor chain.Cursor
 	shared := chain.NewSharedPlaces()
+	common := s.state.Common(e)
+	if s.renew {
+		common = 0 // what the neighbours share with it may be what is damaged
+	}
 	for done := false; !done; {
-		if cursor, done, err = s.step(ctx, src, old, s.state.Common(e), cursor, shared); err != nil {
+		if cursor, done, err = s.step(ctx, src, old, common, cursor, shared); err != nil {
 			return err
 		}
 		s.peers.SetResyncReport(t.Name, s.rep)
@@ -274,6 +291,9 @@ func (s *snapshotCopy) finish(ctx context.Context, txn *chain.Txn, e *cluster.Sn
 		if e.Auto {
 			spec.Subtype = ondisk.PFSSubAutoSnapshot
 		}
+		if err := s.dropOld(ctx, txn, e); err != nil {
+			return err
+		}
 		if err := txn.Snapshot(ctx, temp, e.Name, spec); err != nil {
 			return err
 		}
@@ -309,10 +329,14 @@ func (s *snapshotCopy) reclaim(ctx context.Context) error {
 // of what was copied; its path is empty if there was nothing to copy.
 func CopySnapshots(ctx context.Context, peers Peers, t cluster.SnapshotTarget, o Options) (Report, error) {
 	o.setDefaults()
-	s := &snapshotCopy{peers: peers, o: o, target: t}
-	s.rep = Report{Node: t.Name, State: Copying, Mode: ModeSnapshots, Round: 1, BytesLeft: -1, LeavesLeft: -1, Since: o.Now(), Began: o.Now()}
+	s := newSnapshotCopy(peers, t, o)
 	err := s.run(ctx)
 	return s.rep, err
+}
+
+func newSnapshotCopy(peers Peers, t cluster.SnapshotTarget, o Options) *snapshotCopy {
+	return &snapshotCopy{peers: peers, o: o, target: t, rep: Report{Node: t.Name, State: Copying, Mode: ModeSnapshots,
+		Round: 1, BytesLeft: -1, LeavesLeft: -1, Since: o.Now(), Began: o.Now()}}
 }
 
 // driveSnapshots brings one node's snapshots up to the list.
@@ -320,7 +344,7 @@ func (m *Manager) driveSnapshots(ctx context.Context, t cluster.SnapshotTarget) 
 	rep, err := CopySnapshots(ctx, m.peers, t, m.o)
 	m.mu.Lock()
 	n := m.nodes[snapshotsOf(t.Name)]
-	n.running = false
+	n.end()
 	switch {
 	case err == nil:
 		n.failures, n.stamp = 0, t.Stamp

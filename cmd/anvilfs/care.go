@@ -71,6 +71,7 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 		return
 	}
 	c.resync = resync.NewManager(p, resync.Options{Logger: c.log})
+	mender := resync.NewMender(p, c.resync)
 	c.workers.Go(func() { c.resync.Run(ctx) })
 	c.workers.Go(func() { seen.keep(ctx, p) })
 	c.workers.Go(func() { keepSnapshots(ctx, p, c.log) })
@@ -88,10 +89,10 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 				c.log.Warn("what is equal again is still listed as differing", "err", err)
 			}
 		}
-		c.retrier = ledger.NewRetrier(c.ledger, p.Repair, c.log)
+		c.retrier = ledger.NewRetrier(c.ledger, mender.Repair, c.log)
 		c.workers.Go(func() { c.retrier.Run(ctx) })
 	}
-	c.scrub = scrub.NewManager(p, so)
+	c.scrub = scrub.NewManager(mender, so)
 	c.workers.Go(func() { c.scrub.Run(ctx) })
 	c.workers.Go(func() { c.record(ctx, p) })
 }
@@ -123,7 +124,7 @@ func (c *care) record(ctx context.Context, p *cluster.Pool) {
 	for {
 		select {
 		case f := <-c.found:
-			f.path = p.PathOf(ctx, f.damage.Inum)
+			f.path = p.PathOfDamage(ctx, &f.damage)
 			c.write(f)
 		case <-ctx.Done():
 			return

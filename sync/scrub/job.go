@@ -25,7 +25,7 @@ type Peers interface {
 	SnapshotNames(ctx context.Context) ([]cluster.SnapshotName, error)
 	PinSnapshot(ctx context.Context, name string) (nodes []cluster.Pinned, release func(), err error)
 	OverwriteSnapshot(ctx context.Context, node, from, name string, c chain.Change, still func(*chain.View) (bool, error)) error
-	PathOf(ctx context.Context, inum uint64) string
+	PathOfDamage(ctx context.Context, d *cluster.Damage) string
 	Status() cluster.Status
 }
 
@@ -298,7 +298,7 @@ func (j *job) repair(ctx context.Context, place *Place, bad []finding) {
 
 // found counts something bad and what became of it.
 func (j *job) found(ctx context.Context, d cluster.Damage, what string, err error, repaired, lost int64) {
-	path := j.peers.PathOf(ctx, d.Inum)
+	path := j.peers.PathOfDamage(ctx, &d)
 	j.o.Found(d, path, err)
 	j.mu.Lock()
 	defer j.mu.Unlock()

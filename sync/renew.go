@@ -1,0 +1,111 @@
+package resync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+)
+
+// A Mender is a pool that repairs tables of snapshots, too: those of one node
+// only, so that the snapshot is copied anew from another one.
+type Mender struct {
+	*cluster.Pool
+	m *Manager
+}
+
+// NewMender returns one for the pool of m.
+func NewMender(p *cluster.Pool, m *Manager) *Mender { return &Mender{p, m} }
+
+// Repair is that of the pool; it returns when the copy is in place.
+func (r *Mender) Repair(ctx context.Context, d cluster.Damage) error {
+	err := r.Pool.Repair(ctx, d)
+	if !errors.Is(err, cluster.ErrCopyAnew) {
+		return err
+	}
+	err = r.m.Renew(ctx, d.Node, d.Label)
+	switch {
+	case err == nil:
+		r.SnapshotRenewed(d.Node, d.Label)
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, cluster.ErrNoSnapshot):
+		return fmt.Errorf("%v: %w: %s is no snapshot of this filesystem: mount it by itself and scrub it, or delete it", &d, cluster.ErrNotRepaired, d.Label)
+	}
+	return fmt.Errorf("%v: %w: snapshot %s was not copied anew (%w): delete it, or node replace %s", &d, cluster.ErrNotRepaired, d.Label, err, d.Node)
+}
+
+// Renew copies a snapshot of a node in sync from another one and puts the copy
+// in place of what is there, in one commit. What readers have open stays.
+func (m *Manager) Renew(ctx context.Context, node, name string) error {
+	release, err := m.turn(ctx, snapshotsOf(node))
+	if err != nil {
+		return err
+	}
+	defer release()
+	targets := m.peers.SnapshotTargets(ctx)
+	i := slices.IndexFunc(targets, func(t cluster.SnapshotTarget) bool { return t.Name == node })
+	if i < 0 {
+		return fmt.Errorf("%s is not in sync", node)
+	}
+	s := newSnapshotCopy(m.peers, targets[i], m.o)
+	s.renew = true
+	defer m.peers.SetResyncReport(node, nil)
+	if _, err := s.plan(ctx); err != nil {
+		return err
+	}
+	e, ok := s.state.Snapshot(name)
+	if !ok {
+		return cluster.ErrNoSnapshot
+	}
+	err = s.copyRoom(ctx, &e)
+	if side := (*chain.DiffError)(nil); errors.As(err, &side) && side.Target {
+		// The device does not give what the neighbours share with it, either.
+		s.bare = true
+		err = s.copyRoom(ctx, &e)
+	}
+	if err != nil && ctx.Err() == nil {
+		return errors.Join(err, s.dropCopy(ctx))
+	}
+	return err
+}
+
+// dropOld makes way for a copy of what is there and cannot be read.
+func (s *snapshotCopy) dropOld(ctx context.Context, txn *chain.Txn, e *cluster.SnapshotEntry) error {
+	if !s.renew {
+		return nil
+	}
+	err := txn.DeletePFS(ctx, e.Name)
+	if errors.Is(err, chain.ErrNoPFS) {
+		return nil
+	}
+	return err
+}
+
+// turn waits until nothing else is done under that name.
+func (m *Manager) turn(ctx context.Context, name string) (release func(), err error) {
+	for {
+		m.mu.Lock()
+		n := m.node(name)
+		if !n.running {
+			n.running, n.ended = true, make(chan struct{})
+			m.mu.Unlock()
+			return func() {
+				m.mu.Lock()
+				n.end()
+				m.mu.Unlock()
+			}, nil
+		}
+		ended := n.ended
+		m.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
