@@ -24,6 +24,9 @@ func (t *Txn) Commit(ctx context.Context) error {
 	if err == nil {
 		hdr, err = t.nextHeader(ctx)
 	}
+	if err == nil {
+		err = t.crowds()
+	}
 	if err != nil {
 		t.Abort()
 		return err

@@ -109,8 +109,9 @@ func (v *Volume) Log(ctx context.Context, x LogTxg) error {
 	l := &v.ilog
 	off, size, skip, ok := l.place(x.Batch)
 	need := treeCost(x.Batch)
-	if !ok || l.need+need > v.fm.usable {
-		// Whatever fills the volume later: what was acknowledged finds room.
+	if !ok || l.need+need+LastRoom > v.fm.usable {
+		// Whatever fills the volume later: what was acknowledged finds room. What
+		// may take the last of it, and who may, is for a commit.
 		return ErrNotLogged
 	}
 	if at, ok, err := v.positionOf(ctx, &x); err != nil || !ok || at != x.Prev {

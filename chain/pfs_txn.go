@@ -136,7 +136,10 @@ func (t *Txn) DeletePFS(ctx context.Context, label string) error {
 
 // leave counts the content of a PFS as left to Bulkfree: all of it, although
 // other PFSs may still refer to some.
-func (t *Txn) leave(root *ondisk.Blockref) { t.stats.Left += int64(root.DataCount()) }
+func (t *Txn) leave(root *ondisk.Blockref) {
+	t.stats.Left += int64(root.DataCount())
+	t.limit.net -= int64(root.DataCount())
+}
 
 // SetPFS edits the PFS fields of a root inode: role, masters, cluster. Tids
 // stay, since the files do.

@@ -29,6 +29,7 @@ type Txn struct {
 	smallDrops []extent         // the same, smaller blocks
 	late       []extent         // taken, and dropped while being written
 	stats      TxnStats
+	limit      limit
 	logged     int   // txgs of the intent log that it contains
 	broken     error // what made the transaction unfit for Commit
 	done       bool
@@ -281,6 +282,7 @@ func (t *Txn) allocate(typ ondisk.BlockType, radix uint8) (uint64, error) {
 		return 0, fmt.Errorf("%s: %v of %d bytes: %w", t.v.Name(), typ, 1<<radix, err)
 	}
 	t.taken[off] = taken{radix, t.shared}
+	t.limit.net += 1 << radix
 	return off, nil
 }
 
@@ -300,6 +302,7 @@ func (t *Txn) dropBlock(ref *ondisk.Blockref, p *pfsInfo) {
 		return
 	}
 	off, size := ref.Off(), int64(ref.Size())
+	t.limit.net -= size
 	if b, ok := t.taken[off]; ok && b.round == t.shared {
 		delete(t.taken, off)
 		if t.w.cancel(off) {
@@ -313,6 +316,9 @@ func (t *Txn) dropBlock(ref *ondisk.Blockref, p *pfsInfo) {
 	}
 	if !t.certain(ref, p) {
 		t.stats.Left += size
+		if p != nil && p.meta.PFSLsnapTid >= ref.MirrorTid {
+			t.limit.held += size
+		}
 		return
 	}
 	t.stats.Freed += size

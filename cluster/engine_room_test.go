@@ -106,3 +106,37 @@ func TestRemovable(t *testing.T) {
 		}
 	}
 }
+
+// A slave, which nobody asks, does not take its last room: what fits and leaves
+// less is refused, by the log too, and what removes something is not.
+func TestSlaveLeavesRoom(t *testing.T) {
+	t.Parallel()
+	c := newTestClusterOf(t, 64<<20, 1, ondisk.PFSSlave)
+	c.crowd(1, 3<<19)
+	m, d := c.media(1)
+	perform := func(b *chain.Batch) error {
+		b.Log = true
+		x := &core.Txg{Prev: d.Pos, Pos: Position{T: b.T, H: NextH(d.Pos.H, b.T, 1, Manifest(b))}, Batch: b}
+		j := &core.Job{Ballot: d.Promised, Txg: x}
+		err := m.Perform(j, d)
+		if err == nil {
+			d = j.After(d)
+		}
+		return err
+	}
+	noise := make([]byte, ondisk.LogicalBlock)
+	for i := range noise {
+		noise[i] = byte(i * i >> 7)
+	}
+	var full error
+	made := uint64(2000)
+	for ; full == nil && made < 2100; made++ {
+		full = perform(blockFile(t, d.Pos.T+1, made, noise))
+	}
+	s := m.Volume().Space()
+	if !errors.Is(full, chain.ErrNoSpace) || s.Free+s.Pending < chain.LastRoom {
+		t.Errorf("after %d files: %v, %+v", made-2000, full, s)
+	}
+	check(t, perform(&chain.Batch{T: d.Pos.T + 1, Changes: []chain.Change{{Inum: 2000, Kind: chain.KindInode, Delete: true}}}))
+	check(t, m.Volume().Close())
+}

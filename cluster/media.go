@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -173,6 +174,9 @@ func (m *Media) Perform(j *core.Job, before core.Durable) error {
 	}
 	if j.Txg != nil {
 		t.UseReserve() // what was admitted has a right to the space
+		if law := before.Charter; law != nil && !law.Config.IsMaster(m.info.Fsid) {
+			LeaveRoom(ctx, t, m.vol, m.info.Fsid) // nobody asked it
+		}
 		err = t.Apply(ctx, m.label, j.Txg.Batch.(*chain.Batch))
 	}
 	entry := m.entry
@@ -192,6 +196,15 @@ func (m *Media) Perform(j *core.Job, before core.Durable) error {
 	}
 	m.entry = entry
 	return nil
+}
+
+// LeaveRoom has a transaction leave what it takes to remove something from the
+// node: to be copied to while it holds its old state, too.
+func LeaveRoom(ctx context.Context, t *chain.Txn, v *chain.Volume, node ondisk.UUID) {
+	t.Leave(chain.LastRoom, func() bool {
+		infos, err := v.PFSs(ctx)
+		return err != nil || slices.ContainsFunc(infos, func(p chain.PFSInfo) bool { return p.SnapshotOf(node) })
+	})
 }
 
 // MakeRoom looks for space after a txg found none.

@@ -174,6 +174,12 @@ func (r *Run) inTxn(ctx context.Context, fn func(txn *chain.Txn) error) error {
 	return txn.Commit(ctx)
 }
 
+// leaveRoom has a commit of the PFS itself leave what a removal takes: a node that
+// comes in sync without room would keep others from making some.
+func (r *Run) leaveRoom(ctx context.Context, txn *chain.Txn) {
+	cluster.LeaveRoom(ctx, txn, r.target.Volume, r.entry.Fsid)
+}
+
 // arrive puts the position into the state entry: the PFS itself is there now.
 func (r *Run) arrive(txn *chain.Txn, pos cluster.Position) error {
 	e := r.entry
@@ -205,6 +211,7 @@ func (r *Run) replay(ctx context.Context) (done bool, err error) {
 	}
 	entry := r.entry
 	err = r.inTxn(ctx, func(txn *chain.Txn) error {
+		r.leaveRoom(ctx, txn)
 		for _, b := range missed {
 			if err := txn.Apply(ctx, r.target.Label, b); err != nil {
 				return err
@@ -245,6 +252,7 @@ func (r *Run) direct(ctx context.Context) (done bool, err error) {
 	n, entry := r.round, r.entry
 	errLarge := errors.New("too large for one commit")
 	err = r.inTxn(ctx, func(txn *chain.Txn) error {
+		r.leaveRoom(ctx, txn)
 		if err := r.keepTail(ctx, txn); err != nil {
 			return err
 		}

@@ -60,6 +60,7 @@ func (r *Run) lastRound(ctx context.Context, at cluster.Position) error {
 	defer r.endRound()
 	n, entry := r.round, r.entry
 	err := r.inTxn(ctx, func(txn *chain.Txn) error {
+		r.leaveRoom(ctx, txn)
 		for done := false; !done; {
 			var err error
 			if done, err = r.apply(ctx, txn, r.label()); err != nil {

@@ -120,3 +120,38 @@ func TestDeletedSnapshotMakesRoom(t *testing.T) {
 	}
 	w.clean()
 }
+
+// A copy into the PFS itself leaves room to remove something, too: a node that
+// comes in sync without would keep everybody from that.
+func TestDirectCopyLeavesRoom(t *testing.T) {
+	w := newWorld(t, 64<<20)
+	w.write(4, 300_000, true)
+	w.crowd(1 << 20)
+	old := w.target.Space().Free
+	b := w.txg(0, 0)
+	for i := range 7 {
+		w.file(b, uint64(9000+i), 100_000)
+	}
+	b.Sort()
+	w.commit(w.src, b, w.next(b))
+	w.pos = w.next(b)
+	if rep := w.run(Options{}); rep.State != Failed || !strings.Contains(rep.Err, ErrNoRoom.Error()) {
+		t.Errorf("%+v, %d bytes were free, now %+v", rep, old, w.target.Space())
+	}
+	if s := w.target.Space(); s.Free+s.Pending < chain.LastRoom {
+		t.Errorf("the copy left %+v", s)
+	}
+	b = w.empty()
+	for i := range 7 {
+		b.Changes = append(b.Changes, chain.Change{Inum: uint64(9000 + i), Kind: chain.KindInode, Delete: true},
+			chain.Change{Inum: 1, Kind: chain.KindDirent, Key: ondisk.NameHash(fmt.Sprint("f", 9000+i)), Delete: true})
+	}
+	b.Sort()
+	pos := w.next(b)
+	w.commit(w.src, b, pos)
+	w.pos = pos
+	if rep := w.run(Options{}); rep.State != Done || !w.same() {
+		t.Errorf("with all removed: %+v, %+v", rep, w.target.Space())
+	}
+	w.clean()
+}

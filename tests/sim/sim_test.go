@@ -192,6 +192,8 @@ func TestOldSeeds(t *testing.T) {
 		{57, true, "the unfinished copy of a snapshot is no damage: fsck.TestUnfinishedCopies"},
 		{2857, true, "an election waited for a copy without looking for room: cluster.TestCatchUpMakesRoom"},
 		{1382, true, "a copy met an inode that could not be read, each time anew: resync.TestReplayMeetsUnreadableInode"},
+		{600991, true, "a master that waits for a copy and has no room was asked before anything was removed: cluster.TestRemovesWithOneFullMaster"},
+		{605353, true, "a slave took its last room, and could not be copied to any more: resync.TestDirectCopyLeavesRoom"},
 	} {
 		if _, err := Run(Options{Seed: s.seed, Volumes: s.volumes}); err != nil {
 			t.Errorf("%s: %v", s.what, err)
