@@ -33,8 +33,14 @@ func (id *BlockID) Prefix() uint8 { return id.code[0] }
 
 // MediaBlocks lists up to limit data blocks of files as they are on media, by
 // inode number and key, from (inum, key) on; what cannot be told from another by
-// a check code is left out. next is where to go on: 0 = there are no more.
+// a check code is left out. next is where to go on: 0 = there are no more. From
+// the first one on it waits until what is only in intent logs is in the trees.
 func (p *Pool) MediaBlocks(ctx context.Context, inum, key uint64, limit int) (list []PlacedBlock, nextInum, nextKey uint64, err error) {
+	if inum == 0 {
+		if err := p.Settle(ctx); err != nil {
+			return nil, 0, 0, err
+		}
+	}
 	s := p.acquire()
 	defer s.release()
 	err = p.onTree(ctx, s, func(ctx context.Context, v *chain.View) (err error) {
