@@ -261,7 +261,7 @@ func (r *Run) direct(ctx context.Context) (done bool, err error) {
 			if done, err = r.apply(ctx, txn, r.target.Label); err != nil {
 				return err
 			}
-			if !done && (n.bytes > r.o.DirectBytes || n.leaves > int64(r.o.DirectChanges)) {
+			if !done && !r.whole && (n.bytes > r.o.DirectBytes || n.leaves > int64(r.o.DirectChanges)) {
 				return errLarge
 			}
 		}

@@ -155,3 +155,21 @@ func TestDirectCopyLeavesRoom(t *testing.T) {
 	}
 	w.clean()
 }
+
+// What makes a node emptier is copied to it where a shadow finds no room, however
+// much it is.
+func TestEmptierWithoutShadow(t *testing.T) {
+	w := newWorld(t, 64<<20)
+	w.write(8, 100_000, true)
+	w.crowd(chain.LastRoom)
+	b := w.empty()
+	pos := w.next(b)
+	w.commit(w.src, b, pos)
+	w.pos = pos
+	o := small
+	o.BatchChanges = 3
+	if rep := w.run(o); rep.State != Done || !w.same() {
+		t.Errorf("%+v, %+v", rep, w.target.Space())
+	}
+	w.clean()
+}

@@ -110,6 +110,7 @@ type Run struct {
 	unshared  bool   // blocks with several places at the source are copied for each
 	keep      string // label for the tail that is to be dropped; "" = there is none, or it is kept
 	reclaimed bool   // unused space was looked for
+	whole     bool   // there is no room for a shadow: all goes into one commit
 	round     *round // under way, or nil
 
 	mu  sync.Mutex // guards rep; never held during a call
@@ -209,8 +210,23 @@ func (r *Run) reclaim(ctx context.Context, err error) bool {
 	if err := v.DrainFrees(ctx); err != nil {
 		return false
 	}
-	_, err = v.Bulkfree(ctx, chain.BulkfreeOptions{})
+	if _, err = v.Bulkfree(ctx, chain.BulkfreeOptions{}); err == nil && !r.bare && r.Report().State == Copying {
+		err = r.withoutShadow(ctx)
+	}
 	return err == nil
+}
+
+// withoutShadow begins anew, in the PFS itself. That takes less, and no room is
+// kept where the node gets emptier.
+func (r *Run) withoutShadow(ctx context.Context) error {
+	r.endRound()
+	if r.hasShadow {
+		if err := r.dropShadow(ctx); err != nil {
+			return err
+		}
+	}
+	r.at, r.lineage, r.whole = r.target.Position, r.target.Lineage, true
+	return nil
 }
 
 // plan takes the node and settles what to go on with.
@@ -221,7 +237,7 @@ func (r *Run) plan(ctx context.Context) error {
 	}
 	r.target, r.release, r.entry = t, release, t.Resume
 	r.at, r.lineage = t.Position, t.Lineage
-	r.keep, r.reclaimed, r.hasShadow = "", false, false
+	r.keep, r.reclaimed, r.whole, r.hasShadow = "", false, false, false
 	r.update(func(rep *Report) {
 		rep.Err, rep.Round, rep.BytesDone, rep.LeavesDone, rep.Kept, rep.Mode = "", 0, 0, 0, "", ""
 	})
