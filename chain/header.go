@@ -105,7 +105,8 @@ func readSlots(dev ondisk.Device) (*headerSlots, error) {
 
 // disown gives up a header in use that is of somebody who had the device
 // before, and whose first slot is ours: torn, with the spare copy beside it. If
-// that cannot be used either, nothing is left to open.
+// that cannot be used either, nothing is left to open; nor where the first slot
+// was wiped, so that nobody knows whose it was.
 func (h *headerSlots) disown() error {
 	if h.cur < 1 || h.slots[0].hdr != nil {
 		return nil
@@ -119,8 +120,12 @@ func (h *headerSlots) disown() error {
 		}
 		h.spare = nil
 	}
+	if ondisk.WipedBefore(torn, found.hdr, s.hdr) {
+		return fmt.Errorf("%s: %w: %v, a copy at %#x, and %v at %#x: copy the 64 KiB of the one to keep to the beginning, or replace the member",
+			h.dev.Name(), ondisk.ErrWiped, s.hdr.Fsid, s.off, found.hdr.Fsid, found.off)
+	}
 	if ondisk.EndsBefore(torn, found.hdr, h.cur) {
-		return fmt.Errorf("%s: %w (%v at %#x): replace the member, or if it is the other one that is wanted, zero the first 64 KiB",
+		return fmt.Errorf("%s: %w (%v at %#x): replace the member, or if it is the other one that is wanted, copy its 64 KiB to the beginning",
 			h.dev.Name(), ondisk.ErrTwoVolumes, found.hdr.Fsid, found.off)
 	}
 	return nil

@@ -3,6 +3,7 @@ package chain
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/chain/media"
@@ -13,46 +14,105 @@ import (
 
 // A small volume on a large device has one slot, and behind its end there may
 // be headers of the file system that had all of the device. If the one slot is
-// torn, the spare copy counts, not the stranger; and the stranger where the
-// slot is no header of the small volume.
+// torn, the spare copy counts, not the stranger.
 func TestTornSlotBeforeAnOldFileSystem(t *testing.T) {
-	const small = 64 << 20
-	for _, ours := range []bool{true, false} {
-		dev := memdev.New(ondisk.HeaderZone + small)
-		old, err := Format(bg, []ondisk.Device{dev}, FormatOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		head := crashdev.Split(dev, small, dev.Size()-small)[:1]
-		now, err := Format(bg, head, FormatOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		v := openImage(t, head[0], Options{})
-		if err := commitBatch(v, "DATA", newMaker(t, 4).batch(ondisk.MakeTid(1, 1), 10)); err != nil {
-			t.Fatal(err)
-		}
-		v.Close()
-		torn := bytes.Repeat([]byte{0xff}, 512)
-		at, want, slot := int64(0x4000), now.Fsid, -1
-		if !ours {
-			at, want, slot = 0, old.Fsid, 1
-		}
-		if _, err := dev.WriteAt(torn, at); err != nil {
-			t.Fatal(err)
-		}
-		set, err := media.Open([]ondisk.Device{dev}) // the reader that only looks
-		if err != nil || set.Header().Fsid != want || set.Best.Index != slot {
-			t.Errorf("torn at %#x, looked at: %v, slot %d of %v", at, err, set.Best.Index, set.Header().Fsid)
-		}
-		if v, err = Open(bg, []ondisk.Device{dev}, Options{}); err != nil {
-			t.Fatal(err)
-		}
-		if got := v.Header().Fsid; got != want {
-			t.Errorf("torn at %#x it opens as %v, want %v", at, got, want)
-		}
-		v.Close()
+	dev, _, now := overOld(t)
+	if _, err := dev.WriteAt(bytes.Repeat([]byte{0xff}, 512), 0x4000); err != nil {
+		t.Fatal(err)
 	}
+	set, err := media.Open([]ondisk.Device{dev}) // the reader that only looks
+	if err != nil || set.Header().Fsid != now || set.Best.Index != -1 {
+		t.Errorf("looked at: %v, slot %d of %v", err, set.Best.Index, set.Header().Fsid)
+	}
+	v, err := Open(bg, []ondisk.Device{dev}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.Header().Fsid; got != now {
+		t.Errorf("it opens as %v, want %v", got, now)
+	}
+	v.Close()
+}
+
+const smallOverOld = 64 << 20
+
+// overOld returns a device with a small volume in front of what is left of one
+// that had all of it, and their ids.
+func overOld(t *testing.T) (dev *memdev.Device, old, now ondisk.UUID) {
+	t.Helper()
+	dev = memdev.New(ondisk.HeaderZone + smallOverOld)
+	was, err := Format(bg, []ondisk.Device{dev}, FormatOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := crashdev.Split(dev, smallOverOld, dev.Size()-smallOverOld)[:1]
+	is, err := Format(bg, head, FormatOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := openImage(t, head[0], Options{})
+	if err := commitBatch(v, "DATA", newMaker(t, 4).batch(ondisk.MakeTid(1, 1), 10)); err != nil {
+		t.Fatal(err)
+	}
+	v.Close()
+	return dev, was.Fsid, is.Fsid
+}
+
+// The beginning of such a device is wiped: nothing says which of the two it was
+// given to, so neither is opened, and nothing written, until somebody says so as
+// the refusal tells. A spare copy that is there from before a large volume was
+// made is no second one.
+func TestWipedBeforeAnOldFileSystem(t *testing.T) {
+	dev, old, now := overOld(t)
+	for _, n := range []int{512, ondisk.HeaderSize} {
+		wiped := dev.Clone()
+		if _, err := wiped.WriteAt(make([]byte, n), 0); err != nil {
+			t.Fatal(err)
+		}
+		before := headOf(t, wiped)
+		_, err := Open(bg, []ondisk.Device{wiped}, Options{})
+		if !errors.Is(err, ondisk.ErrWiped) || !strings.Contains(err.Error(), old.String()) || !strings.Contains(err.Error(), now.String()) {
+			t.Fatalf("%d bytes wiped: %v", n, err)
+		}
+		wiped.Reopen()
+		if !bytes.Equal(headOf(t, wiped), before) {
+			t.Errorf("%d bytes wiped: it was written to", n)
+		}
+		set, err := media.Open([]ondisk.Device{wiped})
+		if err != nil || set.Header().Fsid != now || !errors.Is(set.Slots[0].Err, ondisk.ErrWiped) {
+			t.Errorf("%d bytes wiped, looked at: %v, %+v", n, err, set)
+		}
+		for _, c := range []struct {
+			at   int64
+			want ondisk.UUID
+		}{{spareSlot, now}, {ondisk.HeaderZone, old}} {
+			chosen := wiped.Clone()
+			head := make([]byte, ondisk.HeaderSize)
+			if _, err := chosen.ReadAt(head, c.at); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := chosen.WriteAt(head, 0); err != nil {
+				t.Fatal(err)
+			}
+			v, err := Open(bg, []ondisk.Device{chosen}, Options{})
+			if err != nil || v.Header().Fsid != c.want {
+				t.Fatalf("%#x copied to the beginning: %v", c.at, err)
+			}
+			v.Close()
+		}
+	}
+	large, err := Format(bg, []ondisk.Device{dev}, FormatOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dev.WriteAt(make([]byte, ondisk.HeaderSize), 0); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Open(bg, []ondisk.Device{dev}, Options{})
+	if err != nil || v.Header().Fsid != large.Fsid {
+		t.Fatalf("a large volume made over a small one, wiped: %v", err)
+	}
+	v.Close()
 }
 
 // If the spare copy is torn, too, or of before somebody else wrote, the stranger
@@ -106,7 +166,13 @@ func TestTornBeforeAnOldFileSystem(t *testing.T) {
 	put(both, 0x4000, 0xff)
 	put(both, spareSlot+0x4000, 0xff)
 	opens("both torn", both, ondisk.UUID{})
-	put(both, 0, 0)
+	slot := make([]byte, ondisk.HeaderSize)
+	if _, err := both.ReadAt(slot, ondisk.HeaderZone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := both.WriteAt(slot, 0); err != nil {
+		t.Fatal(err)
+	}
 	opens("after what is said of it", both, old.Fsid)
 
 	gone := dev.Clone()

@@ -154,6 +154,18 @@ func EndsBefore(torn []byte, found *VolumeHeader, slot int) bool {
 	return 0 < slots && slots <= slot
 }
 
+// ErrWiped: the first header is gone, and behind it are those of two file
+// systems. Which of them the device was given to last nothing says.
+var ErrWiped = errors.New("its beginning was overwritten, and headers of two file systems are on it")
+
+// WipedBefore reports whether the 64 KiB of slot 0 are no header, or not one of
+// anybody who is on the device: neither of spare, whose copy of a header is that of
+// a small volume, nor of found, which is another one in a later slot.
+func WipedBefore(first []byte, found, spare *VolumeHeader) bool {
+	return len(first) == HeaderSize && spare != nil && spare.WrittenByUs() && spare.Fsid != found.Fsid &&
+		len(SlotOffsets(spare.VoluSize)) == 1 && !TornHeaderOf(first, spare.Fsid) && !TornHeaderOf(first, found.Fsid)
+}
+
 // decodeFields is DecodeVolumeHeader without the bytes that have no field.
 func decodeFields(b []byte) (*VolumeHeader, error) {
 	if len(b) != HeaderSize {

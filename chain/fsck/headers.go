@@ -55,6 +55,9 @@ func (c *checker) slot(s *media.Slot) {
 	switch {
 	case h == nil && s.Raw == nil:
 		c.add(Finding{Severity: Error, Off: uint64(s.Off), What: fmt.Sprintf("%s cannot be read: %v", where, s.Err), Remedy: "replace the device"})
+	case h == nil && errors.Is(s.Err, ondisk.ErrWiped):
+		c.add(Finding{Severity: Error, Off: uint64(s.Off), What: fmt.Sprintf("%s: %v", where, ondisk.ErrWiped),
+			Remedy: "it is not opened: copy the 64 KiB of the one to keep to the beginning"})
 	case h == nil && s.Empty():
 		c.add(Finding{Severity: Warning, Off: uint64(s.Off), What: where + " is empty", Remedy: remedyHeader})
 	case h == nil:

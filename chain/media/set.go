@@ -126,6 +126,9 @@ func readSlots(d ondisk.Device) (slots []Slot, spare *Slot) {
 	}
 	// The volume may be smaller than the device.
 	if best := choose(slots, nil); best != nil && foreign(d, slots, best) {
+		if !ondisk.TornHeaderOf(slots[0].Raw, readSlot(d, -1, ondisk.SpareHeader).Header.Fsid) {
+			slots[0].Err = fmt.Errorf("%w: %w", slots[0].Err, ondisk.ErrWiped)
+		}
 		slots = slots[:1]
 	} else if best != nil && slots[0].Header == nil && ondisk.EndsBefore(slots[0].Raw, best.Header, best.Index) {
 		slots = slots[:1]
@@ -147,13 +150,14 @@ func readSlots(d ondisk.Device) (slots []Slot, spare *Slot) {
 }
 
 // foreign reports whether best is of somebody who had the device before: the
-// first slot is torn, and was that of the file system in the spare copy.
+// first slot is torn, and was that of the file system in the spare copy, or may
+// have been.
 func foreign(d ondisk.Device, slots []Slot, best *Slot) bool {
 	if best.Index < 1 || slots[0].Header != nil {
 		return false
 	}
 	h := readSlot(d, -1, ondisk.SpareHeader).Header
-	return h != nil && h.WrittenByUs() && h.Fsid != best.Header.Fsid && len(ondisk.SlotOffsets(h.VoluSize)) == 1 &&
+	return ondisk.WipedBefore(slots[0].Raw, best.Header, h) || h != nil && h.WrittenByUs() && h.Fsid != best.Header.Fsid && len(ondisk.SlotOffsets(h.VoluSize)) == 1 &&
 		ondisk.TornHeaderOf(slots[0].Raw, h.Fsid)
 }
 
