@@ -36,7 +36,7 @@ func (id *BlockID) Prefix() uint8 { return id.code[0] }
 // a check code is left out. next is where to go on: 0 = there are no more. From
 // the first one on it waits until what is only in intent logs is in the trees.
 func (p *Pool) MediaBlocks(ctx context.Context, inum, key uint64, limit int) (list []PlacedBlock, nextInum, nextKey uint64, err error) {
-	if inum == 0 {
+	if inum == 0 && p.state.Load().logged != nil {
 		if err := p.Settle(ctx); err != nil {
 			return nil, 0, 0, err
 		}
