@@ -60,7 +60,8 @@ type intentLog struct {
 	used     int64  // bytes from the first record to at, what was skipped included
 	need     uint64 // bytes that bringing pending into the tree takes at most
 	seed     uint64
-	ready    bool // this open wrote the header that names seed
+	ready    bool   // this open wrote the header that names seed
+	buf      []byte // of the last record, used again
 	pending  []LogTxg
 	good     int          // of pending that the last try to apply them got through
 	count    atomic.Int32 // len(pending), for everybody
@@ -120,7 +121,7 @@ func (v *Volume) Log(ctx context.Context, x LogTxg) error {
 	if err := x.Batch.Validate(); err != nil {
 		return err
 	}
-	buf := ondisk.AlignedBuffer(size)
+	buf := l.buffer(size)
 	encodeRecord(buf, &x, l.seed, uint64(len(l.pending)))
 	dev := v.devs[0]
 	n, err := dev.WriteAt(buf, off)
@@ -139,6 +140,15 @@ func (v *Volume) Log(ctx context.Context, x LogTxg) error {
 	l.pending = append(l.pending, x)
 	l.count.Store(int32(len(l.pending)))
 	return nil
+}
+
+// buffer returns size bytes of any content, which are the caller's until the
+// next call.
+func (l *intentLog) buffer(size int) []byte {
+	if len(l.buf) < size {
+		l.buf = ondisk.AlignedBuffer(min(2*size, maxLogged))
+	}
+	return l.buf[:size:size]
 }
 
 // treeCost is the most that bringing a batch into the tree takes, blocks that

@@ -21,6 +21,7 @@ const (
 	inputBuffer = maxRequest + 8192
 	replyBuffer = 8192 // for replies without data of their own
 	maxReaders  = 128
+	idleReaders = 8 // that stay, for a new one costs more than its wait: its buffers
 	lenInHeader = 40
 	lenOutHead  = 16
 )
@@ -94,7 +95,7 @@ func (c *conn) read() {
 			c.log.Error("reading requests from the kernel", "error", err)
 			return
 		}
-		if int(c.idle.Add(1)) > max(2, runtime.GOMAXPROCS(0)) {
+		if int(c.idle.Add(1)) > max(idleReaders, runtime.GOMAXPROCS(0)) {
 			c.idle.Add(-1)
 			return
 		}
