@@ -187,6 +187,7 @@ type Pool struct {
 	upkeep upkeep
 	events events
 	txgs   txgMeter
+	crowd  crowd   // the commit loop's
 	recent *recent // nil: Options.Dedup was not given
 
 	workers sync.WaitGroup

@@ -20,10 +20,11 @@ type group struct {
 	idle     chan struct{}
 	touched  atomic.Bool // something was changed
 	try      atomic.Pointer[attempt]
-	growth   growth      // of accounts
-	accounts bool        // they are settled with it; set when it is sealed
-	hurry    atomic.Bool // someone waits for it to be durable
-	settle   atomic.Bool // someone waits for it to be in the trees
+	growth   growth       // of accounts
+	accounts bool         // they are settled with it; set when it is sealed
+	hurry    atomic.Bool  // someone waits for it to be durable
+	syncers  atomic.Int32 // how many do, or did until a try failed
+	settle   atomic.Bool  // someone waits for it to be in the trees
 
 	opsMu sync.Mutex // guards ops, which are complete when the group is sealed
 	ops   []chain.PFSOp
@@ -251,6 +252,7 @@ func (p *Pool) commitLoop() {
 		}
 		timer.Stop()
 		had := p.state.Load().logged != nil
+		p.crowd.gather(p, p.state.Load().open)
 		p.commitOpen()
 		switch has := p.state.Load().logged != nil; {
 		case has && !had:
@@ -296,6 +298,7 @@ func (p *Pool) commitOpen() {
 		p.retire()
 	}
 	p.lastErr.Store(nil)
+	p.crowd.note(p, g, time.Since(began)) // before those who waited can come again
 	g.finish(nil, false)
 	close(*p.room.Swap(newSignal()))
 	if wished {
@@ -360,6 +363,7 @@ func (p *Pool) Sync(ctx context.Context) error {
 		}
 	}
 	g.hurry.Store(true)
+	g.syncers.Add(1)
 	return p.await(ctx, g)
 }
 
