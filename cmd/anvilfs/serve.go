@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -21,8 +22,16 @@ import (
 // hangs must not keep the process for ever.
 const closeTimeout = 2 * time.Minute
 
+// leastRunning is how many goroutines may run at once, however few processors
+// there are. One that waits for a device counts for a while: with two, the
+// write to a third member began when that to the first had ended.
+const leastRunning = 4
+
 // serve is the serving process: open, mount, tell, stay, close.
 func serve(ctx context.Context, s source, dir string, o *mountOptions, ready *readiness, foreground bool) error {
+	if runtime.GOMAXPROCS(0) < leastRunning && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(leastRunning)
+	}
 	err := serveMount(ctx, s, dir, o, ready, foreground)
 	if err != nil && ready.failed(err) {
 		return &exitError{code: exitMount}
