@@ -56,22 +56,27 @@ func (w *sweeper) run(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		snaps := w.conn.raw.ctl.snaps
-		if snaps.source == nil {
+		if w.conn.raw.ctl.snaps.source == nil {
 			continue
 		}
-		gone := snaps.gone(ctx)
-		for _, sl := range gone {
-			w.conn.invalidateEntry(snapshotsInum, sl.snap.Name)
-			w.prune(ctx, sl)
-			snaps.unpin(sl)
-		}
-		if len(gone) == 0 {
+		if !w.look(ctx) {
 			pause = sweepMax // others than commands delete snapshots, too
 		}
 		timer.Reset(pause)
 		pause = min(2*pause, sweepMax)
 	}
+}
+
+// look does it once; false: no snapshot in use is deleted.
+func (w *sweeper) look(ctx context.Context) bool {
+	snaps := w.conn.raw.ctl.snaps
+	gone := snaps.gone(ctx)
+	for _, sl := range gone {
+		w.conn.invalidateEntry(snapshotsInum, sl.snap.Name)
+		w.prune(ctx, sl)
+		snaps.unpin(sl)
+	}
+	return len(gone) > 0
 }
 
 // prune drops the names that the kernel may know in the directories that it
