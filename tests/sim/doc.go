@@ -20,7 +20,7 @@
 // Run plays one seed: masters, slaves, competing primaries; messages lost,
 // doubled, late, out of order, cut off in one direction or both; processes that
 // crash or sleep, clocks that jump and drift; disks that fail, tear, lose power
-// or hang; disks that run full (space.go); snapshots, held, deleted, cloned and
+// or hang; disks that run full (space.go, tight.go); snapshots, held, deleted, cloned and
 // rolled back to (snap.go); on one node of some seeds reads that
 // fail, or a disk that loses, misplaces or changes what it holds without a word,
 // headers and freemap among it (damage.go); changes of members. One seed in ten is calm:

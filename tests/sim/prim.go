@@ -270,10 +270,13 @@ func (p *prim) work(life int) {
 		if awake && w.kind.snaps && w.chance(0.3) {
 			p.copySnapshots()
 		}
+		if awake && w.trim && w.kind.full {
+			p.dropClones()
+		}
 		switch {
 		case !awake || !p.core.Free() || p.held > 0:
 		case !w.calm && w.chance(w.kind.change):
-			p.step(core.Reconfigure{Members: w.shuffled(p.core.Charter().Config.Members)})
+			p.reconfigure(w.shuffled(p.core.Charter().Config.Members))
 		default:
 			p.propose()
 		}

@@ -44,6 +44,9 @@ func Run(o Options) (Stats, error) {
 	if w.kind.full {
 		w.stats.Crowded++
 	}
+	if w.kind.slots {
+		w.stats.Slotted++
+	}
 	if w.failure != nil {
 		return w.stats, fmt.Errorf("seed %d: %w", o.Seed, w.failure)
 	}

@@ -42,20 +42,24 @@ func TestSeeds(t *testing.T) {
 		bar.Goal{What: "faults in them", Quick: 2000, Test: 150_000, Nightly: 10_000_000}.Check(t, sum.Faults)
 	}
 	counted(t, map[bar.Goal]int{
-		{What: "votes and commits counted anew", Quick: 1000, Test: 40_000, Nightly: 2_500_000}:       sum.Tallies,
-		{What: "contents read whole after a power cut", Quick: 100, Test: 4000, Nightly: 250_000}:     sum.Whole,
-		{What: "copies read whole at once", Quick: 40, Test: 2000, Nightly: 120_000}:                  sum.Verified,
-		{What: "failing reads, sectors that stay bad apart", Quick: 1, Test: 80, Nightly: 5000}:       sum.FailedReads,
-		{What: "silent faults of headers and freemap", Quick: 1, Test: 70, Nightly: 4500}:             sum.BadHeads,
-		{What: "openings that found less than was durable", Quick: 1, Test: 150, Nightly: 9000}:       sum.Forgot,
-		{What: "openings with headers damaged out of turn", Quick: 0, Test: 60, Nightly: 4000}:        sum.Marred,
-		{What: "openings that could not read all of the freemap", Quick: 1, Test: 80, Nightly: 5000}:  sum.Blind,
-		{What: "seeds with small disks", Quick: 15, Test: 500, Nightly: 30_000}:                       sum.Crowded,
-		{What: "txgs that were cut short for want of space", Quick: 30, Test: 1500, Nightly: 100_000}: sum.NoRoom,
-		{What: "members that were full", Quick: 2, Test: 100, Nightly: 6000}:                          sum.Full,
-		{What: "full members that came back", Quick: 2, Test: 90, Nightly: 5400}:                      sum.Emptied,
-		{What: "searches for space", Quick: 30, Test: 1500, Nightly: 100_000}:                         sum.Bulkfrees,
-		{What: "KiB that they found", Quick: 5000, Test: 300_000, Nightly: 20_000_000}:                sum.Regained,
+		{What: "votes and commits counted anew", Quick: 1000, Test: 40_000, Nightly: 2_500_000}:          sum.Tallies,
+		{What: "contents read whole after a power cut", Quick: 100, Test: 4000, Nightly: 250_000}:        sum.Whole,
+		{What: "copies read whole at once", Quick: 40, Test: 2000, Nightly: 120_000}:                     sum.Verified,
+		{What: "failing reads, sectors that stay bad apart", Quick: 1, Test: 80, Nightly: 5000}:          sum.FailedReads,
+		{What: "silent faults of headers and freemap", Quick: 1, Test: 70, Nightly: 4500}:                sum.BadHeads,
+		{What: "openings that found less than was durable", Quick: 1, Test: 150, Nightly: 9000}:          sum.Forgot,
+		{What: "openings with headers damaged out of turn", Quick: 0, Test: 60, Nightly: 4000}:           sum.Marred,
+		{What: "openings that could not read all of the freemap", Quick: 1, Test: 80, Nightly: 5000}:     sum.Blind,
+		{What: "seeds with small disks", Quick: 15, Test: 500, Nightly: 30_000}:                          sum.Crowded,
+		{What: "txgs that were cut short for want of space", Quick: 30, Test: 1500, Nightly: 100_000}:    sum.NoRoom,
+		{What: "members that were full", Quick: 2, Test: 100, Nightly: 6000}:                             sum.Full,
+		{What: "full members that came back", Quick: 2, Test: 90, Nightly: 5400}:                         sum.Emptied,
+		{What: "seeds with small disks that have several header slots", Quick: 0, Test: 8, Nightly: 500}: sum.Slotted,
+		{What: "changes of members on small disks", Quick: 0, Test: 40, Nightly: 2600}:                   sum.Moved,
+		{What: "clones on full disks", Quick: 0, Test: 25, Nightly: 1700}:                                sum.TightClones,
+		{What: "clones deleted on full disks, by member", Quick: 0, Test: 60, Nightly: 4000}:             sum.Dropped,
+		{What: "searches for space", Quick: 30, Test: 1500, Nightly: 100_000}:                            sum.Bulkfrees,
+		{What: "KiB that they found", Quick: 5000, Test: 300_000, Nightly: 20_000_000}:                   sum.Regained,
 	})
 	counted(t, map[bar.Goal]int{
 		{What: "snapshots made", Quick: 30, Test: 1500, Nightly: 100_000}:                                                          sum.Snapshots,
@@ -352,6 +356,10 @@ func (s *Stats) add(o Stats) {
 	s.Blind += o.Blind
 	s.Unflushed += o.Unflushed
 	s.Crowded += o.Crowded
+	s.Slotted += o.Slotted
+	s.Moved += o.Moved
+	s.TightClones += o.TightClones
+	s.Dropped += o.Dropped
 	s.NoRoom += o.NoRoom
 	s.Full += o.Full
 	s.Regained += o.Regained

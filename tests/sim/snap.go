@@ -237,7 +237,7 @@ func (p *prim) rollBack(T ondisk.Tid, head, c *content, s *snap) (*chain.Batch, 
 // newClone makes a filesystem of a snapshot, on the members that have it.
 func (p *prim) newClone(c *content, s *snap) (op chain.PFSOp, ok bool) {
 	w := p.w
-	if len(c.clones) == maxClones || w.kind.full { // nobody here deletes them
+	if len(c.clones) == maxClones || w.kind.full && (w.trim || len(c.clones) > 0) {
 		return op, false
 	}
 	spec := &chain.CloneSpec{Clid: w.newID()}
@@ -257,6 +257,9 @@ func (p *prim) newClone(c *content, s *snap) (op chain.PFSOp, ok bool) {
 	}
 	c.clones = append(slices.Clone(c.clones), clone{spec, &content{f: s.has.f}})
 	w.stats.Clones++
+	if w.kind.full {
+		w.stats.TightClones++
+	}
 	return chain.PFSOp{Kind: chain.OpClone, Name: s.Name, Clid: s.Clid, Clone: spec}, true
 }
 

@@ -20,7 +20,8 @@ import (
 // room than the others was not. It is left out, looks for space, and returns.
 //
 // Checked: a txg never fails for space on a member that it was admitted
-// against, nor a promise on any. In the end there is room again, and a member
+// against, nor a promise on any. Clones are made, and deleted by each member in
+// the end (tight.go). In the end there is room again, and a member
 // that still is full has failed L2.
 
 const ballast = "BALLAST"
@@ -41,7 +42,7 @@ func load(v *chain.Volume, d *memdev.Device, room uint64) error {
 	}
 	meta := ondisk.NewInodeMeta(firstFile, ondisk.ObjFile)
 	for key := uint64(0); v.Space().Free > room+ondisk.LogicalBlock; {
-		n := min(64, (v.Space().Free-room)/ondisk.LogicalBlock)
+		n, first := min(max(64, v.Space().Free/ondisk.LogicalBlock/32), (v.Space().Free-room)/ondisk.LogicalBlock), key
 		b := &chain.Batch{T: v.Header().MirrorTid + 1, Changes: []chain.Change{{Inum: firstFile, Kind: chain.KindInode, Inode: &meta}}}
 		for range n {
 			b.Changes = append(b.Changes, chain.Change{Inum: firstFile, Kind: chain.KindData, Key: key, Block: zeros})
@@ -56,16 +57,25 @@ func load(v *chain.Volume, d *memdev.Device, room uint64) error {
 		if err := errors.Join(t.Apply(bg, ballast, b), t.Commit(bg)); err != nil {
 			return err
 		}
+		if err := forget(v, d, first, key); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// forget has the device keep nothing of the ballast's blocks in [from, to).
+func forget(v *chain.Volume, d *memdev.Device, from, to uint64) error {
 	view, err := v.View(bg, ballast)
 	if err != nil {
 		return err
 	}
 	defer view.Release()
-	return view.DataRefs(bg, firstFile, 0, 1<<40, func(r *ondisk.Blockref) bool {
+	walked := view.DataRefs(bg, firstFile, from, to, func(r *ondisk.Blockref) bool {
 		err = d.Discard(int64(r.Off()), int64(r.Size()))
 		return err == nil
 	})
+	return errors.Join(err, walked)
 }
 
 // admits reports whether a mount would admit that batch now, and against which
@@ -280,4 +290,11 @@ func (w *world) stayAway(n *node) {
 	n.openLater(time.Duration(800+w.rng.IntN(1500)) * time.Millisecond)
 }
 
-func (s *shape) room(i int) uint64 { return rooms[s.full-1][i] << 10 }
+// room is what the volume of node i has left. On large ones more is reserved, and
+// that they are founded takes some.
+func (s *shape) room(i int, reserved uint64) uint64 {
+	if s.slots {
+		reserved += 1 << 20
+	}
+	return rooms[s.full-1][i]<<10 + reserved - min(reserved, 1280<<10)
+}

@@ -190,7 +190,8 @@ type image struct {
 type shape struct {
 	masters, slaves int
 	small           bool
-	full            int // which rooms are left; 0 = they are large
+	full            int  // which rooms are left; 0 = they are large
+	slots           bool // full ones have two header slots
 }
 
 var images struct {
@@ -228,6 +229,9 @@ func found(s shape) (*image, error) {
 		if s.full > 0 {
 			size = 64 << 20
 		}
+		if s.slots {
+			size = 2<<30 + 64<<20
+		}
 		d := memdev.New(size).Named(fmt.Sprint("n", i))
 		spec := chain.PFSSpec{Label: label, Type: ondisk.PFSMaster, Fsid: fsid(i), Clid: ondisk.UUID{15: 1}}
 		specs := []chain.PFSSpec{spec}
@@ -244,7 +248,7 @@ func found(s shape) (*image, error) {
 			return nil, err
 		}
 		if s.full > 0 {
-			if err := load(v, d, s.room(i)); err != nil {
+			if err := load(v, d, s.room(i, v.Space().Reserved)); err != nil {
 				return nil, err
 			}
 		}

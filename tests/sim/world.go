@@ -40,6 +40,7 @@ type Stats struct {
 	Tallies, Whole, Verified                                                int // I8, I20, I18
 	FailedReads, BadHeads, Forgot, Marred, Blind, Unflushed                 int // of openings: Marred headers, Blind without freemap
 	Crowded, NoRoom, Full, Regained, Emptied, Bulkfrees                     int // of seeds with full disks; Regained in KiB
+	Slotted, Moved, TightClones, Dropped                                    int // of these: with several header slots; changes of members; clones
 	Snapshots, Unmade, Kept, Rollbacks, Clones                              int // Kept: not deleted, since held
 	OpsCut, CaughtUp, Parked, Beside                                        int // Beside: snapshots and clones read
 	Retaken, Operated                                                       int // Retaken: over what another history left
@@ -77,6 +78,7 @@ type kind struct {
 	deep   bool    // a long run
 	damage damage  // what one node's disk does
 	full   bool    // disks are small
+	slots  bool    // and have several header slots
 	snaps  bool    // there are snapshots
 	change float64 // how often members change instead of a txg
 	busy   int     // operations of a txg, at most
@@ -228,10 +230,13 @@ func (w *world) newKind() {
 	k.busy = 1 + w.rng.IntN(12)
 	k.last = time.Duration(1000+w.rng.IntN(3000)) * time.Millisecond
 	if k.full {
-		k.change = 0 // to make one master who has no room is to wait for room
+		k.change = 0
+		if k.slots = w.opt.Seed/48%60 == 31; w.opt.Seed/24%2 == 1 {
+			k.change = 0.03
+		}
 		k.busy, k.last = 6+w.rng.IntN(20), 5*time.Second
 	}
-	if k.deep {
+	if k.deep = k.deep && !k.slots; k.deep {
 		k.busy, k.last = 80, 25*time.Second
 	}
 }
@@ -275,7 +280,10 @@ func newWorld(o Options) *world {
 	if o.Volumes {
 		s := shape{masters: masters, slaves: spares, small: w.chance(0.4)}
 		if w.kind.full {
-			s.full = 1 + int(o.Seed/6%2)
+			s.full, s.slots = 1+int(o.Seed/6%2), w.kind.slots
+			if s.slots { // these take long to make
+				s.full, s.slaves, s.small = 1, 1, false
+			}
 		}
 		w.volumes(s)
 	} else {
