@@ -6,7 +6,7 @@ import "fmt"
 type limit struct {
 	room uint64
 	kept func() bool // whether snapshots keep what was dropped
-	net  int64       // bytes taken and not given back, by the transaction
+	net  int64       // bytes taken and not given back, by the transaction; what it may share counts as kept
 	held int64       // of what was given back, what snapshots may keep
 }
 

@@ -138,7 +138,7 @@ func (t *Txn) DeletePFS(ctx context.Context, label string) error {
 // other PFSs may still refer to some.
 func (t *Txn) leave(root *ondisk.Blockref) {
 	t.stats.Left += int64(root.DataCount())
-	t.limit.net -= int64(root.DataCount())
+	t.limit.net -= min(int64(root.DataCount()), LastRoom/4) // enough to get rid of it
 }
 
 // SetPFS edits the PFS fields of a root inode: role, masters, cluster. Tids

@@ -208,10 +208,7 @@ func (m *merger) writeData(ref *ondisk.Blockref, c *Change) error {
 
 // leaveBlock says that the tree refers to ref's block in one place less, and
 // maybe in others still: Bulkfree will know.
-func (s pfsStore) leaveBlock(ref *ondisk.Blockref) {
-	s.stats.Left += int64(ref.Size())
-	s.limit.net -= int64(ref.Size())
-}
+func (s pfsStore) leaveBlock(ref *ondisk.Blockref) { s.stats.Left += int64(ref.Size()) }
 
 // shareBlock says that the tree refers to ref's block once more. Others mark
 // what nothing reaches as staged, and may have been wrong.
