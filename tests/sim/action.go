@@ -273,7 +273,7 @@ func (r *runner) sent(t *core.Txg) {
 // copyTo sends the adopted state to a node that does not have it.
 func (r *runner) copyTo(i int, b core.Behind) {
 	p := r.s.prims[i].core
-	if p.Phase() != core.Barrier {
+	if p.Phase() != core.Barrier || !p.Charter().Config.IsMaster(b.Node) { // others wait until it is committed
 		return
 	}
 	r.post(smsg{p: i, n: int(b.Node[0]) - 1, toNode: true, msg: &core.Message{Kind: core.Apply, Node: b.Node,
@@ -294,19 +294,22 @@ func (r *runner) committed(pos core.Position) {
 	}
 }
 
-// holds: I2, and that no told promise sank.
+// holds: I2, I22, and that no told promise sank.
 func (r *runner) holds() {
 	n := 0
 	for i := range r.s.nodes {
 		d := &r.s.nodes[i]
-		if r.x.check.ancestor(r.s.top, d.disk.Pos) {
+		switch soft := i >= r.x.scope.Masters; {
+		case soft && !r.x.check.ancestor(d.disk.Pos, r.s.top):
+			r.fail("I22: n%d, a soft master, is at %v, committed is %v", i, d.disk.Pos, r.s.top)
+		case !soft && r.x.check.ancestor(r.s.top, d.disk.Pos):
 			n++
 		}
 		if d.disk.Promised.Epoch < d.promise {
 			r.fail("I4: the promise of n%d sank from %d to %v", i, d.promise, d.disk.Promised)
 		}
 	}
-	if n < core.Quorum(len(r.s.nodes)) {
-		r.fail("I2: committed %v is on %d of %d disks", r.s.top, n, len(r.s.nodes))
+	if n < core.Quorum(r.x.scope.Masters) {
+		r.fail("I2: committed %v is on %d of %d disks", r.s.top, n, r.x.scope.Masters)
 	}
 }

@@ -15,6 +15,7 @@ import (
 // Scope says how small the cluster is whose states are all visited.
 type Scope struct {
 	Masters, Primaries int
+	Soft               int       // soft masters beside them, which have no vote
 	Campaigns          int       // of each primary
 	Proposals          int       // of each primary
 	Crashes            int       // of nodes, in all
@@ -40,7 +41,7 @@ type Found struct {
 // primaries starting and giving up. The error names the events that led to a
 // violation.
 func Explore(s Scope) (Found, error) {
-	x := &explorer{scope: s, seen: make(map[uint64]struct{}), names: namings(s.Masters, s.Primaries)}
+	x := &explorer{scope: s, seen: make(map[uint64]struct{}), names: namings(s.Masters, s.Soft, s.Primaries)}
 	x.check.init()
 	err := x.visit(x.first(), nil)
 	x.found.States = len(x.seen)
@@ -102,19 +103,22 @@ func (x *explorer) first() *state {
 	for i := range x.scope.Masters {
 		law.Config.Members = append(law.Config.Members, core.Member{Fsid: fsid(i), Role: ondisk.PFSMaster})
 	}
+	for i := range x.scope.Soft {
+		law.Config.Members = append(law.Config.Members, core.Member{Fsid: fsid(x.scope.Masters + i), Role: ondisk.PFSSoftMaster})
+	}
 	T := ondisk.MakeTid(1, 0)
 	law.Lineage = *law.Lineage.WithEpoch(1, core.Position{})
 	pos := core.Position{T: T, H: core.NextH(core.History{}, T, 1, [32]byte{})}
 	x.check.first(pos, law)
 	st := &state{top: pos}
 	d := core.Durable{Pos: pos, Charter: law, Promised: core.Ballot{Epoch: 1}}
-	for i := range x.scope.Masters {
+	for i := range x.scope.Masters + x.scope.Soft {
 		st.nodes = append(st.nodes, snode{core: core.NewNode(0, fsid(i), d, core.NodeOptions{Omit: x.scope.Omit}), disk: d})
 	}
 	for i := range x.scope.Primaries {
 		p := core.NewPrimary(core.PrimaryOptions{Seed: uint64(i + 1), Make: cluster.CharterTxg, Wait: exploreWait,
 			Retry: exploreRetry, Window: 1 << 20, Omit: x.scope.Omit})
-		for k := range x.scope.Masters {
+		for k := range x.scope.Masters + x.scope.Soft {
 			p.Step(0, core.Attach{Answer: core.Answer{Node: fsid(k), Pos: pos, Charter: law, Promised: 1}})
 		}
 		st.prims = append(st.prims, sprim{core: p})
@@ -171,7 +175,7 @@ const longWalk = 300
 
 // Walk goes from the start to an end by chance, as often as told.
 func Walk(s Scope, seed uint64, walks int) (Found, error) {
-	x := &explorer{scope: s, names: namings(s.Masters, s.Primaries)}
+	x := &explorer{scope: s, names: namings(s.Masters, s.Soft, s.Primaries)}
 	x.check.init()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	start := x.first()

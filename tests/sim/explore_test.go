@@ -23,6 +23,7 @@ var scopes = []struct {
 }{
 	{"two masters", Scope{Masters: 2, Primaries: 2, Campaigns: 1, Proposals: 1}},
 	{"two masters, a crash", Scope{Masters: 2, Primaries: 2, Campaigns: 1, Proposals: 1, Crashes: 1}},
+	{"a soft master", Scope{Masters: 2, Soft: 1, Primaries: 2, Campaigns: 1, Proposals: 1}},
 	{"elections", Scope{Masters: 3, Primaries: 2, Campaigns: 1}},
 	{"a txg", Scope{Masters: 3, Primaries: 2, Campaigns: 1, Proposals: 1}},
 	{"a txg and a crash", Scope{Masters: 3, Primaries: 2, Campaigns: 1, Proposals: 1, Crashes: 1}},
@@ -88,6 +89,7 @@ func TestExploreNotices(t *testing.T) {
 		{"candidate", core.OmitCandidate, elections}, {"durable promise", core.OmitDurable, elections},
 		{"late position", core.OmitLatePosition, elections}, {"fence", core.OmitFence, elections},
 		{"quorum", core.OmitQuorum, elections},
+		{"fence, beside a soft master", core.OmitFence, Scope{Masters: 2, Soft: 1, Primaries: 2, Campaigns: 1, Proposals: 1, States: states}},
 		// What positions prove makes up for it most of the time.
 		{"silent", core.OmitSilent | core.OmitProven, txg},
 	} {
@@ -118,6 +120,7 @@ func TestReductionLosesNothing(t *testing.T) {
 		{Masters: 2, Primaries: 2, Campaigns: 1, Proposals: 1},
 		{Masters: 2, Primaries: 2, Campaigns: 1, Crashes: 1},
 		{Masters: 3, Primaries: 1, Campaigns: 1, Proposals: 1},
+		{Masters: 1, Soft: 1, Primaries: 2, Campaigns: 1, Proposals: 1},
 	} {
 		plain := s
 		plain.Plain, plain.Losses = true, 1

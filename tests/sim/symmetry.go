@@ -7,7 +7,7 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// States that differ only in who is who are one. Nodes and primaries are equal
+// States that differ only in who is who are one. Nodes of a role and primaries are equal
 // at the start, and nothing goes by their order: of all ways to name them the
 // one with the lowest hash stands for the state. Three more things cost no
 // behaviour:
@@ -73,11 +73,21 @@ func (n *naming) Acked(mask uint64) byte {
 	return b
 }
 
-// namings are all there are.
-func namings(nodes, prims int) []*naming {
+// namings are all there are: masters are equal, and so are soft ones.
+func namings(masters, soft, prims int) []*naming {
 	var out []*naming
 	cands := make(map[uint64]cand)
-	for _, n := range orders(nodes) {
+	var nodes [][]byte
+	for _, m := range orders(masters) {
+		for _, o := range orders(soft) {
+			all := slices.Clone(m)
+			for _, name := range o {
+				all = append(all, byte(masters)+name)
+			}
+			nodes = append(nodes, all)
+		}
+	}
+	for _, n := range nodes {
 		for _, p := range orders(prims) {
 			out = append(out, &naming{n, p, cands})
 		}
