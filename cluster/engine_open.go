@@ -185,7 +185,7 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 		case core.LostWrites(answerOf(r.c, r.d), e.answersOf(opened)):
 			why = append(why, r.c.name+": "+whyLost)
 		case e.leftOut(r, opened):
-			why = append(why, r.c.name+" was taken out of the cluster: leave it out of the mount")
+			why = append(why, fmt.Sprintf("%s was taken out of the cluster, and is at %s: leave it out of the mount", r.c.name, r.asOf()))
 		}
 	}
 	for _, m := range e.members {
@@ -203,7 +203,11 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 		text += ": " + strings.Join(why, "; ")
 	}
 	remedy := "mount read-only to see the newest copy at hand"
-	if !slices.ContainsFunc(opened, func(r opening) bool { return r.err == nil }) {
+	switch {
+	case slices.ContainsFunc(opened, func(r opening) bool { return r.err == nil && !e.leftOut(r, opened) }):
+	case slices.ContainsFunc(opened, func(r opening) bool { return r.err == nil }):
+		remedy = "give those that took its place; mounted read-only it shows what it had when it was taken out"
+	default:
 		remedy = "nothing of it can be read: check the paths and devices, or make a filesystem with 'anvilfs newfs'"
 	}
 	var missing *chain.MissingVolume
@@ -277,11 +281,11 @@ func (e *engine) refuse(opened []opening) error {
 		case r.c.solo && len(opened) > 1:
 			return refusef("%s: PFS %s is not part of a cluster: mount it alone, add it with node replace, or run newfs -f again if that was interrupted", r.c.name, r.c.label)
 		case r.c.info.Clid != first.info.Clid:
-			return refusef("%s and %s are of different clusters, or different snapshots (%v and %v)", first.name, r.c.name, first.info.Clid, r.c.info.Clid)
+			return e.strangers(opened)
 		}
 		for _, o := range opened[:i] {
 			if o.c != nil && o.c.info.Fsid == r.c.info.Fsid {
-				return refusef("%s and %s are copies of one node (fsid %v): mount one of them, and replace the other", o.c.name, r.c.name, r.c.info.Fsid)
+				return twins(o, r)
 			}
 		}
 	}

@@ -178,13 +178,33 @@ func TestEngineRefuses(t *testing.T) {
 		o       Options
 		want    string
 	}{
-		{[]int{0, 1, 3}, Options{}, "copies of one node"},
-		{[]int{0, 1, 4}, Options{}, "different clusters"},
+		{[]int{0, 1, 3}, Options{}, "in the same state: leave one of them out"},
+		{[]int{0, 1, 4}, Options{}, "Leave e.img out of the mount"},
+		{[]int{4, 0, 1}, Options{}, "Leave e.img out of the mount"},
+		{[]int{0, 4}, Options{}, "Mount those of one of them only"},
 		{[]int{0, 1, 2}, Options{Label: "WORK"}, "HOME"},
 	} {
 		_, err := c.start(x.o, x.members...)
 		if err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%v: %v, want %q", x.members, err, x.want)
+		}
+	}
+}
+
+// A copy of a member's image that was kept, beside the member that went on.
+func TestEngineNamesTheOldTwin(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.disks = append(c.disks, c.disks[0].Clone())
+	c.fault, c.gone = make([]*faultdev.Device, 4), make([]bool, 4)
+	e := c.mustStart(Options{}, 0, 1, 2)
+	put(t, e, 2000, "later")
+	untilEqual(t, e)
+	check(t, e.close(c.ctx))
+	for _, members := range [][]int{{0, 1, 3}, {3, 1, 0}} {
+		_, err := c.start(Options{}, members...)
+		if err == nil || !strings.Contains(err.Error(), ": d.img is the old one, at 1:0") || !strings.Contains(err.Error(), ": leave d.img out") {
+			t.Errorf("%v: %v", members, err)
 		}
 	}
 }

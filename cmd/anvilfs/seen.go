@@ -135,11 +135,22 @@ func (s *sightings) save(known map[string]sighting) error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.path+".new", append(text, '\n'), 0o600); err != nil {
+	if err := writeDurably(s.path+".new", append(text, '\n')); err != nil {
 		_ = os.Remove(s.path + ".new") // half of it takes room that others need
 		return err
 	}
 	return os.Rename(s.path+".new", s.path)
+}
+
+// writeDurably writes a file that is to replace another one: without the sync a
+// power cut could leave the new name with nothing in it.
+func writeDurably(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // keep looks once, and again whenever other members are open, until ctx ends and

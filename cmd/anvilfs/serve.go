@@ -64,7 +64,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		p, err = openPool(ctx, s, o, look.damaged, log)
 	}
 	if err != nil {
-		return err
+		return namePlaces(err, o.state)
 	}
 	seen := openSightings(p.ID().String(), o.state, log)
 	noteNodes(p, seen, ready)
