@@ -25,7 +25,8 @@
 // once for all nodes, complete ones while the group is still open.
 //
 // A group closes after Options.Commit, at 32 MiB in memory, and on Sync. All
-// who called Sync before it closed share its commit.
+// who called Sync before it closed share its commit, and of those who do so side
+// by side the first is held for a moment until the others are there.
 //
 // A small group that a Sync waits for goes into the members' intent logs. It is
 // durable then, and committed, but in no tree: its content is laid over that of

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,14 +39,16 @@ func TestExtendHangs(t *testing.T) {
 				mustSync(t, x.p)
 				x.own, x.other = c.own, c.other
 				add, goOn := x.addition(), make(chan struct{})
-				var other *faultdev.Device
+				var other atomic.Pointer[faultdev.Device] // opened late, perhaps
 				open := add.Open
 				add.Open = func(ctx context.Context) (ondisk.Device, error) {
 					if c.own == nil && c.other == nil {
 						<-goOn
 					}
 					d, err := open(ctx)
-					other, _ = d.(*faultdev.Device)
+					if f, ok := d.(*faultdev.Device); ok {
+						other.Store(f)
+					}
 					return d, err
 				}
 				began := time.Now()
@@ -60,8 +63,8 @@ func TestExtendHangs(t *testing.T) {
 				write(t, x.p, inum, 0, content)
 				mustSync(t, x.p)
 				close(goOn)
-				if other != nil {
-					other.Release()
+				if f := other.Load(); f != nil {
+					f.Release()
 				}
 				x.fault[1].Release()
 				untilEqual(t, x.p.engine.(*engine))
