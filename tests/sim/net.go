@@ -43,12 +43,10 @@ func (w *world) toPrimary(n *node, p *prim, m *core.Message) {
 		w.logf("p%d < %s %v", p.index, nodeName(n.id), describe(m))
 		w.hears(n, m)
 		goal, resyncing := p.goal[n.index]
-		if resyncing && m.Kind == core.Ack && m.Pos == goal {
+		if resyncing && m.Kind == core.Ack && m.Pos == goal && m.Ballot == p.core.Ballot() {
 			delete(p.goal, n.index)
-			if m.Ballot == p.core.Ballot() {
-				p.step(core.Joined{Node: n.id, Pos: goal})
-				return
-			}
+			p.step(core.Joined{Node: n.id, Pos: goal})
+			return
 		}
 		p.step(core.Recv{Msg: m})
 	}

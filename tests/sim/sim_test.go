@@ -203,6 +203,9 @@ func TestOldSeeds(t *testing.T) {
 			t.Errorf("%s: %v", s.what, err)
 		}
 	}
+	if _, err := Run(Options{Seed: 728238, Lies: true}); err != nil {
+		t.Errorf("an answer of an older epoch was taken for that to a copy: %v", err)
+	}
 }
 
 // trace is a hash over all that a seed logs.
