@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
@@ -136,6 +137,21 @@ func DecodeCharter(b []byte) (*Charter, error) {
 		c.Ops = append(c.Ops, Op{Mount: ondisk.UUID(r), Sequence: le.Uint64(r[16:])})
 	}
 	return &c, validateCharter(&c)
+}
+
+// ReadMembers reads who belongs to the cluster of a tree, or is about to; nobody
+// does to a tree that is not clustered.
+func ReadMembers(ctx context.Context, v *chain.View) (fsids []ondisk.UUID, err error) {
+	law, err := readCharter(ctx, v)
+	if err != nil || law == nil {
+		return nil, err
+	}
+	for _, m := range slices.Concat(law.Config.Members, law.Config.Joint) {
+		if !slices.Contains(fsids, m.Fsid) {
+			fsids = append(fsids, m.Fsid)
+		}
+	}
+	return fsids, nil
 }
 
 func charterf(format string, args ...any) error {

@@ -192,7 +192,10 @@ func (p *Pool) labelFree(ctx context.Context, name string) error {
 func (p *Pool) SnapshotDelete(ctx context.Context, names ...string) error {
 	now := p.now()
 	err := p.changeSnapshots(ctx, func(t *SnapshotTable) (ops []chain.PFSOp, err error) {
-		for _, name := range names {
+		for i, name := range names {
+			if slices.Contains(names[:i], name) {
+				continue
+			}
 			op, err := t.Delete(name, now)
 			if err != nil {
 				return nil, err

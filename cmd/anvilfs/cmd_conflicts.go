@@ -160,6 +160,9 @@ func settle(out io.Writer, dir string, k *conflictJSON, keep string) error {
 	if isDir {
 		return fmt.Errorf("%s is a directory, which is not replaced: move what you want out of %s, then --keep both", k.Path, k.Copy)
 	}
+	if branch, err := os.Lstat(copied); err == nil && branch.IsDir() && st != nil {
+		return fmt.Errorf("%s is a directory, and %s is none: remove the one or rename the other, then --keep both", k.Copy, k.Path)
+	}
 	if err := os.Rename(copied, path); err != nil {
 		return err
 	}

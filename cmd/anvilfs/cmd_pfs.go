@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"text/tabwriter"
 
@@ -12,8 +11,7 @@ import (
 
 func pfsCommand() *cobra.Command {
 	return group("pfs", "List, create and delete the PFSs of a volume that is not mounted",
-		pfsList(), pfsChange("create", "Create an empty PFS, a filesystem of its own", createPFS),
-		pfsChange("delete", "Delete a PFS or snapshot and everything only it holds", deletePFS))
+		pfsList(), pfsCreate(), pfsDelete())
 }
 
 func pfsList() *cobra.Command {
@@ -48,22 +46,19 @@ func pfsList() *cobra.Command {
 	return c
 }
 
-func pfsChange(verb, short string, do func(ctx context.Context, t *chain.Txn, label string) error) *cobra.Command {
+func pfsCreate() *cobra.Command {
 	return &cobra.Command{
-		Use:   verb + " DEVICE LABEL",
-		Short: short,
+		Use:   "create DEVICE LABEL",
+		Short: "Create an empty PFS, a filesystem of its own",
 		Args:  exactly(2, "a device and a label"),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
 			return withVolume(ctx, args[0], chain.Options{}, func(v *chain.Volume) error {
-				if err := refuseClustered(ctx, v, args[0], args[1], verb); err != nil {
-					return err
-				}
 				t, err := v.Begin(ctx)
 				if err != nil {
 					return err
 				}
-				if err := do(ctx, t, args[1]); err != nil {
+				if err := t.CreatePFS(ctx, chain.PFSSpec{Label: args[1]}); err != nil {
 					t.Abort()
 					return err
 				}
@@ -71,28 +66,4 @@ func pfsChange(verb, short string, do func(ctx context.Context, t *chain.Txn, la
 			})
 		},
 	}
-}
-
-func createPFS(ctx context.Context, t *chain.Txn, label string) error {
-	return t.CreatePFS(ctx, chain.PFSSpec{Label: label})
-}
-
-func deletePFS(ctx context.Context, t *chain.Txn, label string) error {
-	return t.DeletePFS(ctx, label)
-}
-
-// refuseClustered protects one member of a cluster from being changed behind
-// the others' backs.
-func refuseClustered(ctx context.Context, v *chain.Volume, device, label, verb string) error {
-	list, err := v.PFSs(ctx)
-	if err != nil {
-		return err
-	}
-	for _, p := range list {
-		if _, member := v.State(p.Fsid); p.Label == label && member {
-			return fmt.Errorf("%s of %s is one node of a cluster: to %s it here would part it from the others; "+
-				"use newfs -f on the device to give the whole volume up", label, device, verb)
-		}
-	}
-	return nil
 }

@@ -105,6 +105,9 @@ func mountError(dir string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrNotExist):
+		if top := mountAbove(dir); top != "" {
+			return fmt.Errorf("%s is no mount point: name the one that it is below, %s", dir, top)
+		}
 		return fmt.Errorf("%s is not on an anvilfs filesystem: 'anvilfs status' lists those that are mounted", dir)
 	case errors.Is(err, syscall.ENOTCONN), errors.Is(err, syscall.ECONNABORTED):
 		return fmt.Errorf("the daemon of %s is gone: 'umount %s', then mount it again; nothing that was synced is lost", dir, dir)
@@ -112,4 +115,30 @@ func mountError(dir string, err error) error {
 		return fmt.Errorf("%s: %w: run this as the user who mounted it", dir, syscall.EACCES)
 	}
 	return err
+}
+
+// mountAbove is the innermost mount that dir is below, if that is one of ours.
+func mountAbove(dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return ""
+	}
+	list, err := anvilMounts()
+	if err != nil {
+		return ""
+	}
+	top := ""
+	for _, m := range list {
+		if strings.HasPrefix(abs, m.target+"/") && len(m.target) > len(top) {
+			top = m.target
+		}
+	}
+	var here, there syscall.Stat_t
+	if top == "" || syscall.Stat(abs, &here) != nil || syscall.Stat(top, &there) != nil || here.Dev != there.Dev {
+		return ""
+	}
+	return top
 }

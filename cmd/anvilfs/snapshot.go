@@ -126,6 +126,9 @@ func (c *controller) snapshotPolicy(ctx context.Context, flags *pflag.FlagSet, f
 	}
 	was := p
 	if f.off {
+		if flags.NFlag() > 1 && !(flags.NFlag() == 2 && f.json) {
+			return errors.New("snapshot policy: --off ends all of it: leave out the other flags, or --off")
+		}
 		p = cluster.SnapshotPolicy{}
 	}
 	for name, set := range map[string]func(){

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A directory of the branch does not take the place of a file: both stay, and what
+// to do is said.
+func TestResolveDirectoryOverFile(t *testing.T) {
+	dir := t.TempDir()
+	copied := filepath.Join(dir, "x.conflict-n-1")
+	if err := os.WriteFile(filepath.Join(dir, "x"), []byte("ours"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(copied, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k := &conflictJSON{Path: "x", Copy: "x.conflict-n-1"}
+	err := settle(io.Discard, dir, k, keepOurs)
+	if err == nil || !strings.Contains(err.Error(), "x.conflict-n-1 is a directory, and x is none") {
+		t.Fatalf("settle: %v", err)
+	}
+	for _, name := range []string{copied, filepath.Join(dir, "x")} {
+		if _, err := os.Lstat(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where nothing is in its way, it comes.
+	if err := os.Remove(filepath.Join(dir, "x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := settle(io.Discard, dir, k, keepOurs); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+func pfsDelete() *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use:   "delete DEVICE[,DEVICE...] LABEL",
+		Short: "Delete a PFS or snapshot and everything only it holds",
+		Long: `Delete a PFS or snapshot and everything only it holds.
+
+A filesystem that is on several members, such as a clone, is deleted on all of them:
+all have to be named, and none may be mounted. If that is cut off, the same command
+deletes the rest. One that has snapshots is not deleted: delete those first.`,
+		Args: exactly(2, "a device and a label"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return deletePFS(c.Context(), args[0], args[1], force)
+		},
+	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "also if members are not named, which are gone for good")
+	return c
+}
+
+// A copyOf is a PFS on one of the volumes that were named.
+type copyOf struct {
+	vol  *chain.Volume
+	info *chain.PFSInfo // nil: it has none of that label
+	all  []chain.PFSInfo
+}
+
+// deletePFS opens all volumes before it changes one.
+func deletePFS(ctx context.Context, words, label string, force bool) (err error) {
+	s, err := parseSource(words)
+	if err != nil {
+		return err
+	}
+	if s.label != "" {
+		return usageError("%s: name the devices without a label: it stands behind them", words)
+	}
+	var list []copyOf
+	defer func() {
+		for i := range list {
+			err = errors.Join(err, list[i].vol.Close())
+		}
+	}()
+	for _, m := range s.nodes() {
+		v, err := openVolume(ctx, m, chain.Options{})
+		if err != nil {
+			return err
+		}
+		list = append(list, copyOf{vol: v})
+		c := &list[len(list)-1]
+		if c.all, err = v.PFSs(ctx); err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(c.all, func(p chain.PFSInfo) bool { return p.Label == label }); i >= 0 {
+			c.info = &c.all[i]
+		}
+	}
+	if err := mayDelete(ctx, list, words, label, force); err != nil {
+		return err
+	}
+	for i := range list {
+		if err := list[i].drop(ctx, label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayDelete refuses what would part members of a filesystem, or lose what its
+// snapshots are listed in.
+func mayDelete(ctx context.Context, list []copyOf, words, label string, force bool) error {
+	var first *chain.PFSInfo
+	for i := range list {
+		c := &list[i]
+		switch {
+		case c.info == nil:
+			continue
+		case first == nil:
+			first = c.info
+		case first.Clid != c.info.Clid:
+			return fmt.Errorf("%s of %s is not the one of the others: delete it there by itself", label, c.vol.Name())
+		}
+		if c.info.Subtype != ondisk.PFSSubNone {
+			continue
+		}
+		members, snapshots, err := c.look(ctx)
+		if err != nil {
+			return err
+		}
+		if snapshots > 0 {
+			return fmt.Errorf("%s has snapshots (%d): mount it and delete them first", label, snapshots)
+		}
+		away := slices.DeleteFunc(members, func(fsid ondisk.UUID) bool { return hasNode(list, c.info.Clid, fsid) })
+		if len(away) > 0 && !force {
+			return fmt.Errorf("%s of %s is one node of a cluster, and %d of its nodes are not on %s: name the devices of all, or use -f if those are gone for good",
+				label, c.vol.Name(), len(away), words)
+		}
+	}
+	if first == nil {
+		return fmt.Errorf("%s has no PFS %q: anvilfs pfs list shows those of a device", words, label)
+	}
+	return nil
+}
+
+// look reads what a PFS says of itself.
+func (c *copyOf) look(ctx context.Context) (members []ondisk.UUID, snapshots int, err error) {
+	v, err := c.vol.View(ctx, c.info.Label)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer v.Release()
+	table, err := cluster.ReadSnapshotTable(ctx, v)
+	if err != nil {
+		return nil, 0, err
+	}
+	members, err = cluster.ReadMembers(ctx, v)
+	return members, len(table.Entries), err
+}
+
+// hasNode reports whether a volume of the list has that node, or had it: of a clone
+// it is known where its nodes are.
+func hasNode(list []copyOf, clid, fsid ondisk.UUID) bool {
+	return slices.ContainsFunc(list, func(c copyOf) bool {
+		return slices.ContainsFunc(c.all, func(p chain.PFSInfo) bool {
+			return p.Fsid == fsid || chain.SnapshotFsid(clid, p.Fsid) == fsid
+		})
+	})
+}
+
+func (c *copyOf) drop(ctx context.Context, label string) error {
+	if c.info == nil {
+		return nil
+	}
+	t, err := c.vol.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	t.UseReserve() // it gives space back
+	if err := t.DeletePFS(ctx, label); err != nil {
+		t.Abort()
+		return err
+	}
+	t.ClearState(c.info.Fsid)
+	return t.Commit(ctx)
+}
