@@ -156,7 +156,7 @@ func (c *controller) Quotas(w io.Writer) error {
 // report is the whole status at this instant.
 func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}
-	c.seen.annotate(m.Nodes)
+	m.Nodes = c.seen.annotate(m.Nodes)
 	m.Calls, m.Out = c.calls.Report()
 	m.Server.Metrics, _ = c.metrics.Load().(string)
 	for i := range m.Nodes {

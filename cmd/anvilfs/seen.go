@@ -66,18 +66,6 @@ func openSightings(id, state string, log *slog.Logger) *sightings {
 	return s
 }
 
-// annotate says of members that are missing where they were.
-func (s *sightings) annotate(nodes []cluster.NodeStatus) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range nodes {
-		n := &nodes[i]
-		if was, ok := s.known[n.Fsid]; ok && n.State == cluster.NodeMissing {
-			n.LastSeen = was.String()
-		}
-	}
-}
-
 // String is "/dev/sdb (ata-...)".
 func (s sighting) String() string {
 	var words []string
@@ -110,10 +98,7 @@ func (s *sightings) look(nodes []cluster.NodeStatus) {
 			continue // not open
 		}
 		is := sighting{Name: n.Name, At: time.Now()}
-		for _, p := range splitPlain(n.Name, ':') {
-			if p = unescape(p); !filepath.IsAbs(p) {
-				p = filepath.Join(s.home, p)
-			}
+		for _, p := range s.paths(n.Name) {
 			is.Devices = append(is.Devices, seenDevice{p, system.Identity(p)})
 		}
 		now[n.Fsid] = is
@@ -124,6 +109,17 @@ func (s *sightings) look(nodes []cluster.NodeStatus) {
 	if err := s.save(now); err != nil {
 		s.log.Warn("where members are is not remembered", "err", err)
 	}
+}
+
+// paths are the devices of a member as it was given.
+func (s *sightings) paths(name string) (list []string) {
+	for _, p := range splitPlain(name, ':') {
+		if p = unescape(p); !filepath.IsAbs(p) {
+			p = filepath.Join(s.home, p)
+		}
+		list = append(list, p)
+	}
+	return list
 }
 
 // save replaces the file.

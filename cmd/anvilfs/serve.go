@@ -161,7 +161,7 @@ func (c *controller) stop() {
 // that was mounted.
 func noteNodes(p *cluster.Pool, seen *sightings, ready *readiness) {
 	st := p.Status()
-	seen.annotate(st.Nodes)
+	st.Nodes = seen.annotate(st.Nodes)
 	if st.Branch != nil {
 		ready.note(branchWords(st.Branch))
 	}
