@@ -15,6 +15,10 @@ import (
 // read, or by a scrub.
 const maxDamage = 1024
 
+// ErrNotInSync: the member takes no single repairs now. It is being copied, or
+// will be: try again when it is in sync.
+var ErrNotInSync = errors.New("the member is not in sync")
+
 // A damage is a leaf of a member that could not be read.
 type damage struct {
 	m *member
@@ -90,7 +94,7 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 		}
 	})
 	if c == nil {
-		return fmt.Errorf("the member is %s", is)
+		return fmt.Errorf("%w: it is %s", ErrNotInSync, is)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

@@ -130,6 +130,9 @@ func (m *Manager) drive(ctx context.Context, name string) {
 	}
 	m.mu.Unlock()
 	m.peers.SetResyncReport(name, rep)
+	if rep.State == Done {
+		m.o.Synced(name)
+	}
 }
 
 // Reports returns the last report of every node that was resynced.

@@ -70,14 +70,17 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 		c.noBook = errors.New("the mount is read-only")
 		return
 	}
-	c.resync = resync.NewManager(p, resync.Options{Logger: c.log})
-	mender := resync.NewMender(p, c.resync)
-	c.workers.Go(func() { c.resync.Run(ctx) })
-	c.workers.Go(func() { seen.keep(ctx, p) })
-	c.workers.Go(func() { keepSnapshots(ctx, p, c.log) })
 	if c.ledger, c.noBook = openLedger(p.ID(), o.state, c.log); c.noBook != nil {
 		c.log.Warn("nothing is remembered of what is found bad, nor how far a scrub is", "err", c.noBook)
 	}
+	c.resync = resync.NewManager(p, resync.Options{Logger: c.log, Synced: c.copied})
+	mender := resync.NewMender(p, c.resync)
+	if c.ledger != nil {
+		c.retrier = ledger.NewRetrier(c.ledger, mender.Repair, c.log)
+	}
+	c.workers.Go(func() { c.resync.Run(ctx) })
+	c.workers.Go(func() { seen.keep(ctx, p) })
+	c.workers.Go(func() { keepSnapshots(ctx, p, c.log) })
 	so := scrub.Options{Logger: c.log, Every: o.scrub, Found: func(d cluster.Damage, path string, err error) {
 		c.write(finding{d, path, err})
 	}, Overwrote: func(o scrub.Overwritten) { c.mended(ctx, o) }}
@@ -89,12 +92,26 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 				c.log.Warn("what is equal again is still listed as differing", "err", err)
 			}
 		}
-		c.retrier = ledger.NewRetrier(c.ledger, mender.Repair, c.log)
 		c.workers.Go(func() { c.retrier.Run(ctx) })
 	}
 	c.scrub = scrub.NewManager(mender, so)
 	c.workers.Go(func() { c.scrub.Run(ctx) })
 	c.workers.Go(func() { c.record(ctx, p) })
+}
+
+// copied has what is bad on a node tried again: it was copied meanwhile, and most
+// of it is right now.
+func (c *care) copied(node string) {
+	if c.ledger == nil {
+		return
+	}
+	n, err := c.ledger.RetryNode(node)
+	if err != nil {
+		c.log.Warn("what was bad on a node is tried again only later", "node", node, "err", err)
+	}
+	if n > 0 {
+		c.retrier.Wake()
+	}
 }
 
 // mended has what was read of a wrong copy forgotten, here and in the kernel.

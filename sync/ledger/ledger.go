@@ -176,12 +176,23 @@ func (l *Ledger) each(fn func(*Entry)) error {
 }
 
 // Retry makes everything that is bad due now, and returns how much that is.
-func (l *Ledger) Retry() (n int, err error) {
+func (l *Ledger) Retry() (n int, err error) { return l.retry(func(*Entry) bool { return true }) }
+
+// RetryNode is Retry of what is bad on one node: it was copied, so that most of
+// it is right now.
+func (l *Ledger) RetryNode(node string) (n int, err error) {
+	return l.retry(func(e *Entry) bool { return e.Node == node })
+}
+
+func (l *Ledger) retry(which func(*Entry) bool) (n int, err error) {
 	list, err := l.List(false)
 	if err != nil {
 		return 0, err
 	}
 	for i := range list {
+		if !which(&list[i]) {
+			continue
+		}
 		if err := l.update(&list[i].Damage, false, func(e *Entry) { e.Next = l.now() }); err != nil {
 			return n, err
 		}

@@ -177,3 +177,20 @@ func TestReportCounts(t *testing.T) {
 		}
 	}
 }
+
+// What is bad on a node that was copied is due at once, and nothing else.
+func TestRetryNode(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "x.db"))
+	bad := errors.New("no copy")
+	must(t, l.Found(damage("a", 2000), "/f", bad))
+	must(t, l.Found(damage("b", 2001), "/g", bad))
+	must(t, l.Found(damage("b", 2002), "/h", nil))
+	n, err := l.RetryNode("b")
+	must(t, err)
+	list, _, err := l.due()
+	must(t, err)
+	if n != 1 || len(list) != 1 || list[0].Path != "/g" {
+		t.Errorf("%d due now: %+v", n, list)
+	}
+	must(t, l.Close())
+}

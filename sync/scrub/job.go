@@ -284,8 +284,15 @@ func (j *job) endLane(place *Place, why string) {
 
 // repair has what a step found repaired.
 func (j *job) repair(ctx context.Context, place *Place, bad []finding) {
+	patience := j.o.patience
 	for _, f := range bad {
 		err := j.peers.Repair(ctx, f.Damage)
+		for patience > 0 && errors.Is(err, cluster.ErrNotInSync) && ctx.Err() == nil {
+			// It is copied as a whole, after a finding before this one perhaps.
+			patience -= j.o.pause
+			wait(ctx, j.o.pause)
+			err = j.peers.Repair(ctx, f.Damage)
+		}
 		if ctx.Err() != nil {
 			return
 		}

@@ -204,3 +204,22 @@ func TestScrubNamesASnapshotBeyondCopying(t *testing.T) {
 		r.must(v.Close())
 	}
 }
+
+// A table of what is mounted is damaged on a member, and data of a file beside
+// it: the member is copied anew, and with that all is right. The scrub says so.
+func TestScrubWaitsForAMemberThatIsCopied(t *testing.T) {
+	r := newRig(t, 3)
+	inums := r.fill(6)
+	r.unmount()
+	r.flip(1, r.inodeRef(1, label, inums[1]))
+	for _, k := range []int{2, 4, 5} {
+		r.flip(1, r.block(1, label, inums[k], 0))
+	}
+	r.mount()
+	rep := r.scrub()
+	if rep.Bad != 4 || rep.Repaired != 4 || rep.Unrepaired != 0 || r.end != nil {
+		t.Errorf("%+v %v", rep, r.end)
+	}
+	r.unmount()
+	r.alone(inums)
+}
