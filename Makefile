@@ -114,6 +114,7 @@ install-files:
 uninstall:
 	for h in $(HELPERS); do rm -f $(DESTDIR)$(SBIN)/$$h $(DESTDIR)$(SHARE)/man/man8/$$h.8; done
 	for u in $(UNITFILES); do rm -f $(DESTDIR)$(UNITS)/$$u; done
+	find $(DESTDIR)/etc/systemd/system -path '*.wants/*' -type l -lname '$(UNITS)/anvilfs*@.*' -delete 2>/dev/null || true
 	rm -f $(DESTDIR)$(SHARE)/man/man8/anvilfs.8 $(DESTDIR)$(SHARE)/man/man8/anvilfs-*.8
 	rm -f $(BASHDIR)/anvilfs $(ZSHDIR)/_anvilfs $(FISHDIR)/anvilfs.fish
 	rm -f $(DESTDIR)$(PREFIX)/bin/anvilfs
