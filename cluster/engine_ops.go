@@ -228,6 +228,7 @@ func (e *engine) reconfigure(ctx context.Context, change func(now []Member) ([]M
 	}
 	select {
 	case <-done:
+		e.ask(func() {}) // who looks at the nodes now sees it
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("the change of members is not committed yet: %w", ctx.Err())

@@ -86,7 +86,7 @@ func (p *Pool) cloneNodes(ctx context.Context, e *SnapshotEntry, c *chain.CloneS
 	for _, m := range law.Config.Members {
 		if !in[m.Fsid] {
 			if !p.given(m.Fsid) {
-				out = append(out, m.Fsid.String())
+				out = append(out, p.nameOf(m.Fsid))
 			}
 			continue
 		}
@@ -107,6 +107,16 @@ func (p *Pool) given(fsid ondisk.UUID) bool {
 		}
 	}
 	return false
+}
+
+// nameOf is how the mount calls a member, here or not.
+func (p *Pool) nameOf(fsid ondisk.UUID) string {
+	for _, n := range p.engine.nodes() {
+		if n.Fsid == fsid {
+			return n.Name
+		}
+	}
+	return fsid.String()
 }
 
 func charterIn(ctx context.Context, n *nodeVolume) (*Charter, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,13 +64,28 @@ func setOne(use, property, short string) *cobra.Command {
 	return c
 }
 
+// A storedJSON is a file as get --json tells of it.
+type storedJSON struct {
+	Path        string `json:"path"`
+	Compression string `json:"compression"`
+	Check       string `json:"check"`
+}
+
 func getCommand() *cobra.Command {
-	return &cobra.Command{
+	var script, asJSON bool
+	c := &cobra.Command{
 		Use:   "get PATH...",
 		Short: "Show how files are stored",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			t := newTable("PATH", "COMPRESSION", "CHECK")
+			t, out := &table{}, c.OutOrStdout()
+			if !script {
+				t.row("PATH", "COMPRESSION", "CHECK")
+			}
+			list := struct {
+				Version int          `json:"output_version"`
+				Files   []storedJSON `json:"files"`
+			}{Version: 1}
 			for _, path := range args {
 				row := []string{path}
 				for _, p := range properties {
@@ -80,11 +96,26 @@ func getCommand() *cobra.Command {
 					row = append(row, value)
 				}
 				t.row(row...)
+				list.Files = append(list.Files, storedJSON{row[0], row[1], row[2]})
 			}
-			t.print(c.OutOrStdout())
+			switch {
+			case asJSON:
+				e := json.NewEncoder(out)
+				e.SetIndent("", "  ")
+				return e.Encode(list)
+			case script:
+				for _, row := range t.rows {
+					fmt.Fprintln(out, strings.Join(row, "\t"))
+				}
+			default:
+				t.print(out)
+			}
 			return nil
 		},
 	}
+	c.Flags().BoolVarP(&script, "script", "H", false, "no heading, tabs between, for scripts")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
 }
 
 func getProperty(path, name string) (string, error) {

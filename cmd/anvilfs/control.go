@@ -258,6 +258,8 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 	if q := st.Quorum; verb != "offline" && verb != "online" && q.Masters > 2 && q.Masters%2 == 0 {
 		fmt.Fprintf(w, "%d masters tolerate the loss of %d, as %d do: one more, or one less, is better\n",
 			q.Masters, q.Masters-q.Need, q.Masters-1)
+	} else if (verb == "remove" || verb == "demote") && q.Masters == 2 {
+		fmt.Fprintln(w, "two masters are left, and both are needed for changes: a third would let one fail")
 	}
 	return nil
 }
