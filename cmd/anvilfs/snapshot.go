@@ -31,7 +31,9 @@ func (c *controller) snapshot(ctx context.Context, words []string, w io.Writer) 
 	}
 	v := &snapshotVerbs[i]
 	flags, f := v.flagSet()
-	if err := flags.Parse(words[1:]); err != nil {
+	if err := flags.Parse(words[1:]); errors.Is(err, pflag.ErrHelp) {
+		return fmt.Errorf("snapshot %s: help lists what can be asked, anvilfs snapshot %s --help its flags", v.name, v.name)
+	} else if err != nil {
 		return fmt.Errorf("snapshot %s: %w", v.name, err)
 	}
 	args := flags.Args()
@@ -43,6 +45,9 @@ func (c *controller) snapshot(ctx context.Context, words []string, w io.Writer) 
 	}
 	switch v.name {
 	case "create":
+		if len(args) == 1 && args[0] == "" {
+			return errors.New("snapshot create: the name is empty: leave it out to have the time for it")
+		}
 		return c.snapshotCreate(ctx, strings.Join(args, ""), f, w)
 	case "list":
 		return c.snapshotList(ctx, f, w)
