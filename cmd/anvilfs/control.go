@@ -297,7 +297,7 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 		if err != nil {
 			return err
 		}
-		return c.pool.NodeAdd(ctx, m.spec(false), role, has("-f"))
+		return c.ownDevice(name, c.pool.NodeAdd(ctx, m.spec(false), role, has("-f")))
 	case "replace":
 		if len(rest) == 0 {
 			return errors.New("the new device is missing")
@@ -306,7 +306,7 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 		if err != nil {
 			return err
 		}
-		return c.pool.NodeReplace(ctx, name, m.spec(false), has("-f"))
+		return c.ownDevice(rest[0], c.pool.NodeReplace(ctx, name, m.spec(false), has("-f")))
 	}
 	return errors.New("there is no such command: add, remove, offline, online, promote, demote, discard, grow and replace")
 }

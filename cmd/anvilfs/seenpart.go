@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
 
 // annotate says of members that are missing where they were. One that was given
@@ -58,4 +61,20 @@ func (s *sightings) lacks(n *cluster.NodeStatus, was *sighting) (paths []string)
 		}
 	}
 	return paths
+}
+
+// ownDevice says of a device that is in use if it is a member of this mount: then
+// no program is to be stopped.
+func (c *controller) ownDevice(device string, err error) error {
+	if !errors.Is(err, filedev.ErrInUse) {
+		return err
+	}
+	wanted := c.seen.paths(device)
+	for _, n := range c.pool.Status().Nodes {
+		if slices.ContainsFunc(c.seen.paths(n.Name), func(p string) bool { return slices.Contains(wanted, p) }) {
+			return fmt.Errorf("%s is in use as %s of this filesystem: take it offline first, with anvilfs node offline %s %s: %w",
+				device, n.Name, c.server.Dir, n.Name, filedev.ErrInUse)
+		}
+	}
+	return err
 }
