@@ -30,6 +30,11 @@ func (s *session) stepGrow() error {
 	if err := s.close(); err != nil {
 		return fmt.Errorf("closing: %w", err)
 	}
+	return s.grow()
+}
+
+// grow opens the volume, which nobody uses, as a larger one.
+func (s *session) grow() error {
 	c := commit{Moment: Moment{What: "growth", Begun: s.events()}, before: s.flushes(), state: s.now.clone()}
 	o := s.options()
 	if o.Grow = true; len(s.spare) > 0 {

@@ -30,6 +30,7 @@ type session struct {
 	held    *heldView
 	aborted int // transactions that found no space
 	logged  int // txgs that went into the intent log
+	gaveUp  int // logs that were dropped
 }
 
 // A commit is a transaction of a recording, begun at Begin and acknowledged
@@ -100,7 +101,7 @@ func (s *session) open() (err error) {
 }
 
 func (s *session) options() chain.Options {
-	return chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20}
+	return chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20, Copied: elsewhere}
 }
 
 // blockPool holds file blocks of all kinds: most cannot be compressed, and

@@ -69,6 +69,9 @@ func (s Shape) build(ctx context.Context) (*memdev.Device, error) {
 	if err == nil && s.Free > 0 {
 		err = s.occupy(dev)
 	}
+	if err == nil {
+		err = s.lateLog(dev)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("building %s: %w", s.Name, err)
 	}
@@ -147,6 +150,11 @@ func (s Shape) occupy(dev *memdev.Device) error {
 		total += uint64(seg) * ondisk.SegmentSize
 	}
 	h.AllocatorFree = h.AllocatorSize - total + uint64(free)*ondisk.ChunkSize
+	return replaceHeaders(dev, h)
+}
+
+// replaceHeaders makes h every header of a volume that was just formatted.
+func replaceHeaders(dev *memdev.Device, h *ondisk.VolumeHeader) error {
 	block := make([]byte, ondisk.HeaderSize)
 	h.Encode(block)
 	offs := ondisk.SlotOffsets(h.VoluSize)
