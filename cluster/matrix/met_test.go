@@ -1,10 +1,19 @@
 package matrix
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cluster/rig"
+)
 
 // met changes every file whose table may be damaged. The member is copied anew
 // once, instead of being opened again with each txg.
 func met(r *run) {
+	r.healthy()
+	if r.outrun() {
+		return
+	}
 	for i, inum := range r.base.keep {
 		path, data := fmt.Sprintf("/keep/k%d", i), content(r.rng, 4096)
 		err := r.life.caller.do(func(s map[string]string) { s[path] = data + s[path][len(data):] },
@@ -20,4 +29,30 @@ func notWhileCopied(c cell) string {
 		return "the copy that is under way may replace what is damaged before a txg meets it"
 	}
 	return onlyMasters(c)
+}
+
+// outrun reports whether a copy replaced the damaged block before anybody could
+// meet it. While m promises, the others may be elected without it, and it is
+// brought in sync when it has answered.
+func (r *run) outrun() bool {
+	r.t.Helper()
+	r.mu.Lock()
+	_, copied := r.seen[cluster.NodeResync]
+	_, tainted := r.seen[cluster.NodeTainted]
+	r.mu.Unlock()
+	if r.cell.at != promise || !copied || tainted {
+		return false
+	}
+	all, err := rig.Blocks(r.m.Copy())
+	if err != nil { // it is still reached
+		return false
+	}
+	for i := range all {
+		if all[i].Ref.DataOff == r.damaged.DataOff {
+			return false
+		}
+	}
+	r.note("a copy has replaced the damaged block")
+	r.spared = true
+	return true
 }

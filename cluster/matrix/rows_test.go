@@ -208,6 +208,7 @@ func rot(kind ondisk.BlockType, spoil spoiler) func(r *run) {
 			return
 		}
 		r.note("damage at %v", &b.Ref)
+		r.damaged = b.Ref
 		spoil(r, &b.Ref)
 	}
 }
@@ -269,6 +270,9 @@ func alien(_ *rand.Rand, block []byte) {
 // be read from m, others answer late.
 func noticed(r *run) {
 	r.healthy()
+	if r.outrun() {
+		return
+	}
 	limit := r.limit
 	r.limit = time.Minute
 	for _, o := range r.w.Members {

@@ -16,6 +16,7 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cluster/rig"
 	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 	resync "github.com/anvilfs/anvilfs/sync"
 )
@@ -51,6 +52,9 @@ type run struct {
 	then   map[string]string             // what the snapshot has
 	older  *memdev.Device                // the cache at an earlier unmount
 	became map[cluster.CacheState]string // what the cache was since the moment, and why
+
+	damaged ondisk.Blockref // a block of m that was made unreadable
+	spared  bool            // and was replaced by a copy before anybody met it
 
 	mu    sync.Mutex
 	trace []string
