@@ -119,7 +119,6 @@ func (s *session) stepGiveUp() error {
 	c.Acked, c.upto, c.Digest = s.events(), s.flushes(), c.state.digest()
 	s.now = c.state
 	s.commits = append(s.commits, c)
-	s.gaveUp++
 	return nil
 }
 

@@ -30,7 +30,6 @@ type session struct {
 	held    *heldView
 	aborted int // transactions that found no space
 	logged  int // txgs that went into the intent log
-	gaveUp  int // logs that were dropped
 }
 
 // A commit is a transaction of a recording, begun at Begin and acknowledged

@@ -40,7 +40,7 @@ func (r *run) outrun() bool {
 	_, copied := r.seen[cluster.NodeResync]
 	_, tainted := r.seen[cluster.NodeTainted]
 	r.mu.Unlock()
-	if r.cell.at != promise || !copied || tainted {
+	if r.cell.at != promise || !copied || tainted || r.damaged.DataOff == 0 {
 		return false
 	}
 	all, err := rig.Blocks(r.m.Copy())
