@@ -62,7 +62,7 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 		return nil
 	}
 	began := time.Now()
-	also := func() []string { return elsewhere(m.dev, time.Since(began) > 2*elsewhereWait) }
+	also := func() []string { return elsewhere(&m, time.Since(began) > 2*elsewhereWait) }
 	switch err := end.wait(ctx, pid, also); {
 	case errors.As(err, new(elsewhereError)):
 		return exitWith(exitMount, "%s is unmounted, but %w", dir, err)
@@ -145,15 +145,19 @@ var errHeld = errors.New("it cannot end before a device answers")
 const elsewhereWait = 2 * time.Second
 
 // wait returns when the process has ended, or has been held up for long, or has
-// no reason to end, since what it serves is mounted elsewhere.
+// no reason to end, since what it serves is mounted elsewhere: at two looks in a
+// row, since a program that is being started in a mount namespace of its own has
+// all mounts for a moment.
 func (p processEnd) wait(ctx context.Context, pid int, elsewhere func() []string) error {
-	const step = 200 // milliseconds between looks at ctx
+	const step = 200    // milliseconds between looks at ctx
+	var before []string // what the last look found
 	for look := time.Now().Add(elsewhereWait); p.fd >= 0; {
 		if time.Now().After(look) {
-			if list := elsewhere(); len(list) > 0 {
+			list := elsewhere()
+			if len(list) > 0 && len(before) > 0 {
 				return elsewhereError(list)
 			}
-			look = time.Now().Add(elsewhereWait)
+			before, look = list, time.Now().Add(elsewhereWait)
 		}
 		if st, err := os.Stat(failureFile(pid)); err == nil && st.ModTime().After(p.since) && time.Since(st.ModTime()) > heldWait {
 			return errHeld

@@ -16,17 +16,22 @@ func (e elsewhereError) Error() string {
 	return fmt.Sprintf("mounted elsewhere, too, so its devices stay in use: %s", strings.Join(e, "; "))
 }
 
-// elsewhere lists the places at which what has this device number is mounted,
-// with what ends each. Other mount namespaces are looked at if all is set:
+// is reports whether two entries are of one mounted filesystem. The number of its
+// device alone may be another's by now: a server that a hung device holds up
+// outlives the number.
+func (m *mountEntry) is(o *mountEntry) bool { return m.dev == o.dev && m.source == o.source }
+
+// elsewhere lists the places at which a filesystem is mounted that was mounted
+// as gone, with what ends each. Other mount namespaces are looked at if all is set:
 // containers that are being started have all mounts for a moment.
-func elsewhere(dev string, all bool) []string {
+func elsewhere(gone *mountEntry, all bool) []string {
 	list, err := anvilMounts()
 	if err != nil {
 		return nil // it is not known to be anywhere
 	}
 	var places []string
-	for _, m := range list {
-		if m.dev == dev {
+	for i := range list {
+		if m := &list[i]; m.is(gone) {
 			places = append(places, "'umount "+m.target+"'")
 		}
 	}
@@ -52,8 +57,8 @@ func elsewhere(dev string, all bool) []string {
 		if err != nil {
 			continue // ended
 		}
-		for _, m := range list {
-			if m.dev == dev {
+		for i := range list {
+			if m := &list[i]; m.is(gone) {
 				places = append(places, fmt.Sprintf("%s for process %s (%s) and others of its mount namespace: 'nsenter -m -t %s umount %s'",
 					m.target, p.Name(), nameOf(p.Name()), p.Name(), m.target))
 				break
