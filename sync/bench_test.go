@@ -214,6 +214,34 @@ func (b *bench) sync() {
 	}
 }
 
+// syncOn syncs until that member has what the others cannot take.
+func (b *bench) syncOn(member string) {
+	b.t.Helper()
+	at := func() string {
+		for _, n := range b.pool.Status().Nodes {
+			if n.Name == member {
+				return n.T
+			}
+		}
+		b.t.Fatalf("no member %s", member)
+		return ""
+	}
+	before := at()
+	ctx, cancel := context.WithCancel(b.ctx())
+	result := make(chan error, 1)
+	go func() { result <- b.pool.Sync(ctx) }()
+	for changed := b.pool.Changed(); at() == before && ctx.Err() == nil; changed = b.pool.Changed() {
+		select {
+		case <-changed:
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-result; err == nil {
+		b.t.Fatal("sync succeeded without a majority")
+	}
+}
+
 func (b *bench) wait(what string) {
 	b.t.Helper()
 	if err := b.pool.Wait(b.ctx(), what); err != nil {
