@@ -131,6 +131,18 @@ func (s *cacheShard) remove(e *cacheEntry) {
 	}
 }
 
+// forget empties the cache.
+func (c *tableCache) forget() {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		for _, e := range s.entries {
+			s.remove(e)
+		}
+		s.mu.Unlock()
+	}
+}
+
 // bytes is what the cache holds.
 func (c *tableCache) bytes() (n int64) {
 	for i := range c.shards {

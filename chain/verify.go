@@ -45,6 +45,10 @@ func (v *Volume) ColdView(ctx context.Context, label string) (*View, error) {
 	return cold, nil
 }
 
+// ForgetTables has what is read from now on come from the device, also what was
+// read or written before.
+func (v *Volume) ForgetTables() { v.cache.forget() }
+
 // Verify reads every block of the view from a place on, and calls bad for each
 // that cannot be read, has a wrong check code, or cannot be what refers to it
 // says; what lies below a bad table is not reached. It ends after about limit

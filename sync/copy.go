@@ -43,10 +43,15 @@ func (r *Run) begin(ctx context.Context) (err error) {
 	n := &round{src: src, unpin: unpin, began: r.now()}
 	n.share(r)
 	r.round = n
+	n.common = cluster.CommonTid(&r.lineage, r.at, &src.Lineage, src.Position)
+	if n.common == 0 {
+		// What the node has is in doubt: what was written to it, and is in
+		// memory still, says nothing of its device.
+		r.target.Volume.ForgetTables()
+	}
 	if n.old, err = r.target.Volume.View(ctx, r.label()); err != nil {
 		return err
 	}
-	n.common = cluster.CommonTid(&r.lineage, r.at, &src.Lineage, src.Position)
 	switch late := n.old.T() > src.Position.T; {
 	case late && r.hasShadow:
 		// Made for a goal that is not in the source's history.
