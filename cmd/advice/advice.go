@@ -262,7 +262,8 @@ func (a *adviser) space() {
 	if s.Total >= ondisk.ZoneSize {
 		soon = strings.TrimPrefix(soon+" Nodes can get one more device each: anvilfs node grow "+a.dir+" NODE --add DEVICE.", " ")
 	}
-	a.add(Warning, fmt.Sprintf("Space is short: %s of %s are left.", a.size(s.Avail), a.size(s.Total)), risk, soon, "anvilfs bulkfree "+a.dir)
+	a.add(Warning, fmt.Sprintf("Space is short: %s of %s are left.", a.size(s.Avail), a.size(s.Total)), risk, soon,
+		"anvilfs snapshot list "+a.dir+"   (what snapshots hold; then anvilfs bulkfree "+a.dir+" finds what nothing holds)")
 }
 
 // copies says what the number of masters means, where nothing is wrong.
