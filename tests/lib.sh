@@ -183,14 +183,21 @@ is_state() { [ "$(state "$1")" = "$2" ]; }
 # server: the process that serves the mount.
 server() { sed -n 's/^ *"pid": \([0-9]*\),/\1/p' "$M/.anvilfs/status.json"; }
 
-# crash: the server dies as by kill -9, and the dead mount is taken away.
+# crash [JOB...]: the server dies as by kill -9, and the dead mount is taken away
+# once these writers have met that: who then opens a name anew, and syncs it, does
+# so in the directory below, and takes that for acknowledged.
 crash() {
 	local pid
 	pid=$(server)
 	kill -9 "$pid"
 	until_true 10 eval "! kill -0 $pid 2>/dev/null"
+	[ $# -eq 0 ] || wait "$@"
 	umount "$M" 2>/dev/null || umount -l "$M"
 }
+
+# answers: the mount is served, and synced. SQLite takes a commit for durable if it
+# cannot open the directory to sync it, which is so when the server has just died.
+answers() { sync "$M" 2>/dev/null; }
 
 # logged DEVICE: how many txgs are in its intent log only.
 logged() { anvil fsck --json "$1" | sed -nE 's/^  "logged": ([0-9]+),?/\1/p'; }

@@ -67,7 +67,8 @@ finish() {
 	rm -f sqlite.stop
 }
 
-# broken_off WORK: waits for what the power cut ended.
+# broken_off WORK: waits for what the power cut ended, and takes the dead mount
+# away: not before, since then the directory below would be worked in.
 broken_off() {
 	local j code
 	for j in "${jobs[@]}"; do
@@ -75,6 +76,7 @@ broken_off() {
 		code=$?
 		[ "$1" != fsx ] || [ $code -eq 3 ] || fail "fsx ended with $code before the power went: $(cat fsx.?.err)"
 	done
+	umount "$M" 2>/dev/null || umount -l "$M"
 }
 
 # judge WORK ROUND: is what the mount shows what it may be?
@@ -143,7 +145,6 @@ power_cut() {
 	esac
 	kill -9 "$pid"
 	await 20 gone "$pid"
-	umount "$M" 2>/dev/null || umount -l "$M"
 }
 
 # cuts WORK FIRST STEP: rounds of work, each ended by a power cut after FIRST,
@@ -176,7 +177,7 @@ sql() { sqlite3 -bail -cmd '.timeout 2000' "$M/db" "pragma synchronous=extra" "$
 transactions() {
 	local n=0
 	until [ -e sqlite.stop ]; do
-		sql "begin; insert into t values ($1, $n, hex(randomblob(700))); update t set s = hex(randomblob(900)) where n = $n - 3 and round = $1; commit" || return 1
+		sql "begin; insert into t values ($1, $n, hex(randomblob(700))); update t set s = hex(randomblob(900)) where n = $n - 3 and round = $1; commit" && answers || return 1
 		echo $n >>"acked.$1"
 		n=$((n + 1))
 	done
