@@ -147,7 +147,7 @@ const lagPatience = 2 * time.Second
 func (e *engine) noteReadable() {
 	var mask uint64
 	for _, v := range e.readable() {
-		mask |= 1 << (v.m.index % 64)
+		mask |= nodeBit(v.m.index)
 	}
 	if mask != e.handed.Load() {
 		e.notify = true

@@ -79,6 +79,19 @@ func (e *engine) readable() []memberView {
 	return ms
 }
 
+// coming reports whether a member in sync may soon be read that is not in mask: it
+// lacks the committed txg, which is on its way, or had it a moment ago.
+func (e *engine) coming(mask uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.pub.members, func(v memberView) bool {
+		return v.readable && v.conn != nil && mask&nodeBit(v.m.index) == 0
+	})
+}
+
+// nodeBit is a node's in a mask.
+func nodeBit(index int) uint64 { return 1 << (index % 64) }
+
 func (v *memberView) shownAt() Position {
 	if v.conn == nil {
 		return Position{}
@@ -116,7 +129,7 @@ func (e *engine) views() []nodeView {
 		case pos.T < base.T:
 			view.Release()
 		default:
-			mask |= 1 << (v.m.index % 64)
+			mask |= nodeBit(v.m.index)
 			out = append(out, nodeView{v.m.index, v.m.spec.Name, pos.T, view})
 		}
 	}

@@ -113,7 +113,7 @@ func (p *Pool) lendTreeOnce(ctx context.Context, s *state, inum, off uint64, n i
 		})
 		return dst, err
 	}
-	changed := *p.viewsCh.Load()
+	changed, began := *p.viewsCh.Load(), time.Now()
 	gone := true
 	// A node that hangs keeps its buffer.
 	views := p.hedge.order(s.views)
@@ -141,11 +141,15 @@ func (p *Pool) lendTreeOnce(ctx context.Context, s *state, inum, off uint64, n i
 				return nil, a.err
 			}
 			gone = gone && p.gone(a.view, a.err)
-			if asked < len(views) {
+			switch {
+			case asked < len(views):
 				ask()
-			} else if open == 0 && (!gone || p.opts.OnNoQuorum == EIO) {
+			case open > 0:
+			case !gone && p.awaitLate(ctx, began, views):
+				return p.lendAnew(ctx, inum, off, n)
+			case !gone || p.opts.OnNoQuorum == EIO:
 				return nil, a.err
-			} else if open == 0 {
+			default:
 				return p.lendLater(ctx, s, changed, inum, off, n)
 			}
 		case <-timer.C:
@@ -164,6 +168,11 @@ func (p *Pool) lendLater(ctx context.Context, old *state, changed <-chan struct{
 	if err := p.awaitOther(ctx, old, changed); err != nil {
 		return nil, err
 	}
+	return p.lendAnew(ctx, inum, off, n)
+}
+
+// lendAnew reads from the nodes that are there now.
+func (p *Pool) lendAnew(ctx context.Context, inum, off uint64, n int) ([]byte, error) {
 	s := p.acquire()
 	defer s.release()
 	return p.lendTree(ctx, s, inum, off, n)

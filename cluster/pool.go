@@ -119,6 +119,7 @@ type engineAPI interface {
 	stale() bool
 	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
 	gone(node int) bool
+	coming(mask uint64) bool
 	space() chain.Space
 	removable() (all, enough uint64, ok bool)
 	volumes() []nodeVolume

@@ -122,6 +122,8 @@ func (e *fakeEngine) stale() bool { return false }
 
 func (e *fakeEngine) gone(int) bool { return false }
 
+func (e *fakeEngine) coming(uint64) bool { return false }
+
 func (e *fakeEngine) set(fn func()) {
 	e.mu.Lock()
 	fn()

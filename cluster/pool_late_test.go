@@ -56,3 +56,38 @@ func TestPoolPassesOverAHungMember(t *testing.T) {
 	c.fault[first].Release()
 	check(t, p.Close(context.Background()))
 }
+
+// What two masters have wrong was answered with an error while the third, which
+// has it right, was a txg behind for a moment.
+func TestReadWaitsForALateMember(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{NoLog: true})
+	data := bytes.Repeat([]byte("0123456789abcdef"), 20000)
+	f := makeFile(t, p, ondisk.InumRoot, "f", ondisk.ObjFile)
+	write(t, p, f, 0, data)
+	mustSync(t, p)
+	check(t, p.Close(context.Background()))
+
+	p = c.pool(Options{NoLog: true}) // nothing is in its caches
+	untilEqual(t, p.engine.(*engine))
+	c.fault[1].Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Flush, Times: 1})
+	makeFile(t, p, ondisk.InumRoot, "g", ondisk.ObjFile)
+	mustSync(t, p) // by the two others
+	for _, i := range []int{0, 2} {
+		c.fault[i].Add(faultdev.Rule{Do: faultdev.Flip, On: faultdev.Read, Times: faultdev.Always})
+	}
+	for _, v := range p.engine.views() {
+		if v.Node == 1 {
+			t.Error("the scenario is wrong: nobody is late")
+		}
+		v.View.Release()
+	}
+	time.AfterFunc(200*time.Millisecond, c.fault[1].Release)
+	if got := readAll(t, p, f, len(data)); !bytes.Equal(got, data) {
+		t.Error("wrong data")
+	}
+	for _, i := range []int{0, 2} {
+		c.fault[i].Clear()
+	}
+	check(t, p.Close(context.Background()))
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -13,8 +15,9 @@ import (
 // went wrong on the others is reported. fn must start over on each call, and
 // read with the context it gets: while there are several views, a device that
 // does not answer is not waited for. If all are slow, they are asked again with
-// more patience, and so are those that came since. If all devices are gone, it
-// waits for their return, as a mount without quorum does.
+// more patience, and so are those that came since. What is wrong on all of them
+// may be right on a member that is a txg behind for a moment: it is waited for.
+// If all devices are gone, it waits for their return, as a mount without quorum does.
 func (p *Pool) onTree(ctx context.Context, s *state, fn func(context.Context, *chain.View) error) error {
 	err := p.onTreeOnce(ctx, s, fn)
 	if passes(err) {
@@ -31,7 +34,7 @@ func passes(err error) bool {
 }
 
 func (p *Pool) onTreeOnce(ctx context.Context, s *state, fn func(context.Context, *chain.View) error) error {
-	views, seen := s.views, s
+	views, seen, began := s.views, s, time.Now()
 	for round := 0; ; round++ {
 		if round > 0 || len(views) == 0 {
 			fresh, err := p.waitViews(ctx)
@@ -58,7 +61,7 @@ func (p *Pool) onTreeOnce(ctx context.Context, s *state, fn func(context.Context
 				gone = gone && p.gone(v, err)
 			}
 		}
-		if late {
+		if late || !gone && p.awaitLate(ctx, began, views) {
 			continue
 		}
 		if !gone || p.opts.OnNoQuorum == EIO {
@@ -74,6 +77,29 @@ func (p *Pool) onTreeOnce(ctx context.Context, s *state, fn func(context.Context
 // the node was given up.
 func (p *Pool) gone(v *nodeView, err error) bool {
 	return !errors.Is(err, ondisk.ErrCorrupt) && (errors.Is(err, chain.ErrClosed) || p.engine.gone(v.Node))
+}
+
+// awaitLate waits until a member can be read that is not among those tried. false:
+// there is none, or it is later than a device may be.
+func (p *Pool) awaitLate(ctx context.Context, began time.Time, tried []nodeView) bool {
+	var mask uint64
+	for i := range tried {
+		mask |= nodeBit(tried[i].Node)
+	}
+	ctx, cancel := context.WithDeadline(ctx, began.Add(p.opts.Deadline))
+	defer cancel()
+	for {
+		changed := *p.viewsCh.Load()
+		s := p.acquire()
+		came := slices.ContainsFunc(s.views, func(v nodeView) bool { return mask&nodeBit(v.Node) == 0 })
+		s.release()
+		if came || !p.engine.coming(mask) {
+			return came
+		}
+		if p.awaitViews(ctx, changed) != nil {
+			return false
+		}
+	}
 }
 
 // awaitOther waits until the state is not s. changed was taken before.

@@ -143,15 +143,6 @@ func (c *pooled) life(ctx context.Context, p *cluster.Pool) (made []madeFile, er
 		return nil, fmt.Errorf("taking it offline: %w", err)
 	}
 	err = add("second")
-	for n := 0; away == "a" && hostile.Explained(err) && ctx.Err() == nil; n++ {
-		// The good one that is left may be a txg behind for a moment, in which
-		// only the hostile one can be asked. It passes: no name is used twice.
-		select {
-		case <-p.Changed():
-		case <-time.After(10 * time.Millisecond):
-		}
-		err = add(fmt.Sprintf("second, again %d", n))
-	}
 	if away == "a" && errors.Is(err, cluster.ErrNoQuorum) {
 		err = nil // the hostile one failed: it goes on when a is back
 	}
