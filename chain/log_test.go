@@ -288,11 +288,9 @@ func TestLogTorn(t *testing.T) {
 	l.check()
 }
 
-// Another system's change wins over what is in the log.
-func TestLogForeign(t *testing.T) {
-	l := newLogger(t, 11, false)
-	l.mustLog(4)
-	dev := l.dev.Clone()
+// changeElsewhere writes the next header as another system does.
+func changeElsewhere(t *testing.T, dev ondisk.Device) {
+	t.Helper()
 	slots, err := readSlots(dev)
 	if err != nil {
 		t.Fatal(err)
@@ -303,6 +301,14 @@ func TestLogForeign(t *testing.T) {
 	if _, err := slots.write(hdr); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Another system's change wins over what is in the log.
+func TestLogForeign(t *testing.T) {
+	l := newLogger(t, 11, false)
+	l.mustLog(4)
+	dev := l.dev.Clone()
+	changeElsewhere(t, dev)
 	v := openImage(t, dev, Options{})
 	if !v.Foreign() {
 		t.Error("not seen as foreign")

@@ -205,16 +205,7 @@ func TestLogForeignIsALoss(t *testing.T) {
 		base := l.pos
 		l.mustLog(4)
 		dev := l.dev.Clone()
-		slots, err := readSlots(dev)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hdr := slots.header().Clone()
-		hdr.MirrorTid++
-		hdr.Sroot[0].MirrorTid++
-		if _, err := slots.write(hdr); err != nil {
-			t.Fatal(err)
-		}
+		changeElsewhere(t, dev)
 		for range 3 {
 			v := openImage(t, dev, c)
 			if e, _ := v.State(l.fsid); e.T != base.T || l.lost(v) != (c.Copied != nil) {

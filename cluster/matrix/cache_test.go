@@ -111,6 +111,7 @@ func (r *run) hearOfCache(ctx context.Context, events <-chan cluster.Event) {
 func (r *run) suffersNot() {
 	r.t.Helper()
 	want := r.cacheBecomes()
+	_, told := r.life.pool.History(0)
 	for range 30 {
 		r.work(2)
 		r.check(r.life.pool.Settle(r.life.ctx), "settling")
@@ -119,6 +120,7 @@ func (r *run) suffersNot() {
 		if st := r.life.pool.Status(); st.Health != cluster.PoolHealthy {
 			r.fail("the pool is %s without its cache", st.Health)
 		}
+		told = r.noneIll(told)
 		c := r.cached()
 		r.mu.Lock()
 		if why, ok := r.became[want]; ok && want != cluster.CacheOn {
@@ -136,6 +138,20 @@ func (r *run) suffersNot() {
 		}
 	}
 	r.fail("the cache does not become %s: %+v", want, r.cached())
+}
+
+// noneIll demands that members did nothing since but be late and catch up.
+func (r *run) noneIll(told int) int {
+	r.t.Helper()
+	turns, total := r.life.pool.History(told)
+	for _, e := range turns {
+		switch cluster.NodeState(e.What) {
+		case cluster.NodeInSync, cluster.NodeBehind, cluster.NodeResync:
+		default:
+			r.fail("%s became %s without its cache: %s", e.Node, e.What, e.Error)
+		}
+	}
+	return total
 }
 
 // cacheBecomes is the state that must be seen.
