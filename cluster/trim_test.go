@@ -52,8 +52,9 @@ func TestAbandonWakesWaiters(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- p.Sync(bg) }()
 	for p.state.Load().syncing == nil {
+		changed := *p.viewsCh.Load() // before what changes it: a busy machine may be late
 		time.AfterFunc(time.Millisecond, func() { p.viewsChanged() })
-		<-*p.viewsCh.Load()
+		<-changed
 	}
 	p.Abandon()
 	if err := <-done; !errors.Is(err, ErrPoolClosed) {
