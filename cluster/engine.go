@@ -114,6 +114,7 @@ func startEngine(ctx context.Context, members []MemberSpec, o Options) (*engine,
 		if err := e.startReading(); err != nil {
 			return nil, err
 		}
+		e.post(e.lookForAbsent)
 		return e, nil
 	}
 	go e.loop()
@@ -158,6 +159,7 @@ func (e *engine) elect(ctx context.Context) error {
 				e.attach(m, m.first)
 			}
 		}
+		e.lookForAbsent()
 		e.step(core.Campaign{})
 	})
 	patience := e.deadline + startPatience

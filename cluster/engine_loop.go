@@ -137,6 +137,7 @@ func (e *engine) effect(eff core.Effect) {
 	case core.QuorumChanged:
 		if !eff.Have {
 			e.log.Error("no quorum: writing stops until members return")
+			e.lookForAbsent()
 			e.copyNext()
 		}
 	case core.Reconfigured:
@@ -298,7 +299,7 @@ func (e *engine) closeLater(m *member, c *conn) {
 				m.enter(NodeFailed, "its requests have returned", "")
 			}
 			if m.state == NodeFailed {
-				e.reopenLater(m)
+				e.reopenLater(m, nil)
 			}
 		})
 	})

@@ -11,16 +11,29 @@ import (
 
 const (
 	reopenFirst = time.Second
-	reopenMax   = time.Minute
+	reopenMax   = time.Minute     // of what opens, and fails again or is refused
+	reopenSoon  = 5 * time.Second // of what is not there, and of all without a quorum
 )
 
-// reopenLater plans the next attempt, each after twice the time.
-func (e *engine) reopenLater(m *member) {
-	wait := m.backoff
-	m.backoff = min(max(2*wait, reopenFirst), reopenMax)
-	if wait == 0 {
-		wait, m.backoff = reopenFirst, 2*reopenFirst
+// An absence is why the devices of a member cannot be opened: to look again
+// costs nothing, and whoever plugs one in waits for it.
+type absence struct{ err error }
+
+func (a *absence) Error() string { return a.err.Error() }
+
+func (a *absence) Unwrap() error { return a.err }
+
+// reopenLater plans the next attempt, each after twice the time. why is what
+// came of the last one; nil: it could be opened, and failed then.
+func (e *engine) reopenLater(m *member, why error) {
+	var away *absence
+	most := reopenMax
+	if errors.As(why, &away) || e.primary != nil && !e.primary.Quorum() {
+		most = reopenSoon
 	}
+	wait := min(max(m.backoff, reopenFirst), most)
+	// That it was away says nothing about how long it holds when it is back.
+	m.backoff = max(m.backoff, min(2*wait, most))
 	attempt := m.attempt
 	time.AfterFunc(wait, func() {
 		e.post(func() {
@@ -29,6 +42,19 @@ func (e *engine) reopenLater(m *member) {
 			}
 		})
 	})
+}
+
+// lookForAbsent plans the first attempt for those that were not there at the
+// mount, and a nearer one for all that are away when the quorum is lost.
+func (e *engine) lookForAbsent() {
+	if e.showsSnapshot() {
+		return // one that comes later cannot be told from those that are there
+	}
+	for _, m := range e.members {
+		if m.state == NodeFailed && m.conn == nil && !m.opening && !m.closing {
+			e.reopenLater(m, nil)
+		}
+	}
 }
 
 func (e *engine) reopen(m *member) {
@@ -65,7 +91,7 @@ func (e *engine) reopened(r opening) {
 			e.tasks.Go(func() { r.c.close() })
 		}
 		m.enter(NodeFailed, err.Error(), remedyOf(err))
-		e.reopenLater(m)
+		e.reopenLater(m, err)
 	default:
 		m.take(r.c, r.d)
 		if e.o.ReadOnly {

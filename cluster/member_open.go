@@ -56,7 +56,7 @@ func openMember(ctx context.Context, spec MemberSpec, o *Options, log *slog.Logg
 	var d core.Durable
 	devs, err := spec.Open(ctx)
 	if err != nil {
-		return nil, d, fmt.Errorf("%s: %w", spec.Name, err)
+		return nil, d, fmt.Errorf("%s: %w", spec.Name, &absence{err})
 	}
 	m, err := OpenMedia(ctx, spec.Name, devs, o.Label, chain.Options{ReadOnly: o.ReadOnly, Logger: log, CacheBytes: cacheShare(o)})
 	if err != nil {

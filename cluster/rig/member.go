@@ -38,6 +38,7 @@ type Member struct {
 	traps  []*Trap
 	lies   bool
 	writes int // that reached the media, since the device was put in
+	opens  int
 }
 
 // A Trap waits for a request. It acts once.
@@ -132,6 +133,13 @@ func (m *Member) Writes() int {
 	return m.writes
 }
 
+// Opens is how often the device was opened.
+func (m *Member) Opens() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.opens
+}
+
 // Spec is how a pool opens the member.
 func (m *Member) Spec() cluster.MemberSpec {
 	return cluster.MemberSpec{Name: m.Name, Open: func(context.Context) ([]ondisk.Device, error) {
@@ -154,6 +162,7 @@ func (m *Member) open() (*gate, error) {
 	case m.holder != nil:
 		return nil, ErrBusy
 	}
+	m.opens++
 	m.holder = &gate{m: m, dev: m.fault, life: m.w.life.Load()}
 	return m.holder, nil
 }
