@@ -161,7 +161,7 @@ is known without looking at any file, if it is not asked for in parts. On a read
 mount the others are counted through the kernel.`,
 	func(f *pflag.FlagSet, w *quotaWords) {
 		listFlags(f, w)
-		f.IntVarP(&w.depth, "max-depth", "d", 0, "also show the trees so far below")
+		wholeVar(f, &w.depth, "max-depth", "d", "also show the trees so far below")
 		f.BoolVarP(&w.summarize, "summarize", "s", false, "show the tree as a whole only, as without -d")
 		f.BoolVar(&w.apparent, "apparent-size", false, "sum sizes of files, not the space they take")
 		f.StringVar(&w.sort, "sort", "name", "name, size or inodes: the largest last")

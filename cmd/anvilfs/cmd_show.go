@@ -85,7 +85,7 @@ func showChain() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().IntVar(&depth, "depth", 0, "show so many levels (0 = all)")
+	wholeVar(c.Flags(), &depth, "depth", "", "show so many levels (0 = all)")
 	return c
 }
 

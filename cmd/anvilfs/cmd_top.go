@@ -47,7 +47,7 @@ the status.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object for each mount and round")
-	c.Flags().IntVarP(&rounds, "rounds", "n", 0, "end after so many (0: when interrupted)")
+	wholeVar(c.Flags(), &rounds, "rounds", "n", "end after so many (0: when interrupted)")
 	return c
 }
 

@@ -192,7 +192,7 @@ func (c *controller) wait(ctx context.Context, words []string) error {
 	if len(words) > 1 {
 		d, err := time.ParseDuration(words[1])
 		if err != nil {
-			return fmt.Errorf("wait: %w", err)
+			return fmt.Errorf("wait %s takes %s, not %q", words[0], flagTakes["duration"], words[1])
 		}
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)

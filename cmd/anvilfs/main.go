@@ -53,7 +53,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError("%w: see %s --help", err, c.CommandPath())
+		return usageError("%w: see %s --help", flagError(err), c.CommandPath())
 	})
 	root.AddCommand(
 		newfsCommand(),

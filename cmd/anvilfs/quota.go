@@ -33,7 +33,7 @@ func (c *controller) quota(ctx context.Context, words []string, w io.Writer) err
 	v := &quotaVerbs[i]
 	flags, f := v.flagSet()
 	if err := flags.Parse(words[1:]); err != nil {
-		return fmt.Errorf("quota %s: %w", v.name, err)
+		return fmt.Errorf("quota %s: %w", v.name, flagError(err))
 	}
 	var dir uint64
 	if v.args == "DIR" {
@@ -237,7 +237,7 @@ const exact = "exact"
 func (c *controller) du(ctx context.Context, words []string, w io.Writer) error {
 	flags, f := duVerb.flagSet()
 	if err := flags.Parse(words); err != nil {
-		return fmt.Errorf("du: %w", err)
+		return fmt.Errorf("du: %w", flagError(err))
 	}
 	files, args := c.files.Load(), flags.Args()
 	if files == nil || len(args) == 0 {

@@ -34,7 +34,7 @@ func (c *controller) snapshot(ctx context.Context, words []string, w io.Writer) 
 	if err := flags.Parse(words[1:]); errors.Is(err, pflag.ErrHelp) {
 		return fmt.Errorf("snapshot %s: help lists what can be asked, anvilfs snapshot %s --help its flags", v.name, v.name)
 	} else if err != nil {
-		return fmt.Errorf("snapshot %s: %w", v.name, err)
+		return fmt.Errorf("snapshot %s: %w", v.name, flagError(err))
 	}
 	args := flags.Args()
 	if err := v.check(len(args)); err != nil {
