@@ -21,6 +21,8 @@ type treeStore interface {
 	leaveBlock(ref *ondisk.Blockref)
 	// shareBlock says that it refers to ref's block in one more place.
 	shareBlock(ref *ondisk.Blockref)
+	// snapshotRoot returns the root of a snapshot, if there is that one.
+	snapshotRoot(ctx context.Context, label string, clid ondisk.UUID) (ref ondisk.Blockref, ok bool, err error)
 }
 
 // A leafOp is a change of the leaf at key; i is the caller's name for it.

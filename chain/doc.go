@@ -19,7 +19,8 @@
 // Space: what a transaction drops is free again when no header that a crash
 // could select and no view reaches it, if it is certain that nobody else refers
 // to it: we wrote it, for this PFS, after its last snapshot. All else is found by
-// Bulkfree. Data blocks may have several places: a change can share one. Nothing
+// Bulkfree. Data blocks may have several places: a change can share one, also of a
+// snapshot. Nothing
 // counts them; an inode is marked with the tid up to which its blocks may have
 // others, and what it drops up to there is left to Bulkfree. Small blocks share chunks of 16 KiB; those begun since Open are
 // kept account of and freed with their last block.

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -16,9 +17,14 @@ import (
 // What the block is like is said too, so that every node shares the same
 // content or fails, and so that a batch that takes effect twice changes
 // nothing: when the source is gone by then, the target has the block already.
+//
+// The place may be in a snapshot of the PFS. A node without it fails: only who
+// knows that all nodes have it may ask for this.
 type Share struct {
-	Inum, Key uint64     // where the block is
-	ModifyTid ondisk.Tid // of the leaf there; 0 = not known
+	Snap      string      // label of the snapshot; "" = the PFS itself
+	SnapClid  ondisk.UUID // its identity
+	Inum, Key uint64      // where the block is
+	ModifyTid ondisk.Tid  // of the leaf there; 0 = not known
 	Radix     uint8
 	Comp      ondisk.CompMethod
 	Check     ondisk.CheckMethod
@@ -48,6 +54,10 @@ func (s *Share) Source(ref *ondisk.Blockref) bool {
 
 func (s *Share) validate() error {
 	switch {
+	case (s.Snap == "") != s.SnapClid.IsZero():
+		return errors.New("a snapshot without an identity, or one of none")
+	case s.Snap != "" && validLabel(s.Snap) != nil:
+		return fmt.Errorf("impossible label %q of a snapshot", s.Snap)
 	case s.Inum == 0 || s.Inum >= ondisk.DirBit:
 		return errors.New("impossible inode number of a source")
 	case s.Key%ondisk.LogicalBlock != 0 || s.Key >= ondisk.DirBit:
@@ -95,21 +105,54 @@ func (a *applier) findShared(ctx context.Context) error {
 		return nil
 	}
 	slices.SortFunc(list, func(x, y *Change) int {
-		return cmp.Or(cmp.Compare(x.Share.Inum, y.Share.Inum), cmp.Compare(x.Share.Key, y.Share.Key))
+		return cmp.Or(cmp.Compare(x.Share.Snap, y.Share.Snap), bytes.Compare(x.Share.SnapClid[:], y.Share.SnapClid[:]),
+			cmp.Compare(x.Share.Inum, y.Share.Inum), cmp.Compare(x.Share.Key, y.Share.Key))
 	})
 	sh.sources, sh.blocks = make(map[*Change]ondisk.Blockref, len(list)), make(map[uint64]bool, len(list))
-	v := &View{reader: a.reader, root: *a.root}
+	var v *View
+	var in *Share // v is where this one looks
 	for len(list) > 0 {
 		first, n := list[0].Share, 1
-		for n < len(list) && list[n].Share.Inum == first.Inum && list[n].Share.Key-list[n-1].Share.Key <= sharedRun {
+		for n < len(list) && list[n].Share.beside(first) && list[n].Share.Key-list[n-1].Share.Key <= sharedRun {
 			n++
 		}
-		if err := a.findRun(ctx, v, list[:n]); err != nil {
-			return err
+		if in == nil || in.Snap != first.Snap || in.SnapClid != first.SnapClid {
+			var err error
+			if v, err = a.sharedView(ctx, first); err != nil {
+				return err
+			}
+			in = first
+		}
+		if v != nil {
+			if err := a.findRun(ctx, v, list[:n]); err != nil {
+				return err
+			}
 		}
 		list = list[n:]
 	}
 	return nil
+}
+
+// beside reports whether two sources are blocks of one inode of one tree.
+func (s *Share) beside(o *Share) bool {
+	return s.Snap == o.Snap && s.SnapClid == o.SnapClid && s.Inum == o.Inum
+}
+
+// sharedView is the tree in which a source is, as it was before the batch; nil
+// if there is none.
+func (a *applier) sharedView(ctx context.Context, s *Share) (*View, error) {
+	if s.Snap == "" {
+		return &View{reader: a.reader, root: *a.root}, nil
+	}
+	ref, ok, err := a.store.snapshotRoot(ctx, s.Snap, s.SnapClid)
+	if err != nil || !ok {
+		return nil, err
+	}
+	rec, err := a.reader.inode(ctx, superOwner, &ref)
+	if err != nil {
+		return nil, err
+	}
+	return &View{reader: a.reader, root: *rec}, nil
 }
 
 // findRun looks up sources of one inode, sorted by key.
@@ -123,7 +166,9 @@ func (a *applier) findRun(ctx context.Context, v *View, run []*Change) error {
 			if c := run[0]; c.Share.Source(ref) {
 				a.sharing.sources[c] = *ref
 				a.sharing.blocks[ref.Off()] = true
-				a.sharing.mark(inum, ref.MirrorTid)
+				if c.Share.Snap == "" { // what a snapshot has is never taken for nobody's
+					a.sharing.mark(inum, ref.MirrorTid)
+				}
 				a.sharing.mark(c.Inum, a.batch.T)
 			}
 			run = run[1:]
@@ -182,11 +227,31 @@ func (m *merger) applyShare(c *Change, old *ondisk.Blockref) (ref ondisk.Blockre
 		src = *old
 		m.sharing.mark(c.Inum, m.tid)
 	default:
-		return ref, false, c.bad("inode %d has no such block at %#x to share", c.Share.Inum, c.Share.Key)
+		return ref, false, c.bad("%sinode %d has no such block at %#x to share", c.Share.inSnapshot(), c.Share.Inum, c.Share.Key)
 	}
 	ref = ondisk.Blockref{Type: ondisk.TypeData, KeyBits: ondisk.LogicalBits, Key: c.Key, Methods: src.Methods,
 		DataOff: src.DataOff, Check: src.Check, MirrorTid: m.tid, ModifyTid: c.modifyTid(m.tid)}
 	return ref, true, nil
+}
+
+func (s *Share) inSnapshot() string {
+	if s.Snap == "" {
+		return ""
+	}
+	return fmt.Sprintf("snapshot %q: ", s.Snap)
+}
+
+// snapshotRoot is the root of a snapshot of the PFS; false: it is not here.
+func (s pfsStore) snapshotRoot(ctx context.Context, label string, clid ondisk.UUID) (ref ondisk.Blockref, ok bool, err error) {
+	have, err := s.Txn.pfs(ctx, label)
+	switch {
+	case errors.Is(err, ErrNoPFS):
+		return ref, false, nil
+	case err != nil:
+		return ref, false, err
+	}
+	m := &have.meta
+	return have.ref, m.PFSClid == clid && m.PFSFsid == SnapshotFsid(clid, s.pfs.meta.PFSFsid), nil
 }
 
 // writeData writes a block of the batch, once if it is in several places.

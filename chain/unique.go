@@ -13,7 +13,9 @@ import (
 // tables of v that are not shared, and of the others those with the same keys.
 //
 // Blocks that have several places are looked for in all inodes that say they
-// have some. Those that other writers shared under different keys count as unique.
+// have some; of what v may have from an older snapshot, which says nothing, all
+// of the others is looked through, once. Those that other writers shared under
+// different keys count as unique.
 func UniqueBytes(ctx context.Context, v *View, others []*View) (uint64, error) {
 	u := &uniqueCount{reader: &v.reader}
 	shared := v.root.Meta.SharedTid != 0
@@ -32,6 +34,9 @@ func UniqueBytes(ctx context.Context, v *View, others []*View) (uint64, error) {
 			err = u.elsewhere(ctx, o)
 		}
 	}
+	if err == nil {
+		err = u.lenders(ctx, v, others)
+	}
 	return u.bytes, err
 }
 
@@ -39,6 +44,8 @@ type uniqueCount struct {
 	reader *treeReader
 	bytes  uint64
 	data   map[uint64]uint64 // size of each data block in bytes, by address; nil = each has one place
+	lent   map[uint64]bool   // those that an inode of v may have from elsewhere
+	shared ondisk.Tid        // of the inode whose blocks are counted
 }
 
 // array counts an array of v; others are the arrays of the same tree that may
@@ -85,6 +92,12 @@ func (u *uniqueCount) add(ref *ondisk.Blockref) {
 			return
 		}
 		u.data[ref.Off()] = uint64(ref.Size())
+		if ref.MirrorTid <= u.shared {
+			if u.lent == nil {
+				u.lent = make(map[uint64]bool)
+			}
+			u.lent[ref.Off()] = true
+		}
 	}
 	u.bytes += uint64(ref.Size())
 }
@@ -108,6 +121,34 @@ func (u *uniqueCount) elsewhere(ctx context.Context, o *View) error {
 	return errors.Join(err, failed)
 }
 
+// lenders takes off what the others have wherever it is.
+func (u *uniqueCount) lenders(ctx context.Context, v *View, others []*View) error {
+	for off := range u.lent {
+		if u.data[off] == 0 {
+			delete(u.lent, off)
+		}
+	}
+	vol, ok := v.reader.src.(*Volume)
+	if len(u.lent) == 0 || !ok {
+		return nil
+	}
+	s := &treeScan{v: vol, visit: func(r *ondisk.Blockref) {
+		if r.Type == ondisk.TypeData && u.lent[r.Off()] {
+			u.bytes -= u.data[r.Off()]
+			delete(u.lent, r.Off())
+		}
+	}}
+	for _, o := range others {
+		if len(u.lent) == 0 {
+			return nil
+		}
+		if err := s.run(ctx, o.root.Ref); err != nil {
+			return err
+		}
+	}
+	return s.damage()
+}
+
 // inode counts what hangs below an inode that is not shared itself.
 func (u *uniqueCount) inode(ctx context.Context, o owner, ref *ondisk.Blockref, near [][]ondisk.Blockref, depth int) error {
 	rec, err := u.reader.inode(ctx, o, ref)
@@ -129,6 +170,9 @@ func (u *uniqueCount) inode(ctx context.Context, o owner, ref *ondisk.Blockref, 
 			sets = append(sets, other.set)
 		}
 	}
+	was := u.shared
+	defer func() { u.shared = was }()
+	u.shared = rec.Meta.SharedTid
 	return u.array(ctx, own, rec.set, sets, depth+1)
 }
 

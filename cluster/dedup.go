@@ -104,7 +104,7 @@ func (t *Txn) MergeData(ctx context.Context, src, srcKey, dst, dstKey, dstSize u
 			return m, err
 		} else if ok {
 			t.touch()
-			t.g.refer(sh.to, at, &source{*share, valid})
+			t.g.refer(sh.to, at, &source{*share, valid, nil})
 			m.Blocks++
 			m.Bytes += uint64(b.Size())
 		}

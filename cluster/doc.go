@@ -56,6 +56,14 @@
 // only the masters in sync: who is behind gets room by them. If it comes to that,
 // those are enough that a commit needs, and the others run full.
 //
+// # Blocks of snapshots
+//
+// A call may give a file blocks that a snapshot has (ShareSnapshot). They are
+// named by the snapshot, and each node takes its own. A node without it cannot
+// apply such a group: members at hand are asked before, one that comes later is
+// sent it once, and brought in sync by a copy then. Groups that take blocks and
+// groups that delete are ordered by snapUse.
+//
 // # Locks
 //
 // The caller of Pool orders calls about one inode; it must not wait for one of

@@ -118,7 +118,7 @@ func (e *engine) submit() {
 		again.T, again.Log = T, log
 		r.sent = &again
 	}
-	propose := core.Propose{Batch: r.sent, Manifest: r.manifest, Size: batchSize(r.sent)}
+	propose := core.Propose{Batch: r.sent, Manifest: r.manifest, Size: batchSize(r.sent), Snapshot: WantsSnapshot(r.sent)}
 	if marked, law, ok := MarkRollback(r.sent, e.primary.Charter()); ok && !e.solo {
 		r.sent = marked
 		propose.Charter, propose.Batch, propose.Manifest = law, marked, Manifest(marked)

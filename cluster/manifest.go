@@ -70,6 +70,9 @@ func shareManifest(buf []byte, s *chain.Share) []byte {
 	for _, n := range []uint64{s.Inum, s.Key, uint64(s.ModifyTid)} {
 		buf = binary.LittleEndian.AppendUint64(buf, n)
 	}
+	if s.Snap != "" {
+		buf = append(append(buf, s.SnapClid[:]...), s.Snap...)
+	}
 	return buf
 }
 

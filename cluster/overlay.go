@@ -26,6 +26,8 @@ type overlay struct {
 	refs atomic.Int64 // states that show the overlay
 	bufs [][]byte     // to be used again when the last of them is gone
 
+	taken snapSources // snapshots that blocks of the overlay are in
+
 	load load
 
 	encoding sync.WaitGroup // blocks handed to the workers early
@@ -188,4 +190,5 @@ func (o *overlay) unref() {
 		putBuffer(b)
 	}
 	o.bufs = nil
+	o.taken.close()
 }

@@ -14,7 +14,8 @@ import (
 // overlay's own group can have changed it meanwhile.
 type source struct {
 	chain.Share
-	valid int // bytes that the file has of it; the rest is zero
+	valid int         // bytes that the file has of it; the rest is zero
+	snap  *snapSource // nil: it is no snapshot's
 }
 
 // sourceMemory is the rough memory of a block that is elsewhere.
@@ -78,6 +79,13 @@ func (p *Pool) readSource(ctx context.Context, s *state, below []*overlay, src *
 	}
 	if len(dst) == 0 {
 		return nil
+	}
+	if src.snap != nil {
+		block := getBuffer(ondisk.LogicalBlock)
+		defer putBuffer(block)
+		err := src.snap.read(ctx, &src.Share, block)
+		copy(dst, block[at:])
+		return err
 	}
 	for i, o := range below {
 		switch n := o.find(src.Inum); n.copyOut(src.Key, at, dst) {

@@ -175,6 +175,7 @@ type Pool struct {
 	accounting atomic.Bool // there are accounts
 
 	snapMends atomic.Uint64 // copies of snapshots that were overwritten
+	snapUse   snapUse
 	lastInum  atomic.Uint64 // highest inode number handed out
 	closing   atomic.Bool
 	conflicts atomic.Int64           // as SetConflicts was told
@@ -288,6 +289,7 @@ func (p *Pool) Close(ctx context.Context) error {
 			p.held.Store(&held)
 		}
 	}
+	p.snapUse.close()
 	p.events.close()
 	return errors.Join(err, p.engine.close(ctx))
 }

@@ -236,7 +236,7 @@ func TestSharedBlockIsFoundAfterItsSourceChanged(t *testing.T) {
 	if !ok {
 		t.Fatal("it cannot be shared")
 	}
-	meant := &source{*share, ondisk.LogicalBlock}
+	meant := &source{*share, ondisk.LogicalBlock, nil}
 	shareAll(t, p, src, dst, ondisk.LogicalBlock)
 	write(t, p, src, 0, other)
 	mustSync(t, p)

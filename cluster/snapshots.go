@@ -104,7 +104,7 @@ func (p *Pool) changeSnapshots(ctx context.Context, edit func(t *SnapshotTable) 
 func (p *Pool) storeSnapshots(ctx context.Context, content []byte, oldSize uint64, ops []chain.PFSOp) error {
 	most := max(len(content), int(oldSize))
 	cost := Cost{Leaves: 4, Bytes: int64(most), Small: most <= SmallBlock}
-	t, err := p.begin(ctx, cost, true)
+	t, err := p.beginDeletion(ctx, cost, ops)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
 // this one. It can be read until then, also if it is deleted meanwhile, on the
 // members that had it when it was opened.
 func (p *Pool) OpenSnapshot(ctx context.Context, s SnapshotName) (*Pool, error) {
-	e := &snapshotEngine{engineAPI: p.engine, entry: SnapshotEntry{Name: s.Name, Clid: s.Clid}, mends: &p.snapMends, mended: p.snapMends.Load(), shown: make(map[*chain.Volume]*chain.View)}
+	e := p.showSnapshot(s)
 	if views := e.views(); len(views) > 0 {
 		for _, v := range views {
 			v.View.Release()
@@ -57,6 +57,10 @@ func (p *Pool) OpenSnapshot(ctx context.Context, s SnapshotName) (*Pool, error) 
 		return nil, errors.Join(err, e.close(ctx))
 	}
 	return pool, nil
+}
+
+func (p *Pool) showSnapshot(s SnapshotName) *snapshotEngine {
+	return &snapshotEngine{engineAPI: p.engine, entry: SnapshotEntry{Name: s.Name, Clid: s.Clid}, mends: &p.snapMends, mended: p.snapMends.Load(), shown: make(map[*chain.Volume]*chain.View)}
 }
 
 // A snapshotEngine is an engine that shows a snapshot: the members' volumes

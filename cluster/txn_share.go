@@ -41,8 +41,13 @@ func (t *Txn) ShareData(ctx context.Context, src, srcOff, dst, dstOff, length ui
 	if (srcOff|dstOff)%ondisk.LogicalBlock != 0 || max(srcOff, dstOff)+length > maxData {
 		return 0, fmt.Errorf("inode %d: %d bytes at %#x shared with %#x: not whole blocks", dst, length, srcOff, dstOff)
 	}
+	return t.share(ctx, &sharer{src: src}, srcOff, dst, dstOff, length)
+}
+
+// share is ShareData by sh, which knows where the source is.
+func (t *Txn) share(ctx context.Context, sh *sharer, srcOff, dst, dstOff, length uint64) (done uint64, err error) {
 	t.touch()
-	sh := &sharer{t: t, src: src, to: t.g.node(dst)}
+	sh.t, sh.to = t, t.g.node(dst)
 	if sh.comp, sh.check, err = t.p.settings(ctx, t.g.overlay, sh.to); err != nil {
 		return 0, err
 	}
@@ -74,6 +79,7 @@ func (t *Txn) ShareData(ctx context.Context, src, srcOff, dst, dstOff, length ui
 type sharer struct {
 	t           *Txn
 	src         uint64
+	snap        *snapSource // that src is in; nil: it is in the PFS
 	to          *onode
 	comp, check uint8                       // settings of the target
 	below       []*overlay                  // under the group, nil for what is not there
@@ -82,6 +88,12 @@ type sharer struct {
 
 // load looks up what the tree has of the source's bytes [lo, hi).
 func (sh *sharer) load(ctx context.Context, lo, hi uint64) error {
+	if sh.snap != nil {
+		return sh.snap.onView(ctx, func(ctx context.Context, v *chain.View) (err error) {
+			sh.tree, err = dataMap(ctx, v, sh.src, lo, hi)
+			return err
+		})
+	}
 	s := sh.t.p.acquire()
 	defer s.release()
 	sh.below = s.below(sh.t.g.overlay)
@@ -112,7 +124,7 @@ func dataMap(ctx context.Context, v *chain.View, inum, lo, hi uint64) (map[uint6
 // block makes one block of the target what the source has at from, n bytes of it.
 func (sh *sharer) block(ctx context.Context, from, to uint64, n int) (copied bool, err error) {
 	for i, o := range append([]*overlay{sh.t.g.overlay}, sh.below...) {
-		if o == nil {
+		if o == nil || sh.snap != nil {
 			continue
 		}
 		node := o.find(sh.src)
@@ -142,11 +154,14 @@ func (sh *sharer) block(ctx context.Context, from, to uint64, n int) (copied boo
 		return false, nil
 	}
 	share, ok := chain.ShareOf(sh.src, ref)
-	if ok && sh.fits(share.Comp, share.Check) {
+	if ok && sh.fits(share.Comp, share.Check) && (sh.snap == nil || sh.snap.lends) {
 		if clean, err := sh.cleanTail(ctx, ref, n); err != nil {
 			return false, err
 		} else if clean {
-			sh.t.g.refer(sh.to, to, &source{*share, n})
+			if sh.snap != nil {
+				share.Snap, share.SnapClid = sh.snap.entry.Name, sh.snap.entry.Clid
+			}
+			sh.t.g.refer(sh.to, to, &source{*share, n, sh.snap})
 			return false, nil
 		}
 	}
@@ -234,7 +249,7 @@ func (sh *sharer) syncing(n *onode, key uint64) *source {
 	if !ok {
 		return nil
 	}
-	return &source{*s, len(b.buf)}
+	return &source{*s, len(b.buf), nil}
 }
 
 // again shares a block of the source that is a shared one itself and not
@@ -246,6 +261,7 @@ func (sh *sharer) again(ctx context.Context, o *overlay, src *source, from, to u
 	s := *src
 	if o != sh.t.g.overlay { // by the time it counts the source has the block
 		s.Inum, s.Key, s.ModifyTid = sh.src, from, 0
+		s.Snap, s.SnapClid, s.snap = "", ondisk.UUID{}, nil
 	}
 	sh.t.g.refer(sh.to, to, &s)
 	return false, nil
@@ -259,12 +275,18 @@ func (sh *sharer) cleanTail(ctx context.Context, ref *ondisk.Blockref, n int) (b
 	}
 	block := getBuffer(ondisk.LogicalBlock)
 	defer putBuffer(block)
-	s := sh.t.p.acquire()
-	defer s.release()
-	err := sh.t.p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
+	read := func(ctx context.Context, v *chain.View) error {
 		clear(block)
 		return wholeBlock(ctx, v, sh.src, ref.Key, block)
-	})
+	}
+	var err error
+	if sh.snap != nil {
+		err = sh.snap.onView(ctx, read)
+	} else {
+		s := sh.t.p.acquire()
+		defer s.release()
+		err = sh.t.p.onTree(ctx, s, read)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -280,7 +302,11 @@ func (sh *sharer) cleanTail(ctx context.Context, ref *ondisk.Blockref, n int) (b
 func (sh *sharer) copy(ctx context.Context, from, to uint64, n int) error {
 	buf := getBuffer(n)
 	defer putBuffer(buf)
-	if err := sh.t.p.ReadData(ctx, sh.src, from, buf); err != nil {
+	read := sh.t.p.ReadData
+	if sh.snap != nil {
+		read = sh.snap.readData
+	}
+	if err := read(ctx, sh.src, from, buf); err != nil {
 		return err
 	}
 	return sh.t.WriteData(ctx, sh.to.inum, to, buf)

@@ -67,7 +67,7 @@ func (c *conn) readFile(b *buffers, in []byte) (reply []byte, ours bool) {
 	}
 	cancel := c.calls.begin(r.Unique)
 	defer c.calls.end(r.Unique)
-	data, lent, err := c.raw.fs.lend(contextOf(cancel), r.NodeId, r.Offset, int(min(r.Size, maxRequest)))
+	data, lent, err := c.raw.fs.lend(contextOf(cancel), r.NodeId, r.Offset, int(min(r.Size, maxRequest)), r.Flags&syscall.O_NOATIME != 0)
 	if err != nil {
 		return errorReply(b.out, in, syscall.Errno(c.raw.status(err))), true
 	}
@@ -82,8 +82,9 @@ func (c *conn) readFile(b *buffers, in []byte) (reply []byte, ours bool) {
 }
 
 // lend returns the content of a file from off on, at most n bytes. lent: in a
-// buffer that the store wants back; else it must not be changed.
-func (f *FS) lend(ctx context.Context, inum, off uint64, n int) (data []byte, lent bool, err error) {
+// buffer that the store wants back; else it must not be changed. quiet: the time
+// of the read is not noted, as who opened the file with O_NOATIME asks.
+func (f *FS) lend(ctx context.Context, inum, off uint64, n int, quiet bool) (data []byte, lent bool, err error) {
 	d, rec, err := f.rlock(ctx, inum)
 	if err != nil {
 		return nil, false, err
@@ -93,7 +94,9 @@ func (f *FS) lend(ctx context.Context, inum, off uint64, n int) (data []byte, le
 	if m.Type == ondisk.ObjDir {
 		return nil, false, errIsDir
 	}
-	f.atimes.touch(d, m)
+	if !quiet {
+		f.atimes.touch(d, m)
+	}
 	if off >= m.Size {
 		return nil, false, nil
 	}

@@ -25,6 +25,9 @@ type Control interface {
 	// Quotas writes the accounts of directories as JSON. It is asked for where
 	// no command can be written, so it must not wait, as Status must not.
 	Quotas(w io.Writer) error
+	// Snapshots writes the list of snapshots as JSON, with what is unique to each
+	// if that is asked for, which reads many tables.
+	Snapshots(ctx context.Context, unique bool, w io.Writer) error
 }
 
 // The control directory: MNT/.anvilfs.
@@ -33,6 +36,8 @@ const (
 	controlFile = "control"
 	statusFile  = "status.json"
 	quotasFile  = "quotas.json"
+	listFile    = "snapshots.json"
+	uniqueFile  = "snapshots-unique.json" // is not listed: looking at all would count
 
 	// controlInum is the directory: numbers this low are never handed out.
 	// Its files are numbered anew from transcriptBit for each path walk.
@@ -81,6 +86,15 @@ func (c *control) refusal(inum uint64) fuse.Status {
 	return fuse.EPERM
 }
 
+// elsewhere is the answer to who wants to have what is in from in another
+// directory: out of a snapshot as out of another filesystem, so that it is copied.
+func (c *control) elsewhere(from, to uint64) fuse.Status {
+	if c.snaps.owns(from) && !c.owns(to) {
+		return fuse.Status(errOtherTree)
+	}
+	return c.refusal(to)
+}
+
 // reserved reports whether a name cannot be made or removed by callers.
 func (c *control) reserved(dir uint64, name string) bool {
 	return c.handler != nil && (c.owns(dir) || dir == ondisk.InumRoot && name == controlDir)
@@ -110,6 +124,8 @@ func (c *control) lookup(ctx context.Context, dir uint64, name string, out *fuse
 		fill = c.handler.Status
 	case quotasFile:
 		fill = c.handler.Quotas
+	case listFile, uniqueFile:
+		fill = func(w io.Writer) error { return c.handler.Snapshots(ctx, name == uniqueFile, w) }
 	default:
 		return fuse.ENOENT
 	}
@@ -273,6 +289,7 @@ func (c *control) readdir(ctx context.Context, dir, pos uint64, add func(uint64,
 		{Inum: transcriptBit, Type: ondisk.ObjFile, Name: controlFile},
 		{Inum: transcriptBit + 1, Type: ondisk.ObjFile, Name: statusFile},
 		{Inum: transcriptBit + 2, Type: ondisk.ObjFile, Name: quotasFile},
+		{Inum: transcriptBit + 3, Type: ondisk.ObjFile, Name: listFile},
 	}
 	if c.snaps.source != nil {
 		list = append(list, ondisk.Dirent{Inum: snapshotsInum, Type: ondisk.ObjDir, Name: snapshotsDir})

@@ -26,6 +26,11 @@ func (echoControl) Status(w io.Writer) error {
 	return err
 }
 
+func (echoControl) Snapshots(_ context.Context, unique bool, w io.Writer) error {
+	_, err := fmt.Fprintf(w, "snapshots, unique %v", unique)
+	return err
+}
+
 func (echoControl) Quotas(w io.Writer) error {
 	_, err := io.WriteString(w, `{"quotas":[]}`)
 	return err
@@ -46,7 +51,7 @@ func TestControl(t *testing.T) {
 		t.Errorf("root shows %v, %v", list, err)
 	}
 	list, err = os.ReadDir(filepath.Join(dir, controlDir))
-	if err != nil || len(list) != 3 {
+	if err != nil || len(list) != 4 {
 		t.Errorf("control directory shows %v, %v", list, err)
 	}
 	path := filepath.Join(dir, controlDir, controlFile)

@@ -28,10 +28,28 @@ func (f *FS) Copy(ctx context.Context, src, srcOff, dst, dstOff, length uint64, 
 	s := f.lockset()
 	defer s.unlock()
 	s.cover(min(src, dst), max(src, dst))
-	from, err := s.record(ctx, src)
+	rec, err := s.record(ctx, src)
 	if err != nil {
 		return 0, err
 	}
+	return f.copyLocked(ctx, s, &copying{from: rec, fromFS: f, srcOff: srcOff, dstOff: dstOff}, dst, length, kill)
+}
+
+// CopyFrom is Copy out of a snapshot, which snap shows.
+func (f *FS) CopyFrom(ctx context.Context, snap *FS, name cluster.SnapshotName, src, srcOff, dst, dstOff, length uint64, kill bool) (uint64, error) {
+	rec, err := snap.peek(ctx, src)
+	if err != nil {
+		return 0, err
+	}
+	s := f.lockset()
+	defer s.unlock()
+	s.cover(dst)
+	return f.copyLocked(ctx, s, &copying{from: rec, fromFS: snap, snap: &name, srcOff: srcOff, dstOff: dstOff}, dst, length, kill)
+}
+
+// copyLocked does it with the inodes locked that may change.
+func (f *FS) copyLocked(ctx context.Context, s *lockset, c *copying, dst, length uint64, kill bool) (uint64, error) {
+	from, srcOff, dstOff := c.from, c.srcOff, c.dstOff
 	to, err := s.record(ctx, dst)
 	if err != nil {
 		return 0, err
@@ -44,22 +62,30 @@ func (f *FS) Copy(ctx context.Context, src, srcOff, dst, dstOff, length uint64, 
 	case srcOff >= from.Meta.Size:
 		return 0, nil
 	}
-	length = min(length, from.Meta.Size-srcOff, shareMax)
+	length = min(length, from.Meta.Size-srcOff, f.shareable())
 	if dstOff > sizeMax || length > sizeMax-dstOff {
 		return 0, errTooBig
 	}
-	if src == dst && srcOff < dstOff+length && dstOff < srcOff+length {
+	if c.snap == nil && from.Meta.Inum == dst && srcOff < dstOff+length && dstOff < srcOff+length {
 		return 0, errInvalid
 	}
-	c := &copying{from: from, to: to, srcOff: srcOff, dstOff: dstOff, length: length}
+	c.to, c.length = to, length
 	if c.plan() {
 		return f.copyShared(ctx, s.node(dst), c, kill)
 	}
 	buf := make([]byte, min(length, copyMax))
-	if _, err := f.readLocked(ctx, from, srcOff, buf); err != nil {
+	if _, err := c.fromFS.readLocked(ctx, from, srcOff, buf); err != nil {
 		return 0, err
 	}
 	return uint64(len(buf)), f.writeLocked(ctx, s.node(dst), dstOff, buf, kill)
+}
+
+// shareable is how much one call shares: so much that the tables for it fit into
+// half of the space there is, as if each had room for a few blocks only.
+func (f *FS) shareable() uint64 {
+	const blockCost, least = 2048, 64
+	blocks := max(f.store.StatFS().Avail/2/blockCost, least)
+	return min(blocks*ondisk.LogicalBlock, shareMax)
 }
 
 // alike reports whether two offsets lie at the same place of a block.
@@ -68,6 +94,8 @@ func alike(a, b uint64) bool { return (a^b)%ondisk.LogicalBlock == 0 }
 // A copying is one call of Copy, cut at the blocks.
 type copying struct {
 	from, to               *Record
+	fromFS                 *FS
+	snap                   *cluster.SnapshotName // that fromFS shows; nil: it is the target's
 	srcOff, dstOff, length uint64
 	head, whole            uint64 // bytes before the first block, and of the blocks
 }
@@ -132,7 +160,7 @@ func (f *FS) copyParts(ctx context.Context, t Txn, c *copying) (done uint64, err
 			return nil
 		}
 		buf := make([]byte, n)
-		if _, err := f.readLocked(ctx, c.from, c.srcOff+done, buf); err != nil {
+		if _, err := c.fromFS.readLocked(ctx, c.from, c.srcOff+done, buf); err != nil {
 			return err
 		}
 		if err := t.WriteData(ctx, c.to.Meta.Inum, c.dstOff+done, buf); err != nil {
@@ -144,10 +172,18 @@ func (f *FS) copyParts(ctx context.Context, t Txn, c *copying) (done uint64, err
 	if err := bytes(c.head); err != nil {
 		return 0, err
 	}
-	n, err := t.ShareData(ctx, c.from.Meta.Inum, c.srcOff+done, c.to.Meta.Inum, c.dstOff+done, c.whole)
+	n, err := c.share(ctx, t, done)
 	done += n
 	if err != nil || n < c.whole {
 		return done, err
 	}
 	return done, bytes(c.length - done)
+}
+
+// share gives the target the whole blocks, which begin after so many bytes.
+func (c *copying) share(ctx context.Context, t Txn, after uint64) (uint64, error) {
+	if c.snap == nil {
+		return t.ShareData(ctx, c.from.Meta.Inum, c.srcOff+after, c.to.Meta.Inum, c.dstOff+after, c.whole)
+	}
+	return t.ShareSnapshot(ctx, *c.snap, c.from.Meta.Inum, c.srcOff+after, c.to.Meta.Inum, c.dstOff+after, c.whole)
 }

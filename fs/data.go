@@ -14,6 +14,11 @@ const sizeMax = math.MaxInt64
 // Read fills dst from offset off and returns how many bytes the file has
 // there. dst must not be read beyond them.
 func (f *FS) Read(ctx context.Context, inum, off uint64, dst []byte) (int, error) {
+	return f.read(ctx, inum, off, dst, false)
+}
+
+// read is Read; quiet as in lend.
+func (f *FS) read(ctx context.Context, inum, off uint64, dst []byte, quiet bool) (int, error) {
 	n, rec, err := f.rlock(ctx, inum)
 	if err != nil {
 		return 0, err
@@ -22,7 +27,9 @@ func (f *FS) Read(ctx context.Context, inum, off uint64, dst []byte) (int, error
 	if rec.Meta.Type == ondisk.ObjDir {
 		return 0, errIsDir
 	}
-	f.atimes.touch(n, &rec.Meta)
+	if !quiet {
+		f.atimes.touch(n, &rec.Meta)
+	}
 	return f.readLocked(ctx, rec, off, dst)
 }
 

@@ -25,6 +25,9 @@ const (
 
 // Ioctl serves file flags, trimming and shutting down.
 func (r *raw) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte, _ *fuse.IoctlOut, output []byte) fuse.Status {
+	if s := r.ctl.snaps.below(&in.InHeader); s != nil {
+		return s.ioctlOfSnapshot(cancel, in, output)
+	}
 	if r.ctl.owns(in.NodeId) {
 		return fuse.Status(errBadIoctl)
 	}
@@ -58,6 +61,17 @@ func (r *raw) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte, _ *f
 			return fuse.Status(errNotHere)
 		}
 		return fuse.OK
+	}
+	return fuse.Status(errBadIoctl)
+}
+
+// ioctlOfSnapshot shows flags, and changes nothing.
+func (r *raw) ioctlOfSnapshot(cancel <-chan struct{}, in *fuse.IoctlIn, output []byte) fuse.Status {
+	switch in.Cmd {
+	case iocGetFlags, iocGetXattr:
+		return r.Ioctl(cancel, in, nil, nil, output)
+	case iocSetFlags, iocSetXattr:
+		return fuse.EROFS
 	}
 	return fuse.Status(errBadIoctl)
 }

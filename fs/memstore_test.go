@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -291,6 +292,10 @@ func (t *memTxn) ShareData(ctx context.Context, src, srcOff, dst, dstOff, length
 	}
 	t.s.mu.Unlock()
 	return length, t.WriteData(ctx, dst, dstOff, p)
+}
+
+func (t *memTxn) ShareSnapshot(context.Context, cluster.SnapshotName, uint64, uint64, uint64, uint64, uint64) (uint64, error) {
+	return 0, errNotHere
 }
 
 func (t *memTxn) End() {

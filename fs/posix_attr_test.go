@@ -121,19 +121,21 @@ var attrCases = []posixCase{
 			t.Error("creating a file leaves the directory's mtime")
 		}
 	}},
-	{"reading sets atime", func(t *testing.T, dir string) {
+	{"reading sets atime, but not with O_NOATIME", func(t *testing.T, dir string) {
 		p := filepath.Join(dir, "f")
 		write(t, p, strings.Repeat("x", 10000))
 		old := []unix.Timespec{{Sec: 1000}, {Sec: 2000}}
 		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, p, old, 0))
-		f, err := os.Open(p)
-		must(t, err)
-		defer f.Close()
-		must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
-		_, err = f.Read(make([]byte, 10))
-		must(t, err)
-		if at := stat(t, p).Atim.Sec; at == 1000 {
-			t.Error("atime stayed")
+		for _, quiet := range []int{unix.O_NOATIME, 0} {
+			f, err := os.OpenFile(p, os.O_RDONLY|quiet, 0)
+			must(t, err)
+			defer f.Close()
+			must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+			_, err = f.Read(make([]byte, 10))
+			must(t, err)
+			if at := stat(t, p).Atim.Sec; (at == 1000) != (quiet != 0) {
+				t.Errorf("flags %#x: atime is %d", quiet, at)
+			}
 		}
 		wantEqual(t, "mtime", stat(t, p).Mtim.Sec, 2000)
 	}},

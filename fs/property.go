@@ -40,6 +40,12 @@ func property(m *ondisk.InodeMeta, name string) ([]byte, error) {
 	return nil, errNoAttr
 }
 
+// CheckProperty says whether a property can have that value.
+func CheckProperty(name, value string) error {
+	_, err := parseProperty(name, value)
+	return err
+}
+
 // parseProperty returns the change of an inode that sets one.
 func parseProperty(name, value string) (func(*ondisk.InodeMeta), error) {
 	switch name {

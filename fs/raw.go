@@ -21,6 +21,7 @@ type raw struct {
 	ctl *control
 	log *slog.Logger
 
+	missed   *missed // names of a snapshot that are not there; nil: it is none
 	readOnly bool
 	syncAll  bool   // mounted with sync: see synced
 	base     uint64 // what the kernel's numbers have in front of the inode's; 0 but for snapshots
@@ -81,6 +82,7 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 	if !ok {
 		// Node 0 with a lifetime: the kernel remembers that it is not there.
 		out.EntryValid = lifetime
+		r.missed.add(h.NodeId, name)
 		return fuse.OK
 	}
 	r.fillEntry(ctx, out, rec)
@@ -219,7 +221,7 @@ func (r *raw) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Creat
 
 func (r *raw) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	if r.ctl.owns(in.Oldnodeid) || r.ctl.reserved(in.NodeId, name) {
-		return r.ctl.refusal(in.NodeId)
+		return r.ctl.elsewhere(in.Oldnodeid, in.NodeId)
 	}
 	ctx := contextOf(cancel)
 	rec, err := r.fs.Link(ctx, in.Oldnodeid, in.NodeId, name)
@@ -246,7 +248,7 @@ func (r *raw) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.
 
 func (r *raw) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	if r.ctl.reserved(in.NodeId, oldName) || r.ctl.reserved(in.Newdir, newName) {
-		return r.ctl.refusal(in.Newdir)
+		return r.ctl.elsewhere(in.NodeId, in.Newdir)
 	}
 	return r.status(r.fs.Rename(contextOf(cancel), in.NodeId, oldName, in.Newdir, newName, RenameFlags(in.Flags)))
 }

@@ -35,7 +35,7 @@ func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 	if r.ctl.owns(in.NodeId) {
 		return r.ctl.read(in, buf)
 	}
-	n, err := r.fs.Read(contextOf(cancel), in.NodeId, in.Offset, buf[:min(int(in.Size), len(buf))])
+	n, err := r.fs.read(contextOf(cancel), in.NodeId, in.Offset, buf[:min(int(in.Size), len(buf))], in.Flags&syscall.O_NOATIME != 0)
 	if err != nil {
 		return nil, r.status(err)
 	}
@@ -70,7 +70,11 @@ func (r *raw) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 }
 
 func (r *raw) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint64, fuse.Status) {
-	if r.ctl.owns(in.NodeId) || r.ctl.owns(in.NodeIdOut) {
+	from := r.ctl.snaps.at(in.NodeId)
+	switch {
+	case r.ctl.snaps.owns(in.NodeIdOut):
+		return 0, r.ctl.refusal(in.NodeIdOut)
+	case r.ctl.owns(in.NodeId) && from == nil, r.ctl.owns(in.NodeIdOut):
 		return 0, fuse.Status(errNotHere)
 	}
 	ctx, kill := contextOf(cancel), !isRoot(&in.Caller)
@@ -79,7 +83,13 @@ func (r *raw) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint6
 			return 0, r.status(err)
 		}
 	}
-	n, err := r.fs.Copy(ctx, in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, kill)
+	var n uint64
+	var err error
+	if from != nil {
+		n, err = r.fs.CopyFrom(ctx, from.raw.fs, from.snap, in.NodeId&plainMask, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, kill)
+	} else {
+		n, err = r.fs.Copy(ctx, in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, kill)
+	}
 	if err == nil && r.syncAll {
 		err = r.fs.store.Sync(context.Background())
 	}

@@ -79,17 +79,22 @@ func (s *snapshots) owns(inum uint64) bool {
 // out of the number in h. nil: the node is not in a snapshot, or in one that
 // is gone.
 func (s *snapshots) below(h *fuse.InHeader) *raw {
-	if s.source == nil || h.NodeId>>62 != 1 {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sl := s.slots[h.NodeId>>slotShift&(slotCount-1)]
+	sl := s.at(h.NodeId)
 	if sl == nil {
 		return nil
 	}
 	h.NodeId &= plainMask
 	return sl.raw
+}
+
+// at returns the slot of a node inside a snapshot, else nil.
+func (s *snapshots) at(node uint64) *slot {
+	if s.source == nil || node>>62 != 1 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots[node>>slotShift&(slotCount-1)]
 }
 
 // find returns the snapshot of that name.
@@ -177,7 +182,7 @@ func (s *snapshots) open(ctx context.Context, snap cluster.SnapshotName) (*slot,
 		return nil, err
 	}
 	sl := &slot{snap: snap, n: n, store: store, pins: 1, raw: &raw{
-		RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: f, log: s.log, readOnly: true,
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: f, log: s.log, readOnly: true, missed: new(missed),
 		base: snapshotBit | n<<slotShift, ctl: newControl(nil),
 	}}
 	s.slots[n] = sl

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -143,8 +145,69 @@ func TestSnapshotDirectory(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	// Out of it nothing is moved: it is copied, as from another filesystem.
+	for what, err := range map[string]error{
+		"link out":   os.Link(filepath.Join(at, "one/b"), filepath.Join(dir, "b")),
+		"rename out": os.Rename(filepath.Join(at, "one/b"), filepath.Join(dir, "b")),
+		"all of it":  os.Rename(filepath.Join(at, "one"), filepath.Join(dir, "one")),
+	} {
+		if errnoOf(err) != syscall.EXDEV {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := os.Rename(filepath.Join(dir, controlDir), filepath.Join(dir, "x")); errnoOf(err) != syscall.EPERM {
+		t.Errorf("the control directory renamed: %v", err)
+	}
 	if _, err := os.Stat(filepath.Join(at, "three")); !os.IsNotExist(err) {
 		t.Errorf("a snapshot that is not there: %v", err)
+	}
+}
+
+// Symptom: a deleted snapshot in which a name was looked for that it does not have
+// stayed open, with all its space, until the kernel was short of memory.
+func TestSnapshotForgottenWithMissedNames(t *testing.T) {
+	dir, s, server := mountSnapshots(t)
+	s.add(t, "one", ondisk.UUID{4}, "a")
+	at := filepath.Join(dir, controlDir, snapshotsDir)
+	for _, name := range []string{"one/nothing", "one/d/nothing", "one/d/more"} {
+		if _, err := os.Stat(filepath.Join(at, name)); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.mu.Lock()
+	s.names = nil
+	s.mu.Unlock()
+	server.SweepSnapshots()
+	for range 6000 {
+		if s.opened() == 0 {
+			return
+		}
+		syscall.Nanosleep(&syscall.Timespec{Nsec: 5e6}, nil) // forgets arrive by themselves
+	}
+	t.Errorf("%d are open though nobody uses them", s.opened())
+}
+
+// Symptom: lsattr(1) said "Inappropriate ioctl for device" of all in a snapshot.
+func TestSnapshotFlags(t *testing.T) {
+	dir, s, _ := mountSnapshots(t)
+	s.add(t, "one", ondisk.UUID{3}, "a")
+	s.mu.Lock() // who opens it takes it, too
+	for _, rec := range s.store[ondisk.UUID{3}].inodes {
+		if rec.Meta.Type == ondisk.ObjFile {
+			rec.Meta.UFlags |= sfImmutable
+		}
+	}
+	s.mu.Unlock()
+	for path, want := range map[string]int{"one/a": fsImmutable, "one": 0, "one/d": 0} {
+		f, err := os.Open(filepath.Join(dir, controlDir, snapshotsDir, path))
+		must(t, err)
+		defer f.Close()
+		if got, err := unix.IoctlGetInt(int(f.Fd()), iocGetFlags); err != nil || got != want {
+			t.Errorf("%s: flags %#x, %v", path, got, err)
+		}
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), iocSetFlags, fsNodump); err != syscall.EROFS {
+			t.Errorf("%s: flags set: %v", path, err)
+		}
 	}
 }
 

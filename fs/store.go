@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -63,5 +64,7 @@ type Txn interface {
 	// where it can; length ends at a block or where both files end. It returns
 	// how far it came, which may be less.
 	ShareData(ctx context.Context, src, srcOff, dst, dstOff, length uint64) (done uint64, err error)
+	// ShareSnapshot is ShareData of a source in a snapshot.
+	ShareSnapshot(ctx context.Context, s cluster.SnapshotName, src, srcOff, dst, dstOff, length uint64) (done uint64, err error)
 	End()
 }

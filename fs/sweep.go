@@ -2,6 +2,8 @@ package fs
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,8 +97,47 @@ func (w *sweeper) prune(ctx context.Context, sl *slot) {
 		if err != nil {
 			continue // what cannot be read cannot have been looked up
 		}
-		for _, name := range names {
+		for _, name := range append(names, sl.raw.missed.of(dir)...) {
 			w.conn.invalidateEntry(sl.raw.base|dir, name)
 		}
 	}
+}
+
+// missedMax bounds the names that are remembered of one snapshot, to a megabyte
+// or so. Of what is beyond, the kernel forgets only when it is short of memory.
+const missedMax = 8192
+
+// A missed is the names that the kernel looked for in vain: it remembers them,
+// too, and with them the directories.
+type missed struct {
+	mu    sync.Mutex
+	names map[uint64]map[string]struct{} // by directory
+	count int
+}
+
+// add remembers a name. Nobody wants to know of the filesystem itself: m is nil.
+func (m *missed) add(dir uint64, name string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.names == nil {
+		m.names = make(map[uint64]map[string]struct{})
+	}
+	of := m.names[dir]
+	if of == nil {
+		of = make(map[string]struct{})
+		m.names[dir] = of
+	}
+	if _, known := of[name]; !known && m.count < missedMax {
+		of[name] = struct{}{}
+		m.count++
+	}
+}
+
+func (m *missed) of(dir uint64) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.names[dir]))
 }

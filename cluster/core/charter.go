@@ -37,6 +37,7 @@ type Txg struct {
 	Batch     any
 	Size      int64    // bytes, for the window of retained txgs
 	Charter   *Charter // the new one; nil if the txg leaves it alone
+	Snapshot  bool     // only who has a certain snapshot can apply it
 	Acked     uint64   // masters that had acknowledged Prev, by place in the charter
 }
 

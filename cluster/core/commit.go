@@ -22,7 +22,7 @@ func (p *Primary) propose(now time.Duration, ev Propose) []Effect {
 func (p *Primary) start(now time.Duration, c, force *Charter) []Effect {
 	p.inForce = force
 	batch, manifest, size := p.opt.Make(p.NextT(), c)
-	return p.launch(now, Propose{batch, manifest, size, c})
+	return p.launch(now, Propose{Batch: batch, Manifest: manifest, Size: size, Charter: c})
 }
 
 func (p *Primary) launch(now time.Duration, ev Propose) []Effect {
@@ -33,7 +33,7 @@ func (p *Primary) launch(now time.Duration, ev Propose) []Effect {
 	}
 	T := p.NextT()
 	x := &Txg{Pos: Position{T, NextH(p.head.H, T, version, ev.Manifest)},
-		Prev: p.head, Batch: ev.Batch, Size: ev.Size, Charter: ev.Charter, Acked: p.ackedBy(T, p.head, p.charter)}
+		Prev: p.head, Batch: ev.Batch, Size: ev.Size, Charter: ev.Charter, Snapshot: ev.Snapshot, Acked: p.ackedBy(T, p.head, p.charter)}
 	p.head, p.flight = x.Pos, x
 	if n := len(p.window); n > 0 && p.window[n-1].rollsBack() {
 		// Only who has the snapshot can replay a rollback. Who was not sent it
@@ -49,6 +49,10 @@ func (p *Primary) launch(now time.Duration, ev Propose) []Effect {
 	}
 	return out
 }
+
+// wantsSnapshot reports whether the txg takes blocks from a snapshot, or puts
+// back all of its content: a node that lacks it fails, and is sent it once.
+func (x *Txg) wantsSnapshot() bool { return x.Snapshot || x.rollsBack() }
 
 // rollsBack reports whether the txg put back the content of an older one.
 func (x *Txg) rollsBack() bool {
@@ -144,7 +148,7 @@ func (p *Primary) receive(now time.Duration, m *Message) []Effect {
 		n.out, n.pos, n.answer = nil, m.Answer.Pos, m.Answer
 		return p.feed(now, n)
 	case Failed, NoSpace:
-		if n.out != nil && n.out.rollsBack() {
+		if n.out != nil && n.out.wantsSnapshot() {
 			n.refused = n.out.Pos.T
 		}
 		n.attached, n.out = false, nil

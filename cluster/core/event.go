@@ -20,6 +20,7 @@ type Propose struct {
 	Manifest [32]byte
 	Size     int64
 	Charter  *Charter // the new one, if the batch changes it
+	Snapshot bool     // only who has a certain snapshot can apply the batch
 }
 
 // Reconfigure: make these the members, by a txg JOINT(old, new) and then

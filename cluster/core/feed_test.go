@@ -114,11 +114,24 @@ func TestRollbackIsNotReplayed(t *testing.T) {
 // back to was sent the rollback each time that it was opened again, and failed
 // each time anew, until something was written.
 func TestRollbackIsSentOnce(t *testing.T) {
+	t.Run("rollback", func(t *testing.T) {
+		sentOnce(t, func(p *Primary) Propose {
+			law := *p.Charter()
+			law.Lineage = *law.Lineage.WithRollback(p.NextT(), p.Head().T)
+			return Propose{Size: 1, Charter: &law}
+		})
+	})
+	// So is one that takes blocks from a snapshot.
+	t.Run("share", func(t *testing.T) {
+		sentOnce(t, func(*Primary) Propose { return Propose{Size: 1, Snapshot: true} })
+	})
+}
+
+func sentOnce(t *testing.T, what func(p *Primary) Propose) {
+	t.Helper()
 	p, ids, answer := leading(t)
 	before := p.Head()
-	law := *p.Charter()
-	law.Lineage = *law.Lineage.WithRollback(p.NextT(), before.T)
-	p.Step(0, Propose{Size: 1, Charter: &law})
+	p.Step(0, what(p))
 	p.Step(0, Recv{Msg: &Message{Kind: Failed, Node: ids[2], Ballot: p.Ballot()}})
 	at := answer(2)
 	at.Pos, at.Promised = before, p.Ballot().Epoch

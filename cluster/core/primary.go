@@ -57,7 +57,7 @@ type peer struct {
 	acked    ondisk.Tid // the last it said was durable, in this epoch; 0 = none
 	behind   bool       // reported: waits for Joined
 	out      *Txg       // sent, not acknowledged
-	refused  ondisk.Tid // the rollback that it failed at last; 0 = none
+	refused  ondisk.Tid // what it failed at last that wants a snapshot; 0 = none
 	sent     time.Duration
 	beat     time.Duration // when the beat was sent that was acknowledged last
 	hasBeat  bool

@@ -1,24 +1,29 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/fs"
 )
 
 // Properties of files are extended attributes: anyone who may write the file
 // may set them, and setfattr(1) works as well.
 const propertyPrefix = "anvilfs."
 
+// A property is known by its name.
+type property struct{ name, values string }
+
 // properties are those that exist, with their values as they are explained.
-var properties = []struct{ name, values string }{
+var properties = []property{
 	{"compression", "none, autozero, lz4, zlib or zlib:1 to zlib:9"},
 	{"check", "iscsi32, xxhash64, sha192, or none, which finds no damage"},
 }
@@ -32,16 +37,27 @@ inherits its own; -r sets them on everything that is below, too.
 func setCommand() *cobra.Command {
 	var recursive bool
 	c := &cobra.Command{
-		Use:   "set PROPERTY=VALUE PATH...",
+		Use:   "set PROPERTY=VALUE... PATH...",
 		Short: "Set how files are stored: compression and check codes",
 		Long:  "Set properties of files and directories.\n\n" + propertyHelp,
-		Args:  cobra.MinimumNArgs(2),
+		Args:  atLeast(2, "PROPERTY=VALUE, and the files and directories that are to have it"),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, value, ok := strings.Cut(args[0], "=")
-			if !ok {
-				return usageError("%q is not PROPERTY=VALUE: see anvilfs set --help", args[0])
+			var set []setting
+			for len(args) > 0 {
+				name, value, ok := strings.Cut(args[0], "=")
+				if _, err := os.Lstat(args[0]); !ok || len(set) > 0 && !isPropertyName(name) && err == nil {
+					break
+				}
+				set = append(set, setting{name, value})
+				args = args[1:]
 			}
-			return setProperties(name, value, args[1:], recursive)
+			switch {
+			case len(set) == 0:
+				return usageError("%q is not PROPERTY=VALUE: see anvilfs set --help", args[0])
+			case len(args) == 0:
+				return usageError("anvilfs set takes files and directories behind PROPERTY=VALUE: see anvilfs set --help")
+			}
+			return setProperties(set, args, recursive)
 		},
 	}
 	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "and everything below")
@@ -55,92 +71,32 @@ func setOne(use, property, short string) *cobra.Command {
 		Use:   use + " VALUE PATH...",
 		Short: short,
 		Long:  short + ".\n\n" + propertyHelp,
-		Args:  cobra.MinimumNArgs(2),
+		Args:  atLeast(2, "a value, and the files and directories that are to have it"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return setProperties(property, args[0], args[1:], recursive)
+			return setProperties([]setting{{property, args[0]}}, args[1:], recursive)
 		},
 	}
 	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "and everything below")
 	return c
 }
 
-// A storedJSON is a file as get --json tells of it.
-type storedJSON struct {
-	Path        string `json:"path"`
-	Compression string `json:"compression"`
-	Check       string `json:"check"`
-}
+// A setting is a property with the value that it is to have.
+type setting struct{ name, value string }
 
-func getCommand() *cobra.Command {
-	var script, asJSON bool
-	c := &cobra.Command{
-		Use:   "get PATH...",
-		Short: "Show how files are stored",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			t, out := &table{}, c.OutOrStdout()
-			if !script {
-				t.row("PATH", "COMPRESSION", "CHECK")
-			}
-			list := struct {
-				Version int          `json:"output_version"`
-				Files   []storedJSON `json:"files"`
-			}{Version: 1}
-			for _, path := range args {
-				row := []string{path}
-				for _, p := range properties {
-					value, err := getProperty(path, p.name)
-					if err != nil {
-						return err
-					}
-					row = append(row, value)
-				}
-				t.row(row...)
-				list.Files = append(list.Files, storedJSON{row[0], row[1], row[2]})
-			}
-			switch {
-			case asJSON:
-				e := json.NewEncoder(out)
-				e.SetIndent("", "  ")
-				return e.Encode(list)
-			case script:
-				for _, row := range t.rows {
-					fmt.Fprintln(out, strings.Join(row, "\t"))
-				}
-			default:
-				t.print(out)
-			}
-			return nil
-		},
-	}
-	c.Flags().BoolVarP(&script, "script", "H", false, "no heading, tabs between, for scripts")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
-}
-
-func getProperty(path, name string) (string, error) {
-	buf := make([]byte, 64)
-	n, err := unix.Getxattr(path, propertyPrefix+name, buf)
-	if err != nil {
-		return "", propertyError(path, name, "", err)
-	}
-	return string(buf[:n]), nil
-}
-
-func setProperties(name, value string, paths []string, recursive bool) error {
-	for _, root := range paths {
-		if !recursive {
-			if err := setProperty(root, name, value); err != nil {
-				return err
-			}
-			continue
+// setProperties sets all on all paths. What no file could have is refused before
+// anything is changed.
+func setProperties(set []setting, paths []string, recursive bool) error {
+	for _, p := range set {
+		if err := fs.CheckProperty(propertyPrefix+p.name, p.value); err != nil {
+			return propertyError("", p.name, p.value, unix.EINVAL)
 		}
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if d.Type().IsRegular() || d.IsDir() {
-				return setProperty(path, name, value)
+	}
+	for _, root := range paths {
+		err := walkStored(root, recursive, func(path string) error {
+			for _, p := range set {
+				if err := unix.Setxattr(path, propertyPrefix+p.name, []byte(p.value), 0); err != nil {
+					return propertyError(path, p.name, p.value, err)
+				}
 			}
 			return nil
 		})
@@ -151,20 +107,28 @@ func setProperties(name, value string, paths []string, recursive bool) error {
 	return nil
 }
 
-func setProperty(path, name, value string) error {
-	if err := unix.Setxattr(path, propertyPrefix+name, []byte(value), 0); err != nil {
-		return propertyError(path, name, value, err)
+// walkStored calls fn for a path, or for the files and directories from it on.
+func walkStored(root string, recursive bool, fn func(path string) error) error {
+	if !recursive {
+		return fn(root)
 	}
-	return nil
+	return filepath.WalkDir(root, func(path string, d iofs.DirEntry, err error) error {
+		if err == nil && (d.Type().IsRegular() || d.IsDir()) {
+			err = fn(path)
+		}
+		return err
+	})
+}
+
+func isPropertyName(name string) bool {
+	return slices.ContainsFunc(properties, func(p property) bool { return p.name == name })
 }
 
 // propertyError says in words what an errno means here.
 func propertyError(path, name, value string, err error) error {
 	values := ""
-	for _, p := range properties {
-		if p.name == name {
-			values = p.values
-		}
+	if i := slices.IndexFunc(properties, func(p property) bool { return p.name == name }); i >= 0 {
+		values = properties[i].values
 	}
 	switch {
 	case values == "":

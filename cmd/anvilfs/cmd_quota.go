@@ -94,6 +94,9 @@ func (v *quotaVerb) command() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if v.args == "DIR" && inSnapshots(path) {
+				return fmt.Errorf("%s is in a snapshot: what snapshots have is charged to nobody, and never limited", args[0])
+			}
 			words := append([]string{"quota", v.name}, givenFlags(c, flags)...)
 			if v.args == "DIR" {
 				words = append(words, "--", path)
@@ -128,6 +131,10 @@ func askQuota(c *cobra.Command, mnt string, words []string) error {
 	return err
 }
 
+// inSnapshots reports whether a path from the mount point is in the control
+// directory, where the snapshots are.
+func inSnapshots(path string) bool { return path == "/.anvilfs" || strings.HasPrefix(path, "/.anvilfs/") }
+
 // inMount splits the path of a file into the mount point it is below, and
 // the path from there.
 func inMount(path string) (mnt, below string, err error) {
@@ -158,7 +165,7 @@ var duVerb = quotaVerb{"du", "DIR...", "Show what directory trees take, at once 
 	`It counts as du(1) does on the mount, in the server, without looking up each file
 through the kernel: many times faster. A tree with an account (anvilfs quota set DIR)
 is known without looking at any file, if it is not asked for in parts. On a read-only
-mount the others are counted through the kernel.`,
+mount, and in snapshots, the others are counted through the kernel.`,
 	func(f *pflag.FlagSet, w *quotaWords) {
 		listFlags(f, w)
 		wholeVar(f, &w.depth, "max-depth", "d", "also show the trees so far below")
@@ -186,23 +193,26 @@ func duCommand() *cobra.Command {
 func duAll(c *cobra.Command, flags *pflag.FlagSet, w *quotaWords, args []string) error {
 	for len(args) > 0 {
 		first := args
-		mnt, _, err := inMount(args[0])
+		mnt, at, err := inMount(args[0])
 		if err != nil {
 			return err
 		}
 		words := append([]string{"du"}, append(givenFlags(c, flags), "--")...)
+		below := inSnapshots(at)
 		for len(args) > 0 {
 			other, path, err := inMount(args[0])
 			if err != nil {
 				return err
 			}
-			if other != mnt {
+			if other != mnt || inSnapshots(path) != below {
 				break
 			}
 			words = append(words, path, args[0])
 			args = args[1:]
 		}
-		err = askQuota(c, mnt, words)
+		if err = syscall.EROFS; !below { // else it is counted through the mount
+			err = askQuota(c, mnt, words)
+		}
 		if errors.Is(err, syscall.EROFS) {
 			err = readOnlyUse(c.OutOrStdout(), mnt, first[:len(first)-len(args)], w)
 		}

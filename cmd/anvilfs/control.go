@@ -153,6 +153,19 @@ func (c *controller) Quotas(w io.Writer) error {
 	return printQuotas(w, list, &quotaWords{json: true})
 }
 
+// Snapshots writes the content of snapshots.json.
+func (c *controller) Snapshots(ctx context.Context, unique bool, w io.Writer) error {
+	list, err := c.pool.Snapshots(ctx, unique)
+	if err != nil {
+		return err
+	}
+	p, err := c.pool.SnapshotPolicy(ctx)
+	if err != nil {
+		return err
+	}
+	return printSnapshotJSON(w, list, &p)
+}
+
 // report is the whole status at this instant.
 func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}

@@ -90,7 +90,7 @@ func (c *controller) snapshotCreate(ctx context.Context, name string, f *snapsho
 		if err != nil {
 			return err
 		}
-		return printSnapshotJSON(w, slices.DeleteFunc(list, func(r cluster.SnapshotReport) bool { return r.Name != name }))
+		return printSnapshotJSON(w, slices.DeleteFunc(list, func(r cluster.SnapshotReport) bool { return r.Name != name }), nil)
 	}
 	_, err = fmt.Fprintln(w, name)
 	return err
@@ -155,9 +155,12 @@ func (c *controller) snapshotPolicy(ctx context.Context, flags *pflag.FlagSet, f
 			return err
 		}
 	}
+	return printPolicy(w, p, f)
+}
+
+func printPolicy(w io.Writer, p cluster.SnapshotPolicy, f *snapshotWords) (err error) {
 	if f.json {
-		return json.NewEncoder(w).Encode(map[string]any{"output_version": snapshotVersion, "hourly": p.Hourly, "daily": p.Daily,
-			"weekly": p.Weekly, "monthly": p.Monthly, "free_space": p.FreeSpace})
+		return json.NewEncoder(w).Encode(policyOf(&p))
 	}
 	if p.Off() {
 		_, err = fmt.Fprintln(w, "no snapshots are made by themselves")
@@ -198,8 +201,12 @@ func (c *controller) snapshotList(ctx context.Context, f *snapshotWords, w io.Wr
 	if err != nil {
 		return err
 	}
+	return printSnapshots(w, list, f)
+}
+
+func printSnapshots(w io.Writer, list []cluster.SnapshotReport, f *snapshotWords) error {
 	if f.json {
-		return printSnapshotJSON(w, list)
+		return printSnapshotJSON(w, list, nil)
 	}
 	if f.script {
 		for i := range list {
@@ -267,16 +274,37 @@ func holdWords(holds []cluster.HoldReport) string {
 // field changes its meaning or goes.
 const snapshotVersion = 1
 
-func printSnapshotJSON(w io.Writer, list []cluster.SnapshotReport) error {
+// policy is told if it is not nil.
+func printSnapshotJSON(w io.Writer, list []cluster.SnapshotReport, policy *cluster.SnapshotPolicy) error {
 	if list == nil {
 		list = []cluster.SnapshotReport{}
 	}
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	return e.Encode(struct {
-		Version   int                      `json:"output_version"`
-		Snapshots []cluster.SnapshotReport `json:"snapshots"`
-	}{snapshotVersion, list})
+	return e.Encode(snapshotsJSON{snapshotVersion, list, policyOf(policy)})
+}
+
+type snapshotsJSON struct {
+	Version   int                      `json:"output_version"`
+	Snapshots []cluster.SnapshotReport `json:"snapshots"`
+	Policy    *policyJSON              `json:"policy,omitempty"`
+}
+
+// A policyJSON is the policy as snapshot policy --json prints it.
+type policyJSON struct {
+	Daily     uint16 `json:"daily"`
+	FreeSpace bool   `json:"free_space"`
+	Hourly    uint16 `json:"hourly"`
+	Monthly   uint16 `json:"monthly"`
+	Version   int    `json:"output_version"`
+	Weekly    uint16 `json:"weekly"`
+}
+
+func policyOf(p *cluster.SnapshotPolicy) *policyJSON {
+	if p == nil {
+		return nil
+	}
+	return &policyJSON{p.Daily, p.FreeSpace, p.Hourly, p.Monthly, snapshotVersion, p.Weekly}
 }
 
 // parseWhen reads a time to come: a length (36h, 30d), a date or a time.

@@ -290,6 +290,7 @@ func (p *prim) propose() {
 	b, m, next, bytes, against := p.newBatch(p.core.NextT(), w.check.content[head])
 	propose := core.Propose{Batch: b, Manifest: m, Size: bytes}
 	if b, ok := b.(*chain.Batch); ok {
+		propose.Snapshot = cluster.WantsSnapshot(b)
 		if marked, law, ok := cluster.MarkRollback(b, p.core.Charter()); ok {
 			propose = core.Propose{Batch: marked, Manifest: cluster.Manifest(marked), Size: bytes, Charter: law}
 		}
