@@ -43,7 +43,7 @@ func getCommand() *cobra.Command {
 			var files []storedFile
 			for _, root := range args {
 				err := walkStored(root, recursive, func(path string) error {
-					f, err := storedAt(path)
+					f, err := storedAt(path, asJSON || wanted != nil)
 					files = append(files, f)
 					return err
 				})
@@ -99,16 +99,20 @@ type storedFile struct {
 	values, source []string
 }
 
-func storedAt(path string) (f storedFile, err error) {
+// storedAt reads the properties of a path; sources only if they are wanted, since to
+// find them all directories above are looked at.
+func storedAt(path string, sources bool) (f storedFile, err error) {
 	f.path = path
 	for _, p := range properties {
 		value, err := getProperty(path, p.name)
 		if err != nil {
 			return f, err
 		}
-		source, err := sourceOf(path, p.name, value)
-		if err != nil {
-			return f, err
+		source := ""
+		if sources {
+			if source, err = sourceOf(path, p.name, value); err != nil {
+				return f, err
+			}
 		}
 		f.values, f.source = append(f.values, value), append(f.source, source)
 	}
