@@ -133,7 +133,9 @@ func askQuota(c *cobra.Command, mnt string, words []string) error {
 
 // inSnapshots reports whether a path from the mount point is in the control
 // directory, where the snapshots are.
-func inSnapshots(path string) bool { return path == "/.anvilfs" || strings.HasPrefix(path, "/.anvilfs/") }
+func inSnapshots(path string) bool {
+	return path == "/.anvilfs" || strings.HasPrefix(path, "/.anvilfs/")
+}
 
 // inMount splits the path of a file into the mount point it is below, and
 // the path from there.
