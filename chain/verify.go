@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -43,6 +44,26 @@ func (v *Volume) ColdView(ctx context.Context, label string) (*View, error) {
 		return nil, err
 	}
 	return cold, nil
+}
+
+// VerifySuper reads the super-root and the tables below it from the device, with
+// the roots of all PFSs, whatever memory has of them. A root that is damaged is
+// passed to bad, with its key; the error is about what leads to the roots.
+func (v *Volume) VerifySuper(ctx context.Context, bad func(key uint64)) error {
+	v.mu.Lock()
+	p := v.pinLocked(sroot(v.hdr))
+	v.mu.Unlock()
+	defer v.unpin(p)
+	err := scanRoots(ctx, v, newTableCache(0), p.root, 0, ^uint64(0), func(*InodeRec) bool { return true }, func(err error) {
+		var where *NodeError
+		if errors.As(err, &where) {
+			bad(where.Ref.Key)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", v.Name(), err)
+	}
+	return nil
 }
 
 // ForgetTables has what is read from now on come from the device, also what was

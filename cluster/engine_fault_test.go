@@ -226,3 +226,63 @@ func TestEngineCopiesFromMemberAhead(t *testing.T) {
 	check(t, e.catchUp(c.ctx, "c.img"))
 	check(t, <-done)
 }
+
+// Symptom: a block that was bad on two of three members was repaired on neither:
+// each was sent to the other, because it answered quickest.
+func TestEngineRepairsFromWhoHasItRight(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	data := bytes.Repeat([]byte("abcdefgh"), 2000)
+	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
+	untilEqual(t, e)
+	views := e.views()
+	if len(views) != 3 {
+		t.Fatal(len(views))
+	}
+	for _, v := range views[:2] {
+		var ref ondisk.Blockref
+		check(t, v.View.DataRefs(c.ctx, 2000, 0, 1, func(r *ondisk.Blockref) bool { ref = *r; return false }))
+		_, err := c.disks[v.Node].WriteAt([]byte("damage"), int64(ref.Off()))
+		check(t, err)
+	}
+	for _, m := range e.members {
+		m.latency.Store(1) // the damaged ones answer quickest
+	}
+	e.members[views[2].Node].latency.Store(1000)
+	buf := make([]byte, len(data))
+	for _, v := range views[:2] {
+		err := v.View.ReadData(c.ctx, 2000, 0, buf)
+		var where *chain.NodeError
+		if !errors.As(err, &where) {
+			t.Fatal(err)
+		}
+		e.reportRead(v.Node, 0, err, where)
+	}
+	bad := []int{views[0].Node, views[1].Node}
+	for _, v := range views {
+		v.View.Release()
+	}
+	until(t, e, "repair", func(rs []NodeReport) bool { return rs[bad[0]].Repaired == 1 && rs[bad[1]].Repaired == 1 })
+	for _, v := range e.views() {
+		check(t, v.View.ReadData(c.ctx, 2000, 0, buf))
+		if !bytes.Equal(buf, data) {
+			t.Error("other data")
+		}
+		v.View.Release()
+	}
+}
+
+// Symptom: a table was called repaired when the copy that was to mend it had only
+// been ordered, also where that copy then failed.
+func TestEngineCondemnedIsNotRepaired(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	put(t, e, 2000, "one")
+	untilEqual(t, e)
+	err := e.repair(c.ctx, damage{m: e.members[1], Leaf: Leaf{Inum: 2000, Kind: ondisk.TypeIndirect}})
+	if !errors.Is(err, ErrNotInSync) {
+		t.Errorf("%v, want %v", err, ErrNotInSync)
+	}
+}

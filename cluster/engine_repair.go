@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -15,13 +17,20 @@ import (
 // read, or by a scrub.
 const maxDamage = 1024
 
+// repairLimit is how long one repair may take: others wait for it.
+const repairLimit = time.Minute
+
 // ErrNotInSync: the member takes no single repairs now. It is being copied, or
 // will be: try again when it is in sync.
 var ErrNotInSync = errors.New("the member is not in sync")
 
+// errCondemned: what was bad is still there until the copy is in place.
+var errCondemned = fmt.Errorf("%w: it is copied anew", ErrNotInSync)
+
 // A damage is a leaf of a member that could not be read.
 type damage struct {
-	m *member
+	m        *member
+	snapshot string // it is in; "" = in the PFS itself
 	Leaf
 }
 
@@ -32,9 +41,9 @@ type damageQueue struct {
 	running bool
 }
 
-// damaged queues what a read found.
-func (e *engine) damaged(m *member, ref *chain.NodeError) {
-	d := damage{m, LeafOf(ref)}
+// damaged queues what a read found, in a snapshot if that is named.
+func (e *engine) damaged(m *member, snapshot string, ref *chain.NodeError) {
+	d := damage{m, snapshot, LeafOf(ref)}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	q := &e.bad
@@ -65,12 +74,18 @@ func (e *engine) repairAll() {
 		d := q.todo[0]
 		q.todo = q.todo[1:]
 		e.mu.Unlock()
-		err := e.repair(e.ctx, d)
+		is := Damage{Node: d.m.spec.Name, Label: cmp.Or(d.snapshot, e.o.Label), Leaf: d.Leaf}
+		var err error
+		if d.snapshot != "" {
+			err = e.mendQueued(d.m, is)
+		} else {
+			err = e.repair(e.ctx, d)
+		}
 		if err != nil && e.ctx.Err() == nil {
-			e.log.Warn("damage was not repaired", "member", d.m.spec.Name, "inode", d.Inum, "key", d.Key, "err", err)
+			e.log.Warn("damage was not repaired", "member", is.Node, "pfs", is.Label, "inode", d.Inum, "key", d.Key, "err", err)
 		}
 		if e.o.Damaged != nil && e.ctx.Err() == nil {
-			e.o.Damaged(Damage{Node: d.m.spec.Name, Label: e.o.Label, Leaf: d.Leaf}, err)
+			e.o.Damaged(is, err)
 		}
 		e.mu.Lock()
 		delete(q.known, d)
@@ -85,25 +100,13 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 	if !d.Single() {
 		return e.condemn(d)
 	}
-	var c *conn
-	var is NodeState
-	e.ask(func() {
-		is = d.m.state
-		if d.m.hold == nil && d.m.state == NodeInSync {
-			c = d.m.conn
-		}
-	})
-	if c == nil {
-		return fmt.Errorf("%w: it is %s", ErrNotInSync, is)
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	s, unpin, err := e.pinSource(ctx, d.m.spec.Name)
+	c, err := e.repairable(d.m)
 	if err != nil {
 		return err
 	}
-	defer unpin()
-	change, ok, err := d.Fetch(chain.Patient(ctx, e.deadline, nil), s.View)
+	ctx, cancel := context.WithTimeout(ctx, repairLimit)
+	defer cancel()
+	change, from, ok, err := e.goodCopy(ctx, d)
 	if err != nil || !ok {
 		return err // gone meanwhile
 	}
@@ -116,12 +119,62 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 		e.mu.Lock()
 		e.announce()
 		e.mu.Unlock()
-		e.log.Info("repaired", "member", d.m.spec.Name, "from", s.Name, "inode", d.Inum, "key", d.Key)
+		e.log.Info("repaired", "member", d.m.spec.Name, "from", from, "inode", d.Inum, "key", d.Key)
 	}
 	if errors.Is(err, chain.ErrVolumeFailed) {
 		e.post(func() { e.fail(d.m, err.Error()) })
 	}
 	return err
+}
+
+// repairable returns the open member if it takes single repairs now.
+func (e *engine) repairable(m *member) (c *conn, err error) {
+	var is NodeState
+	e.ask(func() {
+		is = m.state
+		if m.hold == nil && m.state == NodeInSync {
+			c = m.conn
+		}
+	})
+	if c == nil {
+		return nil, fmt.Errorf("%w: it is %s", ErrNotInSync, is)
+	}
+	return c, nil
+}
+
+// goodCopy fetches a leaf from whichever other node has it right: the quickest may
+// be damaged there, too. ok is false if it is not there any more.
+func (e *engine) goodCopy(ctx context.Context, d damage) (c chain.Change, from string, ok bool, err error) {
+	not := []string{d.m.spec.Name}
+	for {
+		s, unpin, none := e.pinOther(ctx, not)
+		if none != nil {
+			return c, "", false, errors.Join(err, none)
+		}
+		change, there, bad := d.Fetch(chain.Patient(ctx, e.deadline, nil), s.View)
+		unpin()
+		if bad == nil {
+			return change, s.Name, there, nil
+		}
+		err = fmt.Errorf("nor is the copy on %s right: %w", s.Name, bad)
+		if not = append(not, s.Name); ctx.Err() != nil || !e.others(not) {
+			return c, "", false, err
+		}
+	}
+}
+
+// others reports whether there is a node in sync beside those.
+func (e *engine) others(not []string) bool {
+	return slices.ContainsFunc(e.attached(), func(v memberView) bool {
+		return v.report.State == NodeInSync && !slices.Contains(not, v.m.spec.Name)
+	})
+}
+
+// mendQueued is mendSnapshot, for no longer than the queue may wait for it.
+func (e *engine) mendQueued(m *member, d Damage) error {
+	ctx, cancel := context.WithTimeout(e.ctx, repairLimit)
+	defer cancel()
+	return e.mendSnapshot(chain.Patient(ctx, e.deadline, nil), m, d)
 }
 
 // mend writes a data block in place that the device gives back wrong: all that
@@ -158,16 +211,17 @@ func (c *conn) rewrite(ctx context.Context, l Leaf, change chain.Change) (writte
 	return true, c.showAgain(ctx)
 }
 
-// condemn has a member resynced as a whole.
+// condemn has a member resynced as a whole. It says that this was done, or is
+// under way, with ErrNotInSync.
 func (e *engine) condemn(d damage) error {
 	err := ErrPoolClosed
 	e.ask(func() {
 		m := d.m
-		err = nil
+		err = errCondemned
 		switch {
 		case m.conn == nil || m.hold != nil || m.state != NodeInSync:
 		case e.spare(m) != nil:
-			err = e.spare(m)
+			err = fmt.Errorf("a table is damaged, and it cannot be copied anew now: %w", e.spare(m))
 		default:
 			m.conn.setReason(fmt.Sprintf("a table of inode %d is damaged", d.Inum))
 			m.flags = core.Tainted

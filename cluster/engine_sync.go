@@ -191,6 +191,11 @@ func (e *engine) join(t *ResyncTarget, pos Position) error { return e.rejoin(t.h
 
 // pinSource returns a node at a state that a node can join at, other than not.
 func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), error) {
+	return e.pinOther(ctx, []string{not})
+}
+
+// pinOther is pinSource, other than all of these. The first is who it is for.
+func (e *engine) pinOther(ctx context.Context, not []string) (Source, func(), error) {
 	if e.o.ReadOnly {
 		return Source{}, nil, ErrReadOnly
 	}
@@ -198,7 +203,7 @@ func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), err
 		var s Source
 		var ok bool
 		e.wantLevel()
-		if !e.ask(func() { s, ok = e.source(not) }) {
+		if !e.ask(func() { s, ok = e.source(not...) }) {
 			return s, nil, ErrPoolClosed
 		}
 		if ok {
@@ -212,9 +217,9 @@ func (e *engine) pinSource(ctx context.Context, not string) (Source, func(), err
 	}
 }
 
-func (e *engine) source(not string) (Source, bool) {
+func (e *engine) source(not ...string) (Source, bool) {
 	var target ondisk.UUID
-	if m := e.byName(not); m != nil {
+	if m := e.byName(not[0]); m != nil {
 		target = m.fsid
 	}
 	for _, goal := range e.primary.Goals(target) {
@@ -225,10 +230,10 @@ func (e *engine) source(not string) (Source, bool) {
 	return Source{}, false
 }
 
-func (e *engine) sourceAt(goal Position, not string) (Source, bool) {
+func (e *engine) sourceAt(goal Position, not []string) (Source, bool) {
 	var best *member
 	for _, m := range e.members {
-		if m.conn == nil || m.hold != nil || m.flags != 0 || m.spec.Name == not || m.conn.position() != goal {
+		if m.conn == nil || m.hold != nil || m.flags != 0 || slices.Contains(not, m.spec.Name) || m.conn.position() != goal {
 			continue
 		}
 		if best == nil || m.latency.Load() < best.latency.Load() {

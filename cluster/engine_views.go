@@ -139,6 +139,11 @@ func (e *engine) views() []nodeView {
 // reportRead takes the time of a read, or its error. Damage is queued for
 // repair; a member that answers nothing any more is given up.
 func (e *engine) reportRead(node int, d time.Duration, err error, ref *chain.NodeError) {
+	e.readOf(node, "", d, err, ref)
+}
+
+// readOf is reportRead of a read in a snapshot, if that is named.
+func (e *engine) readOf(node int, snapshot string, d time.Duration, err error, ref *chain.NodeError) {
 	e.mu.Lock()
 	var m *member
 	for _, v := range e.pub.members {
@@ -154,7 +159,7 @@ func (e *engine) reportRead(node int, d time.Duration, err error, ref *chain.Nod
 		m.sample(d)
 	default:
 		m.bad.Add(1)
-		e.log.Warn("bad read, another node answers", "member", m.spec.Name, "err", err)
+		e.log.Warn("bad read: another node is asked", "member", m.spec.Name, "err", err)
 		spot := errors.Is(err, ondisk.ErrCorrupt)
 		if !spot && m.silent.Add(1) >= goneAfter {
 			m.silent.Store(0)
@@ -166,7 +171,7 @@ func (e *engine) reportRead(node int, d time.Duration, err error, ref *chain.Nod
 		}
 		e.tasks.Go(func() {
 			if spot || !e.gone(node) {
-				e.damaged(m, ref)
+				e.damaged(m, snapshot, ref)
 			}
 		})
 	}

@@ -14,6 +14,9 @@ import (
 // PFSs.
 func (p *Pool) PathOfDamage(ctx context.Context, d *Damage) string {
 	inum := d.Inum
+	if inum == 0 {
+		return "the super-root"
+	}
 	if d.Kind == ondisk.TypeInode && inum == ondisk.InumRoot && d.Key > inum {
 		inum = d.Key // it is named by what refers to it
 	}
@@ -26,7 +29,7 @@ func (p *Pool) PathOfDamage(ctx context.Context, d *Damage) string {
 	if err != nil || i < 0 {
 		return unnamed
 	}
-	s, err := p.OpenSnapshot(ctx, names[i])
+	s, err := p.openSnapshot(ctx, names[i], true)
 	if err != nil {
 		return unnamed
 	}

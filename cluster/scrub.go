@@ -152,11 +152,13 @@ func (e *engine) repairNow(ctx context.Context, d Damage) error {
 	}
 	var err error
 	switch {
+	case d.root():
+		err = e.repairRoot(ctx, m, d)
 	case d.Label != "" && d.Label != e.o.Label:
 		err = e.mendSnapshot(ctx, m, d)
 	case e.readsNow(ctx, m, d): // its whole tree would be copied for nothing
 	default:
-		err = e.repair(ctx, damage{m, d.Leaf})
+		err = e.repair(ctx, damage{m: m, Leaf: d.Leaf})
 	}
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%v: %w: %w", &d, ErrNotRepaired, err)

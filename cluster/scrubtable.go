@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -19,7 +20,14 @@ const probeBytes = 1 << 20
 // unreadable reports whether what leads to the leaf, or the leaf if it is no
 // data block, cannot be read on the device: another repair may have come first.
 func (l Leaf) unreadable(ctx context.Context, vol *chain.Volume, label string) (bad bool, err error) {
+	if l.Inum == 0 {
+		err := vol.VerifySuper(ctx, func(key uint64) { bad = bad || key == l.Key })
+		return bad || errors.Is(err, ondisk.ErrCorrupt), err
+	}
 	v, err := vol.ColdView(ctx, label)
+	if errors.Is(err, ondisk.ErrCorrupt) {
+		return true, nil // its root
+	}
 	if err != nil {
 		return false, err
 	}
@@ -33,6 +41,68 @@ func (l Leaf) unreadable(ctx context.Context, vol *chain.Volume, label string) (
 		return nil
 	})
 	return bad, err
+}
+
+// SuperLeaf is the super-root of a volume, which leads to its PFSs; with a key, the
+// root of one whose name is not known.
+func SuperLeaf(key uint64) Leaf { return Leaf{Inum: 0, Key: key, Kind: ondisk.TypeInode} }
+
+// RootLeaf is the root of a PFS.
+func RootLeaf() Leaf { return Leaf{Inum: ondisk.InumRoot, Kind: ondisk.TypeInode} }
+
+// root reports whether the leaf is the super-root or a root.
+func (l Leaf) root() bool {
+	return l.Kind == ondisk.TypeInode && (l.Inum == 0 || l.Inum == ondisk.InumRoot && l.Key == 0)
+}
+
+// repairRoot writes the root of a PFS anew, and the super-root above it, from what
+// memory has of them: they are read when a volume is opened, and not again while it
+// is. Without that the PFS is copied; what leads to all PFSs cannot be.
+func (e *engine) repairRoot(ctx context.Context, m *member, d Damage) error {
+	c, err := e.repairable(m)
+	if err != nil {
+		return err
+	}
+	if bad, err := d.unreadable(ctx, c.vol, d.Label); !bad {
+		return err
+	}
+	err = c.rewriteRoot(ctx, d.Label)
+	if errors.Is(err, chain.ErrVolumeFailed) {
+		e.post(func() { e.fail(m, err.Error()) })
+		return err
+	}
+	if bad, again := d.unreadable(ctx, c.vol, d.Label); err == nil && !bad && again == nil {
+		m.repaired.Add(1)
+		e.mu.Lock()
+		e.announce()
+		e.mu.Unlock()
+		e.log.Info("a root was written anew", "member", d.Node, "pfs", d.Label)
+		return nil
+	}
+	switch {
+	case d.Inum == 0:
+		return errors.Join(fmt.Errorf("what leads to the filesystem and its snapshots cannot be read: node replace %s", d.Node), err)
+	case d.Label == e.o.Label:
+		return e.condemn(damage{m: m, Leaf: d.Leaf})
+	}
+	return fmt.Errorf("its root is damaged: %w", ErrCopyAnew)
+}
+
+// rewriteRoot moves a root, and so the super-root. Nothing in them is changed.
+func (c *conn) rewriteRoot(ctx context.Context, label string) error {
+	t, err := c.vol.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	t.UseReserve()
+	if err := t.SetPFS(ctx, label, func(*ondisk.InodeMeta) {}); err != nil {
+		t.Abort()
+		return err
+	}
+	if err := t.Commit(ctx); err != nil {
+		return err
+	}
+	return c.showAgain(ctx)
 }
 
 // readsNow reports whether a table of the PFS can be read again: by now it was

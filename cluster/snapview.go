@@ -42,7 +42,14 @@ func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
 // this one. It can be read until then, also if it is deleted meanwhile, on the
 // members that had it when it was opened.
 func (p *Pool) OpenSnapshot(ctx context.Context, s SnapshotName) (*Pool, error) {
+	return p.openSnapshot(ctx, s, false)
+}
+
+// openSnapshot opens one quietly for who looks something up about damage: that it
+// met some would have it looked up again, without end.
+func (p *Pool) openSnapshot(ctx context.Context, s SnapshotName, quiet bool) (*Pool, error) {
 	e := p.showSnapshot(s)
+	e.quiet = quiet
 	if views := e.views(); len(views) > 0 {
 		for _, v := range views {
 			v.View.Release()
@@ -68,6 +75,7 @@ func (p *Pool) showSnapshot(s SnapshotName) *snapshotEngine {
 type snapshotEngine struct {
 	engineAPI
 	entry SnapshotEntry
+	quiet bool           // what is damaged is not passed on
 	mends *atomic.Uint64 // of the pool: copies of snapshots that were overwritten
 
 	mu     sync.Mutex // guards shown
@@ -135,9 +143,13 @@ func (e *snapshotEngine) commit(context.Context, *chain.Batch) (bool, error) {
 
 func (e *snapshotEngine) hasQuorum() bool { return true }
 
-// reportRead passes on how members answer. What is damaged is not named: repair
-// knows the PFS only.
-func (e *snapshotEngine) reportRead(node int, d time.Duration, err error, _ *chain.NodeError) {
+// reportRead passes on how members answer, and what is damaged, with the name of
+// the snapshot.
+func (e *snapshotEngine) reportRead(node int, d time.Duration, err error, ref *chain.NodeError) {
+	if members, ok := e.engineAPI.(*engine); ok && !e.quiet {
+		members.readOf(node, e.entry.Name, d, err, ref)
+		return
+	}
 	e.engineAPI.reportRead(node, d, err, nil)
 }
 

@@ -1,7 +1,6 @@
 package scrub
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,7 +103,6 @@ type job struct {
 	rep    Report
 	lanes  map[string]*Place
 	paused bool
-	worked time.Duration
 	saved  time.Time
 }
 
@@ -233,7 +231,9 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 			return
 		case err == nil:
 			tries = 0
-			wait(ctx, rest(time.Since(start), j.tranquility(), j.busy()))
+			d := rest(time.Since(start), j.tranquility(), j.busy())
+			wait(ctx, d)
+			j.rested(place, d)
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errDevice) || tries == 5:
@@ -269,11 +269,17 @@ func (j *job) stepped(place, work *Place, bad []finding, blocks int64, took time
 		}
 	}
 	j.rep.Blocks += blocks
-	j.worked += took
+	place.Worked += took
 	if time.Since(j.saved) > saveEvery {
 		j.saved = time.Now()
 		j.saveLocked()
 	}
+}
+
+func (j *job) rested(place *Place, d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	place.Rested += d
 }
 
 func (j *job) endLane(place *Place, why string) {
@@ -323,6 +329,17 @@ func (j *job) tranquility() int {
 	return j.rep.Tranquility
 }
 
+// setTranquility changes the pace from the next rest on. What was rested so far
+// says nothing of that.
+func (j *job) setTranquility(n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.rep.Tranquility = n
+	for _, p := range j.lanes {
+		p.Rested = 0
+	}
+}
+
 // busy reports whether reads take much longer than when the scrub began.
 func (j *job) busy() bool {
 	now := latency(j.peers)
@@ -336,37 +353,6 @@ func latency(peers Peers) (worst int64) {
 		worst = max(worst, st.Nodes[i].LatencyUs)
 	}
 	return worst
-}
-
-// report sums the lanes up.
-func (j *job) report() Report {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.reportLocked()
-}
-
-func (j *job) reportLocked() Report {
-	r := j.rep
-	r.Lost = slices.Clone(r.Lost)
-	slices.SortStableFunc(r.Lost, func(a, b Loss) int {
-		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Path, b.Path))
-	})
-	r.Bytes, r.BytesTotal, r.Bad, r.Lanes = 0, 0, 0, nil
-	for _, name := range slices.Sorted(maps.Keys(j.lanes)) {
-		l := j.lanes[name].Report
-		r.Lanes = append(r.Lanes, l)
-		r.Bytes += l.Bytes
-		r.BytesTotal += max(l.Total, l.Bytes)
-		r.Bad += l.Bad
-	}
-	r.ETA = -1
-	if s := j.worked.Seconds(); s > 0 && len(j.lanes) > 0 {
-		r.Rate = int64(float64(r.Bytes) / s * float64(len(j.lanes)))
-	}
-	if r.Rate > 0 && r.Phase == Verifying {
-		r.ETA = float64(r.BytesTotal-r.Bytes) / float64(r.Rate) * float64(1+r.Tranquility)
-	}
-	return r
 }
 
 func (j *job) save() {

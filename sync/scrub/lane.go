@@ -27,6 +27,10 @@ type Place struct {
 	At     chain.VerifyPlace `json:"at"`
 	Report LaneReport        `json:"report"`
 	Bad    damaged           `json:"damaged,omitempty"`
+	Worked time.Duration     `json:"worked_ns,omitempty"`
+	Rested time.Duration     `json:"rested_ns,omitempty"` // for the sake of others
+	super  bool              // what leads to the roots was looked at
+	roots  bool              // they were, too
 	seen   *chain.Verified   // data of the PFSs before; not kept over a restart
 	failed int               // device errors in a row
 }
@@ -41,7 +45,18 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, b
 	if err != nil || p.Done {
 		return nil, 0, err
 	}
+	if !p.roots {
+		bad, err = superRoot(ctx, n)
+		hidden := len(bad) == 1 && bad[0].Inum == 0 && bad[0].Key == 0 // all the roots are behind it
+		p.roots, p.super = p.super || !hidden, true
+		if len(bad) > 0 || err != nil {
+			return bad, 0, err
+		}
+	}
 	view, err := n.Volume.ColdView(ctx, label)
+	if errors.Is(err, ondisk.ErrCorrupt) && label != n.Label {
+		return nil, 0, p.follow(ctx, n, label) // its root, which is known to be bad
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -61,6 +76,32 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, b
 		p.At, err = chain.VerifyPlace{}, p.follow(ctx, n, label)
 	}
 	return bad, stats.Blocks, err
+}
+
+// superRoot verifies what leads to the PFSs of a node, and their roots.
+func superRoot(ctx context.Context, n cluster.ScrubNode) (bad []finding, err error) {
+	var keys []uint64
+	err = n.Volume.VerifySuper(ctx, func(key uint64) { keys = append(keys, key) })
+	found := func(label string, l cluster.Leaf) {
+		bad = append(bad, finding{cluster.Damage{Node: n.Name, Label: label, Leaf: l}, 0})
+	}
+	if errors.Is(err, ondisk.ErrCorrupt) {
+		found(n.Label, cluster.SuperLeaf(0))
+		return bad, nil
+	}
+	if err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	infos, _ := n.Volume.PFSs(ctx) // those that memory knows
+	for _, key := range keys {
+		i := slices.IndexFunc(infos, func(i chain.PFSInfo) bool { return i.Key == key })
+		if i < 0 {
+			found(n.Label, cluster.SuperLeaf(key))
+			continue
+		}
+		found(infos[i].Label, cluster.RootLeaf())
+	}
+	return bad, nil
 }
 
 // judge ends the lane when a device fails block after block. One that answers

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -34,5 +35,27 @@ func TestJudge(t *testing.T) {
 	}
 	if err := p.judge(silent); !errors.Is(err, errDevice) {
 		t.Fatalf("%d blocks were not given: %v", goneAfter, err)
+	}
+}
+
+// Symptom: after a restart, and where a lane had ended early, a scrub told of a
+// speed and an end that were not to be believed.
+func TestPace(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		p           Place
+		tranquility int
+		rate, left  float64
+	}{
+		{"just begun", Place{}, 2, 0, -1},
+		{"before the first rest", Place{Worked: time.Second, Report: LaneReport{Bytes: 100, Total: 300}}, 2, 100, 6},
+		{"it rests more than it was told", Place{Worked: 2 * time.Second, Rested: 10 * time.Second, Report: LaneReport{Bytes: 200, Total: 300}}, 2, 100, 6},
+		{"more than was thought", Place{Worked: time.Second, Report: LaneReport{Bytes: 300, Total: 200}}, 0, 300, 0},
+		{"done", Place{Worked: time.Second, Done: true, Report: LaneReport{Bytes: 100, Total: 300}}, 0, 100, -1},
+		{"left", Place{Worked: time.Second, Report: LaneReport{Bytes: 100, Total: 300, Err: "not in sync"}}, 0, 100, -1},
+	} {
+		if rate, left := c.p.pace(c.tranquility); rate != c.rate || left != c.left {
+			t.Errorf("%s: %v B/s, %v s to go, want %v, %v", c.name, rate, left, c.rate, c.left)
+		}
 	}
 }

@@ -16,7 +16,7 @@ const DefaultTranquility = 2
 
 // Errors of commands.
 var (
-	ErrRunning = errors.New("a scrub is running: scrub status shows it, scrub stop ends it")
+	ErrRunning = errors.New("a scrub is running: scrub status shows it, scrub resume -t N gives it another pace, scrub stop ends it")
 	ErrNone    = errors.New("no scrub is running: scrub start begins one")
 )
 
@@ -151,8 +151,8 @@ func (m *Manager) drive(ctx context.Context, j *job) {
 
 // Start begins a scrub.
 func (m *Manager) Start(tranquility int) error {
-	if tranquility < 0 || tranquility > MaxTranquility {
-		return fmt.Errorf("tranquility %d: 0 (no rest) to %d (mostly rest)", tranquility, MaxTranquility)
+	if err := checkTranquility(tranquility); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -176,6 +176,21 @@ func (m *Manager) Pause() error { return m.with(func(j *job) { j.pause(true) }) 
 
 // Resume lets a paused scrub go on.
 func (m *Manager) Resume() error { return m.with(func(j *job) { j.pause(false) }) }
+
+// Pace gives the scrub another tranquility.
+func (m *Manager) Pace(tranquility int) error {
+	if err := checkTranquility(tranquility); err != nil {
+		return err
+	}
+	return m.with(func(j *job) { j.setTranquility(tranquility) })
+}
+
+func checkTranquility(n int) error {
+	if n < 0 || n > MaxTranquility {
+		return fmt.Errorf("tranquility %d: 0 (no rest) to %d (mostly rest)", n, MaxTranquility)
+	}
+	return nil
+}
 
 // Stop ends the scrub for good.
 func (m *Manager) Stop() error { return m.with(func(j *job) { j.cancel(errStopped) }) }

@@ -1,6 +1,9 @@
 package scrub
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
@@ -79,4 +82,52 @@ type Loss struct {
 	Node string `json:"node"`
 	Path string `json:"path"`
 	What string `json:"what"`
+}
+
+// report sums the lanes up.
+func (j *job) report() Report {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.reportLocked()
+}
+
+func (j *job) reportLocked() Report {
+	r := j.rep
+	r.Lost = slices.Clone(r.Lost)
+	slices.SortStableFunc(r.Lost, func(a, b Loss) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Path, b.Path))
+	})
+	r.Bytes, r.BytesTotal, r.Bad, r.Lanes, r.Rate, r.ETA = 0, 0, 0, nil, 0, -1
+	for _, name := range slices.Sorted(maps.Keys(j.lanes)) {
+		l := j.lanes[name].Report
+		r.Lanes = append(r.Lanes, l)
+		r.Bytes += l.Bytes
+		r.BytesTotal += max(l.Total, l.Bytes)
+		r.Bad += l.Bad
+		rate, left := j.lanes[name].pace(r.Tranquility)
+		r.Rate += int64(rate)
+		if r.Phase == Verifying {
+			r.ETA = max(r.ETA, left)
+		}
+	}
+	return r
+}
+
+// pace is how quick a lane is while it works, in bytes a second, and how long it
+// has still to go, with its rests, in seconds; -1 = not known. Lanes run side by
+// side: a scrub takes as long as the one that takes longest.
+func (p *Place) pace(tranquility int) (rate, left float64) {
+	l := &p.Report
+	if p.Worked <= 0 || l.Bytes <= 0 {
+		return 0, -1
+	}
+	rate = float64(l.Bytes) / p.Worked.Seconds()
+	if p.Done || l.Err != "" {
+		return rate, -1
+	}
+	slower := 1 + p.Rested.Seconds()/p.Worked.Seconds()
+	if p.Rested == 0 {
+		slower = float64(1 + tranquility)
+	}
+	return rate, float64(max(l.Total-l.Bytes, 0)) / rate * slower
 }
