@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/anvilfs/anvilfs/cluster"
@@ -293,7 +292,7 @@ func Quote(word string) string { return quote(word) }
 // quote makes a word that a shell reads as it is.
 func quote(word string) string {
 	if word == "" || strings.ContainsAny(word, " \t\n\"'`\\$&;()<>|*?[]#~!{}") {
-		return strconv.Quote(word)
+		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 	}
 	return word
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -123,6 +124,7 @@ func show(list []Advice) string {
 
 func TestIntegrity(t *testing.T) {
 	sound := &cluster.Status{}
+	synced := &cluster.Status{Nodes: []cluster.NodeStatus{{Name: "a", State: cluster.NodeInSync}}}
 	damaged := &cluster.Status{Space: sound.Space, Nodes: []cluster.NodeStatus{
 		{Name: "a", Bad: 3, Repaired: 1, State: cluster.NodeInSync}, {Name: "b", State: cluster.NodeInSync}}}
 	for _, c := range []struct {
@@ -146,6 +148,10 @@ func TestIntegrity(t *testing.T) {
 			"warning a has 2 damaged blocks, not rewritten yet.\n  soon Reads are answered by the other nodes, where one of them is right.\n" +
 				"note What is found bad is not remembered: no room."},
 		{"no ledger", Integrity{Errors: &ledger.Report{Err: "no room"}}, sound, "note What is found bad is not remembered: no room."},
+		{"not to the end", Integrity{Scrub: &scrub.Report{Phase: scrub.Done, Lanes: []scrub.LaneReport{{Node: "a", Err: "its root is bad"}, {Node: "gone", Err: "not in sync"}}}}, synced,
+			"warning The last scrub did not verify a to the end: its root is bad.\n  risk Damage that nobody reads is not found.\n  type anvilfs scrub start /mnt"},
+		{"not at all", Integrity{Scrub: &scrub.Report{Phase: scrub.Done, Absent: []scrub.Absence{{Node: "a", State: cluster.NodeOffline}, {Node: "b", State: cluster.NodeMissing}}}}, synced,
+			"note The last scrub did not verify a: it was offline.\n  risk Damage that nobody reads is not found.\n  type anvilfs scrub start /mnt"},
 		{"failed", Integrity{Scrub: &scrub.Report{Phase: scrub.Failed, Err: "gone"}}, sound,
 			"warning The scrub failed: gone.\n  risk Damage that nobody reads is not found.\n  type anvilfs scrub start /mnt"},
 	} {
@@ -156,5 +162,18 @@ func TestIntegrity(t *testing.T) {
 	list := Join([]Advice{{Level: Note}}, []Advice{{Level: Critical}, {Level: Warning}})
 	if len(list) != 3 || list[0].Level != Critical || list[2].Level != Note {
 		t.Errorf("joined: %+v", list)
+	}
+}
+
+// Symptom: an advice for a mount point, or a node, with a dollar sign in its name was
+// something else when it was typed: double quotes let the shell expand it.
+func TestQuote(t *testing.T) {
+	for _, c := range [][2]string{{"/mnt", "/mnt"}, {"", "''"}, {"/my mnt", "'/my mnt'"}, {"a$HOME", "'a$HOME'"}, {"it's `id`", `'it'\''s ` + "`id`'"}, {`a\b`, `'a\b'`}, {"a\nb", "'a\nb'"}} {
+		if got := Quote(c[0]); got != c[1] {
+			t.Errorf("%q: %s, want %s", c[0], got, c[1])
+		}
+		if out, err := exec.Command("sh", "-c", "printf %s "+Quote(c[0])).Output(); err != nil || string(out) != c[0] {
+			t.Errorf("a shell reads %q as %q (%v)", c[0], out, err)
+		}
 	}
 }

@@ -33,9 +33,35 @@ func (a *adviser) integrity(known *Integrity) {
 	if e := known.Errors; e != nil && e.Err != "" {
 		a.add(Note, "What is found bad is not remembered: "+e.Err+".", "", "", "")
 	}
-	if s := known.Scrub; s != nil && s.Phase == scrub.Failed {
-		a.add(Warning, "The scrub failed: "+s.Err+".", "Damage that nobody reads is not found.", "", "anvilfs scrub start "+a.dir)
+	if known.Scrub != nil {
+		a.scrub(known.Scrub)
 	}
+}
+
+// scrub is advice on the last scrub. Of a node that it did not verify there is
+// something to say once that could be done.
+func (a *adviser) scrub(s *scrub.Report) {
+	const risk = "Damage that nobody reads is not found."
+	start := "anvilfs scrub start " + a.dir
+	switch s.Phase {
+	case scrub.Failed:
+		a.add(Warning, "The scrub failed: "+s.Err+".", risk, "", start)
+	case scrub.Done:
+		for i := range s.Lanes {
+			if l := &s.Lanes[i]; l.Err != "" && a.isInSync(l.Node) {
+				a.add(Warning, "The last scrub did not verify "+l.Node+" to the end: "+l.Err+".", risk, "", start)
+			}
+		}
+		for _, n := range s.Absent {
+			if a.isInSync(n.Node) {
+				a.add(Note, fmt.Sprintf("The last scrub did not verify %s: it was %s.", n.Node, n.State), risk, "", start)
+			}
+		}
+	}
+}
+
+func (a *adviser) isInSync(name string) bool {
+	return slices.ContainsFunc(a.st.Nodes, func(n cluster.NodeStatus) bool { return n.Name == name && n.State == cluster.NodeInSync })
 }
 
 // lists reports whether there is a list of what is bad now.

@@ -23,7 +23,7 @@ func TestTrees(t *testing.T) {
 		{"room", []Tree{tree("/a", fs.Quota{Bytes: 89 << 20, MaxBytes: 100 << 20})}, "nothing"},
 		{"near, and full", []Tree{tree("/a", fs.Quota{Bytes: 90 << 20, MaxBytes: 100 << 20}), tree("/b c", fs.Quota{Bytes: 10 << 20, MaxBytes: 10 << 20, Inodes: 3, MaxInodes: 9})},
 			"warning /b c is full: 10 MiB of 10 MiB, 3 of 9 inodes.\n  risk Writers there get \"Disk quota exceeded\"; removing files works.\n" +
-				"  type anvilfs du -d 1 --sort size \"/mnt/b c\"   (or anvilfs quota set \"/mnt/b c\" --bytes MORE)\n" +
+				"  type anvilfs du -d 1 --sort size '/mnt/b c'   (or anvilfs quota set '/mnt/b c' --bytes MORE)\n" +
 				"note /a is nearly full: 90 MiB of 100 MiB.\n  type anvilfs du -d 1 --sort size /mnt/a"},
 		{"inodes", []Tree{tree("/", fs.Quota{Bytes: 1 << 20, MaxBytes: 100 << 20, Inodes: 95, MaxInodes: 100})},
 			"note / is nearly full: 1 MiB of 100 MiB, 95 of 100 inodes.\n  type anvilfs du -d 1 --sort inodes /mnt"},

@@ -40,6 +40,20 @@ bad, or a node was not there; where one runs already it waits for that.`,
 	start.Flags().IntVarP(&tranquility, "tranquility", "t", scrub.DefaultTranquility,
 		"0 to 10: how many times as long as it works it rests, for the sake of others")
 	start.Flags().BoolVar(&wait, "wait", false, "return when it has ended")
+	pace := -1
+	resume := &cobra.Command{
+		Use:   "resume MNT",
+		Short: "Let it go on, or at another pace",
+		Args:  exactly(1, "a mount point"),
+		RunE: func(c *cobra.Command, args []string) error {
+			words := []string{"scrub", "resume"}
+			if c.Flags().Changed("tranquility") {
+				words = append(words, strconv.Itoa(pace))
+			}
+			return relay(c, args[0], words...)
+		},
+	}
+	resume.Flags().IntVarP(&pace, "tranquility", "t", pace, "0 to 10, as for start; else it stays as it is")
 	status := &cobra.Command{
 		Use:   "status MNT",
 		Short: "Show the scrub that runs, or the last one",
@@ -56,7 +70,7 @@ bad, or a node was not there; where one runs already it waits for that.`,
 	return group("scrub", "Verify all copies and repair what is bad",
 		start,
 		scrubVerb("pause", "Let the scrub wait, also over a restart"),
-		scrubVerb("resume", "Let it go on"),
+		resume,
 		scrubVerb("stop", "End it"),
 		status)
 }
@@ -92,7 +106,7 @@ func (c *controller) scrubbing(ctx context.Context, words []string, w io.Writer)
 	case "pause":
 		return c.care.scrub.Pause()
 	case "resume":
-		return c.care.scrub.Resume()
+		return c.scrubResume(words[1:])
 	case "stop":
 		return c.care.scrub.Stop()
 	case "status":
@@ -130,6 +144,20 @@ func (c *controller) scrubStart(ctx context.Context, words []string) error {
 		return err
 	}
 	return c.care.scrub.Wait(ctx)
+}
+
+// scrubResume takes a tranquility, if it is to be another one.
+func (c *controller) scrubResume(words []string) error {
+	if len(words) > 0 {
+		n, err := strconv.Atoi(words[0])
+		if err != nil {
+			return fmt.Errorf("scrub resume: tranquility %q is not a number", words[0])
+		}
+		if err := c.care.scrub.Pace(n); err != nil {
+			return err
+		}
+	}
+	return c.care.scrub.Resume()
 }
 
 // printScrub says how far a scrub is and what it found.

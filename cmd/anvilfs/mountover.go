@@ -34,7 +34,7 @@ func mountable(dir string) error {
 	select {
 	case err := <-answer:
 		if errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) {
-			return fmt.Errorf("the daemon of a mount that is on %s is gone: 'anvilfs umount %s' takes it away, with -l if programs are in it; then mount again. Nothing that was synced is lost", dir, dir)
+			return daemonGone(dir)
 		}
 	case <-limit.C: // it lives, and waits for something
 	}
@@ -103,4 +103,9 @@ func same(a, b os.FileInfo) bool {
 		return x.Rdev == y.Rdev
 	}
 	return os.SameFile(a, b)
+}
+
+// daemonGone says of a mount that nobody serves it any more.
+func daemonGone(dir string) error {
+	return fmt.Errorf("the daemon of a mount that is on %s is gone: 'anvilfs umount %s' takes it away, with -l if programs are in it; then mount again. Nothing that was synced is lost", dir, dir)
 }

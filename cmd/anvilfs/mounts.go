@@ -110,7 +110,7 @@ func mountError(dir string, err error) error {
 		}
 		return fmt.Errorf("%s is not on an anvilfs filesystem: 'anvilfs status' lists those that are mounted", dir)
 	case errors.Is(err, syscall.ENOTCONN), errors.Is(err, syscall.ECONNABORTED):
-		return fmt.Errorf("the daemon of %s is gone: 'umount %s', then mount it again; nothing that was synced is lost", dir, dir)
+		return daemonGone(dir)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s: %w: run this as the user who mounted it", dir, syscall.EACCES)
 	}

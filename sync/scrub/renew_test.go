@@ -114,7 +114,7 @@ func TestScrubCopiesSnapshotsAnew(t *testing.T) {
 	old, err := r.pool.OpenSnapshot(r.ctx, r.named("one"))
 	r.must(err)
 	paths := make(map[string]bool)
-	r.o.Found = func(d cluster.Damage, path string, _ error) { paths[d.Node+" "+path] = true }
+	r.told(func(d cluster.Damage, path string, _ error) { paths[d.Node+" "+path] = true })
 	rep := r.scrub()
 	for _, p := range []string{"m1 /.anvilfs/snapshots/one", "m2 /.anvilfs/snapshots/one/f3", "m2 /.anvilfs/snapshots/one/f2"} {
 		if !paths[p] {
@@ -167,11 +167,11 @@ func TestScrubNamesASnapshotBeyondCopying(t *testing.T) {
 	}
 	r.mount()
 	var said []string
-	r.o.Found = func(d cluster.Damage, _ string, err error) {
+	r.told(func(d cluster.Damage, _ string, err error) {
 		if err != nil {
 			said = append(said, d.Node+": "+err.Error())
 		}
-	}
+	})
 	rep := r.scrub()
 	if rep.Unrepaired != 3 || r.end == nil {
 		t.Errorf("%+v %v", rep, r.end)

@@ -46,11 +46,11 @@ func TestScrubReadsRoots(t *testing.T) {
 	_, of = r.roots(2)
 	r.rot(2, of[label])
 	var said []string
-	r.o.Found = func(d cluster.Damage, path string, err error) {
+	r.told(func(d cluster.Damage, path string, err error) {
 		if said = append(said, d.Node+" "+path); err != nil {
 			t.Errorf("%s %s: %v", d.Node, path, err)
 		}
-	}
+	})
 	rep := r.scrub()
 	slices.Sort(said)
 	if want := []string{"m1 /.anvilfs/snapshots/one", "m1 the super-root", "m2 /"}; !slices.Equal(said, want) {

@@ -65,6 +65,16 @@ func (r *rig) must(err error) {
 	}
 }
 
+// told has fn told of what scrubs find, one thing at a time: lanes run side by side.
+func (r *rig) told(fn func(d cluster.Damage, path string, err error)) {
+	var mu sync.Mutex
+	r.o.Found = func(d cluster.Damage, path string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		fn(d, path, err)
+	}
+}
+
 // until waits for a condition.
 func (r *rig) until(ok func() bool) {
 	r.Helper()
@@ -342,9 +352,9 @@ func TestScrubLeavesATieAlone(t *testing.T) {
 	r.must(v.Close())
 	r.mount()
 	var told []string
-	r.o.Found = func(d cluster.Damage, path string, err error) {
+	r.told(func(d cluster.Damage, path string, err error) {
 		told = append(told, fmt.Sprint(d.Node, " ", path, " ", err))
-	}
+	})
 	rep := r.scrub()
 	if rep.Phase != Done || rep.Differing != 1 || rep.Repaired != 0 || rep.Unrepaired != 1 || len(rep.Lost) != 1 || rep.Lost[0].Path != "/f3" {
 		t.Errorf("%+v", rep)
