@@ -175,7 +175,7 @@ func (a *allocator) forget() {
 // seal moves open positions to the next page, so that no page that is written
 // from now on holds anything written before. Chunks that are full are closed.
 func (fm *freemap) seal() {
-	grain := fm.v.geo.grain
+	grain := fm.v.geo.Load().grain
 	for t := range fm.alloc.open {
 		fm.alloc.open[t] = slices.DeleteFunc(fm.alloc.open[t], func(o *openChunk) bool {
 			if at := (o.pos + grain - 1) &^ (grain - 1); at != o.pos {

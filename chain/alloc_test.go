@@ -23,7 +23,7 @@ func (m kib) take(t *testing.T, fm *freemap, x extent, id int) {
 	if x.off%align != 0 || x.off/ondisk.ChunkSize != (x.off+size-1)/ondisk.ChunkSize && size < ondisk.ChunkSize {
 		t.Fatalf("%#x.%d is not aligned", x.off, x.radix)
 	}
-	if x.off < fm.v.geo.beg || x.off%ondisk.ZoneSize < ondisk.ReservedSize || x.off+size > fm.v.geo.total {
+	if x.off < fm.v.geo.Load().beg || x.off%ondisk.ZoneSize < ondisk.ReservedSize || x.off+size > fm.v.geo.Load().total {
 		t.Fatalf("%#x.%d is out of bounds", x.off, x.radix)
 	}
 	for off := x.off; off < x.off+size; off += ondisk.MinBlock {
@@ -307,7 +307,7 @@ func TestSmallCommitIsSmall(t *testing.T) {
 	l := newLife(t, 8, 8<<30)
 	l.fill(20)
 	dev := faultdev.New(l.dev)
-	l.v.devs[0], l.v.slots.dev = dev, dev
+	l.v.geo.Load().devs[0], l.v.slots.dev = dev, dev
 	tx, err := l.v.Begin(bg)
 	l.must(err)
 	l.must(tx.Apply(bg, "DATA", &Batch{T: l.tid + 1, Changes: []Change{{Inum: 7777, Kind: KindInode, Inode: fileMeta(7777)}}}))

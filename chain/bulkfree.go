@@ -180,7 +180,7 @@ func (b *bulkPass) mark(r *ondisk.Blockref) {
 		b.rep.Tables++
 	}
 	b.rep.Bytes += uint64(r.Size())
-	if r.Off()+uint64(r.Size()) > b.v.geo.total {
+	if r.Off()+uint64(r.Size()) > b.v.geo.Load().total {
 		return // a block that nobody can read
 	}
 	for off := r.Off() &^ (ondisk.ChunkSize - 1); off < r.Off()+uint64(r.Size()); off += ondisk.ChunkSize {

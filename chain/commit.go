@@ -55,11 +55,11 @@ func (t *Txn) Commit(ctx context.Context) error {
 	t.done = true
 	if err != nil {
 		v.fail(err)
-		v.turn <- struct{}{}
+		t.pass()
 		return fmt.Errorf("%s: %w: %w", v.Name(), ErrVolumeFailed, err)
 	}
 	t.publish(hdr)
-	v.turn <- struct{}{}
+	t.pass()
 	return nil
 }
 
@@ -171,12 +171,13 @@ func (fm *freemap) space() Space {
 
 // flush makes all that was written durable, on all devices.
 func (v *Volume) flush() error {
-	if len(v.devs) == 1 {
-		return flushDevice(v.devs[0])
+	devs := v.geo.Load().devs
+	if len(devs) == 1 {
+		return flushDevice(devs[0])
 	}
-	errs := make([]error, len(v.devs))
+	errs := make([]error, len(devs))
 	var wg sync.WaitGroup
-	for i, d := range v.devs {
+	for i, d := range devs {
 		wg.Go(func() { errs[i] = flushDevice(d) })
 	}
 	wg.Wait()
@@ -229,10 +230,20 @@ func (v *Volume) commitNothing(ctx context.Context) error {
 	return t.Commit(ctx)
 }
 
+// commitHeld is commitNothing by who has the turn, and keeps it.
+func (v *Volume) commitHeld(ctx context.Context) error {
+	if err := v.usable(); err != nil {
+		return err
+	}
+	t := v.newTxn()
+	t.held = true
+	return t.Commit(ctx)
+}
+
 // DrainFrees commits until all that was dropped is free, or views hold the
 // rest. One such commit writes few pages.
 func (v *Volume) DrainFrees(ctx context.Context) error {
-	for range v.geo.slots + 1 {
+	for range v.geo.Load().slots + 1 {
 		v.mu.Lock()
 		pending := v.quar.waits(v.oldestPinLocked())
 		v.mu.Unlock()

@@ -133,15 +133,16 @@ func (fm *freemap) loadElem(ctx context.Context, n *fmNode, e *fmElem) error {
 
 // zoneCount is the number of begun GiBs.
 func (fm *freemap) zoneCount() uint64 {
-	return (fm.v.geo.total + ondisk.ZoneSize - 1) / ondisk.ZoneSize
+	return (fm.v.geo.Load().total + ondisk.ZoneSize - 1) / ondisk.ZoneSize
 }
 
 // bounds returns the segments [lo, hi) of zone n that blocks can be in.
 func (fm *freemap) bounds(n uint64) (lo, hi int) {
 	beg, end := n*ondisk.ZoneSize, (n+1)*ondisk.ZoneSize
-	from := (fm.v.geo.beg + ondisk.SegmentSize - 1) &^ (ondisk.SegmentSize - 1)
+	g := fm.v.geo.Load()
+	from := (g.beg + ondisk.SegmentSize - 1) &^ (ondisk.SegmentSize - 1)
 	from = max(from, beg+ondisk.ReservedSize)
-	to := min(end, fm.v.geo.total&^(ondisk.SegmentSize-1))
+	to := min(end, g.total&^(ondisk.SegmentSize-1))
 	if from >= to {
 		return 0, 0
 	}

@@ -27,7 +27,7 @@ func (v *Volume) FreeRanges(ctx context.Context, least uint64) ([]FreeRange, err
 	defer t.Abort()
 	defer v.fm.trim()
 	var list []FreeRange
-	o := TrimOptions{End: v.geo.total, Least: least}
+	o := TrimOptions{End: v.geo.Load().total, Least: least}
 	for n := range v.fm.zoneCount() {
 		z := v.fm.zone(n)
 		if z.entries == nil {

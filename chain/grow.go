@@ -12,76 +12,183 @@ import (
 // ErrCannotGrow: the file system stays as large as it is, whatever its device.
 var ErrCannotGrow = errors.New("cannot be grown")
 
-// grow makes the file system as large as its devices, one more of them if
-// Options.Add is there, before anybody else uses the volume. The next header has
-// the new layout, and the freemap that goes with it; until it is durable the old
-// header says all, and what is written outside of its layout is nothing to it:
+// A Growth is what Grow is to do. The zero value takes what the devices have.
+type Growth struct {
+	// Add becomes one more volume, behind the others. Whatever is on it is lost. It
+	// is the volume's like the others, and closed if it does not become a part.
+	Add ondisk.Device
+	// Joins is called when Add is ready: from then on all wait for it. nil: nobody
+	// wants to know.
+	Joins func()
+}
+
+// Grow makes the file system as large as its devices are by now, and says by how
+// many bytes. It is in use meanwhile: transactions wait, readers do not.
 //
-//	header slots behind the old end are cleared, on a new device all  ->  flush
-//	a new device gets its headers, and what lies where it begins      ->  flush
-//	headers of the other volumes behind the first                     ->  flush
+// After an error the volume is as it was, or has failed: the next open finds how
+// far it came. A device that cannot be added does not fail the volume.
+func (v *Volume) Grow(ctx context.Context, o Growth) (by uint64, err error) {
+	add := o.Add
+	defer func() {
+		if err != nil && add != nil && !slices.Contains(v.geo.Load().devs, add) {
+			err = errors.Join(err, add.Close())
+		}
+	}()
+	if v.opts.ReadOnly {
+		return 0, fmt.Errorf("%s: %w", v.Name(), ErrReadOnly)
+	}
+	if !v.growing.TryLock() {
+		return 0, fmt.Errorf("%s is being grown at this moment", v.Name())
+	}
+	defer v.growing.Unlock()
+	if err := v.measure(); err != nil {
+		return 0, err
+	}
+	return v.grow(ctx, o, nil)
+}
+
+// measure looks how large the devices are by now.
+func (v *Volume) measure() error {
+	g := v.geo.Load()
+	for i, d := range g.devs {
+		size, err := d.Measure()
+		if err != nil {
+			return err
+		}
+		if have := g.loff[i+1] - g.loff[i]; uint64(size) < have {
+			return fmt.Errorf("%s %w: it has become smaller, %s, and the volume on it has %s: make it as large again, before what lies behind its end is read",
+				d.Name(), ErrCannotGrow, ondisk.Exact(uint64(size)), ondisk.Exact(have))
+		}
+	}
+	return nil
+}
+
+// grow gives the file system the room of its devices. The next header has the new
+// layout, and the freemap that goes with it; until it is durable the old header
+// says all, and what is written outside of its layout is nothing to it:
+//
+//	on a new device all places of headers are cleared, then it gets its own  ->  flush
+//	header slots behind the old end are cleared                  ->  flush
+//	what lies where a new device begins is copied to it          ->  flush
+//	headers of the other volumes behind the first                ->  flush
 //	leaf with the old end, header of the first volume, as in a commit
 //	a header into every slot, so that others find none empty
 //
 // The header of the first volume is the word on how many there are and how
 // large. If the others are ahead of it, a crash came between: see alignOthers.
-func (v *Volume) grow(ctx context.Context) error {
-	g, err := v.layout(v.opts.Add)
-	switch {
-	case err != nil:
+//
+// The new device comes first, while transactions run: nobody waits for one that
+// turns out to be bad. The rest is one turn: a header in between, with slots of
+// the old layout left, could bring back a state whose space is used again.
+func (v *Volume) grow(ctx context.Context, o Growth, taint error) (by uint64, err error) {
+	g, err := v.layout(o.Add)
+	if err != nil {
+		return 0, err
+	}
+	may := func() (err error) { return v.growable(g, taint) }
+	if err = v.inTurn(ctx, may); err == nil && g != nil && g.added {
+		err = v.takeIn(ctx, g, g.header(v.Header()))
+	}
+	if err == nil && o.Joins != nil {
+		o.Joins()
+	}
+	if err == nil {
+		err = v.inTurn(ctx, func() error {
+			if err := may(); err != nil {
+				return err
+			}
+			by, err = v.growInTurn(ctx, g)
+			return err
+		})
+	}
+	return by, err
+}
+
+// inTurn runs f while no transaction does.
+func (v *Volume) inTurn(ctx context.Context, f func() error) error {
+	select {
+	case <-v.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { v.turn <- struct{}{} }()
+	if err := v.usable(); err != nil {
 		return err
+	}
+	return f()
+}
+
+// growable refuses a volume that is to be put right first. g is nil if there is
+// nothing to be gained.
+func (v *Volume) growable(g *layout, taint error) error {
+	taint = errors.Join(taint, v.slots.taint())
+	switch {
 	case g == nil && !v.slots.unwritten():
 		return nil
-	case v.foreign:
+	case v.foreignStill():
 		// Our header would hide that somebody else wrote.
 		return fmt.Errorf("%s: %w: mount it first", v.Name(), ErrForeign)
-	case v.taint != nil:
-		return fmt.Errorf("%s: with damaged header slots it %w: %w", v.Name(), ErrCannotGrow, v.taint)
+	case taint != nil:
+		return fmt.Errorf("%s: with damaged header slots it %w: %w", v.Name(), ErrCannotGrow, taint)
+	case g == nil:
+		return nil
 	}
-	if g == nil {
-		return v.fillSlots(ctx) // a crash came between
-	}
-	old := v.geo.total
-	if n := (old - 1) / ondisk.ZoneSize; v.fm.find(n) != nil && v.fm.zone(n).bad {
+	if n := (v.geo.Load().total - 1) / ondisk.ZoneSize; v.fm.find(n) != nil && v.fm.zone(n).bad {
 		return fmt.Errorf("%s: %w: the part of the freemap in which it ends cannot be read: anvilfs fsck --repair", v.Name(), ErrCannotGrow)
 	}
+	return nil
+}
+
+// growInTurn is grow from when the new device is ready. From the first header of
+// the new layout on it goes to its end, or the volume has failed.
+func (v *Volume) growInTurn(ctx context.Context, g *layout) (by uint64, err error) {
+	if g == nil {
+		if v.slots.unwritten() {
+			err = v.fillSlots(ctx) // a crash came between
+		}
+		return 0, err
+	}
+	old := v.geo.Load().total
 	for len(ondisk.SlotOffsets(g.sizes[0])) < len(v.slots.slots) && v.slots.cur+1 < len(v.slots.slots) {
 		// The slot that is lost is the newest then: the next is due in both layouts.
-		if err := v.commitNothing(ctx); err != nil {
-			return err
+		if err := v.commitHeld(ctx); err != nil {
+			return 0, err
 		}
 	}
 	hdr := g.header(v.hdr)
 	if err := v.prepare(ctx, g, hdr); err != nil {
-		return err
+		return 0, err
 	}
+	if err := v.switchTo(context.WithoutCancel(ctx), g, hdr); err != nil {
+		v.fail(err)
+		return 0, err
+	}
+	v.log.Info("volume grown", "device", v.Name(), "volumes", len(g.devs), "from", old, "to", g.total())
+	return g.total() - old, nil
+}
+
+// switchTo makes the layout that of the volume, on media too.
+func (v *Volume) switchTo(ctx context.Context, g *layout, hdr *ondisk.VolumeHeader) error {
 	spare := v.relay(g, hdr)
-	if err := v.commitNothing(ctx); err != nil {
+	if err := v.commitHeld(ctx); err != nil {
 		return err
 	}
 	if err := v.clearBehind(ctx); err != nil {
 		return err
 	}
-	if err := v.fillSlots(ctx); err != nil {
+	if err := v.fillSlots(ctx); err != nil || !spare {
 		return err
 	}
-	if spare {
-		if err := zeroRange(ctx, v.devs[0], spareSlot, spareSlot+ondisk.HeaderSize); err != nil {
-			return err
-		}
-		if err := v.flush(); err != nil {
-			return err
-		}
+	if err := zeroRange(ctx, g.devs[0], spareSlot, spareSlot+ondisk.HeaderSize); err != nil {
+		return err
 	}
-	v.grown = g.total() - old
-	v.log.Info("volume grown", "device", v.Name(), "volumes", len(v.devs), "from", old, "to", g.total())
-	return nil
+	return v.flush()
 }
 
-// fillSlots commits until every slot has a header.
+// fillSlots commits until every slot has a header. The caller has the turn.
 func (v *Volume) fillSlots(ctx context.Context) error {
 	for range v.slots.slots {
-		if err := v.commitNothing(ctx); err != nil {
+		if err := v.commitHeld(ctx); err != nil {
 			return err
 		}
 	}
@@ -120,13 +227,13 @@ func (h *headerSlots) resize(size uint64) (spare bool) {
 	return spare
 }
 
-// extend takes in the space behind old, where the volume ended: segments that
+// extend takes in the space behind where the volume ended: segments that
 // its last leaf has as allocated, since they were outside. Zones without a leaf
 // need nothing.
-func (fm *freemap) extend(old, size uint64) {
-	n := (old - 1) / ondisk.ZoneSize
+func (fm *freemap) extend(was, now *geometry) {
+	n := (was.total - 1) / ondisk.ZoneSize
 	wasLo, wasHi := fm.bounds(n)
-	fm.v.geo.total = size
+	fm.v.geo.Store(now)
 	lo, hi := fm.bounds(n)
 	if fm.find(n) == nil {
 		if z := fm.zones[n]; z != nil {
@@ -146,12 +253,12 @@ func (fm *freemap) extend(old, size uint64) {
 		fm.countRuns(z)
 		fm.touch(z)
 	}
-	was := fm.total
+	before := fm.total
 	fm.total = 0
 	for n := range fm.zoneCount() {
 		lo, hi := fm.bounds(n)
 		fm.total += uint64(hi-lo) * ondisk.SegmentSize
 	}
-	fm.usable += fm.total - was
+	fm.usable += fm.total - before
 	fm.alloc.gen++
 }

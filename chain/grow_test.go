@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/crashdev"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
 	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
@@ -267,7 +269,7 @@ func TestGrowSet(t *testing.T) {
 			for i, d := range devs {
 				d.(*memdev.Device).Reopen()
 				for n, off := range ondisk.SlotOffsets(uint64(d.Size())) {
-					behind := n >= len(ondisk.SlotOffsets(v.loff[i+1]-v.loff[i]))
+					behind := n >= len(ondisk.SlotOffsets(v.geo.Load().loff[i+1]-v.geo.Load().loff[i]))
 					if s := readSlot(d, off); (s.hdr == nil) != behind {
 						t.Errorf("volume %d, slot %d: header %v, behind the end %v", i, n, s.err, behind)
 					}
@@ -398,4 +400,104 @@ func TestFormatSetOverOther(t *testing.T) {
 			t.Errorf("formatted %v: there is a header at 2 GiB", over)
 		}
 	}
+}
+
+// A volume grows while it is written, read and walked: what is on the part that
+// moves to another device is found there, and nobody waits for ever.
+func TestGrowInUse(t *testing.T) {
+	const g, m = 1 << 30, 1 << 20
+	for _, c := range []struct {
+		name     string
+		start, n int64 // of the device, and what it becomes
+		add      int64
+		size     uint64
+	}{
+		{"longer", 64 * m, 3 * g, 0, 3 * g},
+		{"longer by nothing", 64 * m, 64*m + 4096, 0, 64 * m},
+		{"one more", g + 200*m, g + 200*m, 400 * m, g + 400*m},
+		{"one slot less", 2*g + 200*m, 2*g + 200*m, 400 * m, 2*g + 400*m},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dev := memdev.New(c.start).Named("first")
+			_, err := Format(bg, []ondisk.Device{dev}, FormatOptions{})
+			must(t, err)
+			v := openImage(t, dev, Options{})
+			occupy(v, v.fm.zoneCount()-1) // what is written lies where it moves
+			maker, now := newMaker(t, 3), model{}
+			write := func(i int) {
+				b := maker.batch(ondisk.MakeTid(1, uint32(i)), 10)
+				must(t, commitBatch(v, "DATA", b))
+				now.apply(b)
+			}
+			for i := range 3 {
+				write(i + 1)
+			}
+			old, err := v.View(bg, "DATA")
+			must(t, err)
+			was := maps.Clone(now)
+			dev.Resize(c.n)
+			var add ondisk.Device
+			devs := []ondisk.Device{dev}
+			if c.add > 0 {
+				add = memdev.New(c.add).Named("second")
+				devs = append(devs, add)
+			}
+			done, read := make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := v.Grow(bg, Growth{Add: add})
+				done <- err
+			}()
+			go func() {
+				err := sameModel(t, old, was)
+				if _, walk := v.Bulkfree(bg, BulkfreeOptions{}); err == nil {
+					err = walk
+				}
+				read <- err
+			}()
+			for i := range 10 {
+				write(i + 4)
+			}
+			must(t, errors.Join(<-done, <-read))
+			must(t, sameModel(t, old, was))
+			old.Release()
+			for i := range 5 {
+				write(i + 14)
+			}
+			if got := v.Header().Size(); got != c.size {
+				t.Errorf("%d bytes, want %d", got, c.size)
+			}
+			must(t, v.Close())
+			for _, d := range devs {
+				d.(*memdev.Device).Reopen()
+			}
+			v, err = Open(bg, devs, Options{})
+			must(t, err)
+			checkView(t, v, "DATA", now)
+			must(t, v.Close())
+		})
+	}
+}
+
+// A volume whose device became smaller is left as it is, and so is one that is
+// given a device that is bad.
+func TestGrowShrunk(t *testing.T) {
+	dev := newImage(t, 256<<20)
+	v := openImage(t, dev, Options{})
+	dev.Resize(128 << 20)
+	if _, err := v.Grow(bg, Growth{}); !errors.Is(err, ErrCannotGrow) || !strings.Contains(err.Error(), "it has become smaller") {
+		t.Errorf("%v", err)
+	}
+	dev.Resize(1100 << 20)
+	bad := faultdev.New(memdev.New(256 << 20))
+	bad.Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write})
+	if _, err := v.Grow(bg, Growth{Add: bad}); err == nil || v.Failed() != nil || v.Header().Size() != 256<<20 {
+		t.Errorf("%v, failed %v", err, v.Failed())
+	}
+	by, err := v.Grow(bg, Growth{})
+	if must(t, err); by != (1096-256)<<20 {
+		t.Errorf("grown by %d bytes", by)
+	}
+	must(t, v.Close())
+	dev.Reopen()
+	mustCheck(t, dev)
 }

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,12 +22,13 @@ type layout struct {
 // the last one has behind its last whole zone moves on to a new device, at the
 // same logical addresses.
 func (v *Volume) layout(add ondisk.Device) (*layout, error) {
-	g := &layout{devs: slices.Clone(v.devs), added: add != nil}
-	for i := range v.devs {
-		g.sizes = append(g.sizes, v.loff[i+1]-v.loff[i])
+	now, hdr := v.geo.Load(), v.Header()
+	g := &layout{devs: slices.Clone(now.devs), added: add != nil}
+	for i := range now.devs {
+		g.sizes = append(g.sizes, now.loff[i+1]-now.loff[i])
 	}
-	last, hdr := len(v.devs)-1, v.Header()
-	have, room := g.sizes[last], uint64(v.devs[last].Size())
+	last := len(now.devs) - 1
+	have, room := g.sizes[last], uint64(now.devs[last].Size())
 	if add == nil {
 		if g.sizes[last] = room / ondisk.VolumeAlign * ondisk.VolumeAlign; g.sizes[last] <= have {
 			return nil, nil
@@ -35,11 +37,11 @@ func (v *Volume) layout(add ondisk.Device) (*layout, error) {
 	}
 	keep := room / ondisk.ZoneSize * ondisk.ZoneSize
 	switch {
-	case len(v.devs) == ondisk.MaxVolumes:
+	case len(now.devs) == ondisk.MaxVolumes:
 		return nil, fmt.Errorf("%s: %w by one more volume: it has %d, as many as there can be", v.Name(), ErrCannotGrow, ondisk.MaxVolumes)
 	case keep == 0 || last == 0 && keep < max(hdr.AuxEnd, hdr.AllocatorBeg)+2*ondisk.SegmentSize:
 		return nil, fmt.Errorf("%s: %w by one more volume: this one has %d MiB, and one that another follows at least %d MiB: make the device larger first",
-			v.devs[last].Name(), ErrCannotGrow, room>>20, (keep+ondisk.ZoneSize)>>20)
+			now.devs[last].Name(), ErrCannotGrow, room>>20, (keep+ondisk.ZoneSize)>>20)
 	case keep < have:
 		g.moved = have - keep
 	}
@@ -52,9 +54,13 @@ func (v *Volume) layout(add ondisk.Device) (*layout, error) {
 	return g, nil
 }
 
-// Fits is an error if a device cannot become one more volume.
+// Fits is an error if a device cannot become one more volume, by what the others
+// are by now.
 func (v *Volume) Fits(add ondisk.Device) error {
-	_, err := v.layout(add)
+	err := v.measure()
+	if err == nil {
+		_, err = v.layout(add)
+	}
 	return err
 }
 
@@ -89,33 +95,9 @@ func (g *layout) more(was *ondisk.VolumeHeader) uint64 {
 	return size - old - (zonesOf(size)-zonesOf(old))*ondisk.ReservedSize
 }
 
-// prepare writes what the layout needs outside of the present one.
-func (v *Volume) prepare(ctx context.Context, g *layout, hdr *ondisk.VolumeHeader) error {
-	last := len(v.devs) - 1
-	if err := v.clearSlots(ctx, v.devs[last], v.loff[last+1]-v.loff[last], uint64(v.devs[last].Size())); err != nil {
-		return err
-	}
-	last = len(g.devs) - 1
-	if g.added {
-		if err := v.takeIn(ctx, g, hdr); err != nil {
-			return fmt.Errorf("%s: %w", g.devs[last].Name(), err)
-		}
-		last--
-	}
-	for i := last; i > 0; i-- {
-		h := v.others[i].header().Clone()
-		agree(h, hdr, g.sizes[i])
-		h.Mark = ondisk.Mark{MirrorTid: h.MirrorTid, Writer: v.opts.Writer}
-		if err := writeOther(g.devs[i], h); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // takeIn clears the places of headers on the added device, and what tells other
 // programs what it was. It gets its headers, by which it is known if this is cut
-// off, and a copy of what its addresses hold so far.
+// off; the volume is not touched, and may be in use.
 func (v *Volume) takeIn(ctx context.Context, g *layout, hdr *ondisk.VolumeHeader) error {
 	last := len(g.devs) - 1
 	d, size := g.devs[last], g.sizes[last]
@@ -127,13 +109,60 @@ func (v *Volume) takeIn(ctx context.Context, g *layout, hdr *ondisk.VolumeHeader
 	}
 	h := secondary(hdr, last, size)
 	h.Mark = ondisk.Mark{MirrorTid: h.MirrorTid, Writer: v.opts.Writer}
-	if err := writeOther(d, h); err != nil {
+	return writeOther(d, h)
+}
+
+// prepare writes what the layout needs outside of the present one. The caller has
+// the turn: what the added device takes over must not change.
+func (v *Volume) prepare(ctx context.Context, g *layout, hdr *ondisk.VolumeHeader) error {
+	now := v.geo.Load()
+	last := len(now.devs) - 1
+	own := &watched{Device: now.devs[last]}
+	err := v.clearSlots(ctx, own, now.loff[last+1]-now.loff[last], uint64(own.Size()))
+	if err == nil && g.added {
+		err = copyRange(ctx, g.devs[last+1], own, g.sizes[last], g.moved)
+		if err == nil {
+			err = flushDevice(g.devs[last+1])
+		}
+	}
+	for i := last; i > 0 && err == nil; i-- {
+		own = &watched{Device: now.devs[i], failed: own.failed}
+		err = v.tellOther(own, hdr, g.sizes[i])
+	}
+	if own.failed != nil {
+		v.fail(own.failed)
+	}
+	return err
+}
+
+// tellOther gives a volume behind the first the headers of the new layout.
+func (v *Volume) tellOther(d ondisk.Device, hdr *ondisk.VolumeHeader, size uint64) error {
+	s, err := readSlots(d)
+	if err != nil {
 		return err
 	}
-	if err := copyRange(ctx, d, v.devs[last-1], g.sizes[last-1], g.moved); err != nil {
-		return err
-	}
-	return flushDevice(d)
+	h := s.header().Clone()
+	agree(h, hdr, size)
+	h.Mark = ondisk.Mark{MirrorTid: h.MirrorTid, Writer: v.opts.Writer}
+	return writeOther(d, h)
+}
+
+// A watched device is one of the volume's own, which fails with it.
+type watched struct {
+	ondisk.Device
+	failed error // of the first write or flush that failed
+}
+
+func (w *watched) WriteAt(p []byte, off int64) (int, error) {
+	n, err := w.Device.WriteAt(p, off)
+	w.failed = cmp.Or(w.failed, err)
+	return n, err
+}
+
+func (w *watched) Flush() error {
+	err := w.Device.Flush()
+	w.failed = cmp.Or(w.failed, err)
+	return err
 }
 
 // copyRange copies n bytes at byte at of src to the begin of dst, but for the
@@ -171,16 +200,13 @@ func copyRange(ctx context.Context, dst, src ondisk.Device, at, n uint64) error 
 // relay makes the layout the volume's, in memory; the next commit writes it.
 // spare reports whether the spare copy of the header is one no more.
 func (v *Volume) relay(g *layout, hdr *ondisk.VolumeHeader) (spare bool) {
-	old := v.geo.total
+	was := v.geo.Load()
 	more := hdr.AllocatorSize - v.hdr.AllocatorSize
-	v.devs, v.loff = g.devs, append(slices.Clone(hdr.VoluLoff[:len(g.devs)]), g.total())
-	v.loff[0] = 0
+	now := &geometry{devs: g.devs, loff: append(slices.Clone(hdr.VoluLoff[:len(g.devs)]), g.total()), total: g.total(), beg: was.beg}
+	now.loff[0] = 0
 	spare = v.slots.resize(g.sizes[0])
-	v.geo.slots = len(v.slots.slots)
-	for _, d := range v.devs {
-		v.geo.grain = max(v.geo.grain, uint64(d.BlockSize()))
-	}
-	v.fm.extend(old, g.total())
+	now.slots, now.grain = len(v.slots.slots), grainOf(g.devs)
+	v.fm.extend(was, now)
 	v.fm.free += more
 	v.mu.Lock()
 	v.hdr = hdr
@@ -204,9 +230,10 @@ func (v *Volume) clearSlots(ctx context.Context, d ondisk.Device, old, size uint
 // clearBehind clears headers of this file system behind the ends of volumes that
 // have become smaller: they are older than they seem to be.
 func (v *Volume) clearBehind(ctx context.Context) error {
-	for i, d := range v.devs {
+	g := v.geo.Load()
+	for i, d := range g.devs {
 		offs := ondisk.SlotOffsets(uint64(d.Size()))
-		for _, off := range offs[len(ondisk.SlotOffsets(v.loff[i+1]-v.loff[i])):] {
+		for _, off := range offs[len(ondisk.SlotOffsets(g.loff[i+1]-g.loff[i])):] {
 			if s := readSlot(d, off); s.hdr == nil || s.hdr.Fsid != v.hdr.Fsid {
 				continue
 			}

@@ -123,7 +123,7 @@ func (v *Volume) Log(ctx context.Context, x LogTxg) error {
 	}
 	buf := l.buffer(size)
 	encodeRecord(buf, &x, l.seed, uint64(len(l.pending)))
-	dev := v.devs[0]
+	dev := v.geo.Load().devs[0]
 	n, err := dev.WriteAt(buf, off)
 	if err != nil || n < size {
 		err = fmt.Errorf("%s: intent log: write of %d bytes at %#x: %w", dev.Name(), size, off, orShort(err))

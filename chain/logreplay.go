@@ -157,7 +157,7 @@ func (v *Volume) findLog(ctx context.Context) ([]LogTxg, error) {
 		p := &infos[i]
 		labels[p.Fsid], trees[p.Fsid] = p.Label, p.T
 	}
-	all, err := ReadLog(v.devs[0], v.hdr, trees)
+	all, err := ReadLog(v.geo.Load().devs[0], v.hdr, trees)
 	for i := range all {
 		all[i].Label = labels[all[i].Fsid]
 	}

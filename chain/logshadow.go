@@ -15,7 +15,7 @@ func (v *Volume) withLog(ctx context.Context) *Volume {
 	if len(found) == 0 && err == nil {
 		return v
 	}
-	devs, shadows := shadowed(v.devs)
+	devs, shadows := shadowed(v.geo.Load().devs)
 	o := v.opts
 	o.ReadOnly, o.Grow, o.Add = false, false, nil
 	w, err := Open(ctx, devs, o)

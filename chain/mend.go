@@ -24,7 +24,7 @@ func (v *Volume) Mend(ctx context.Context, ref *ondisk.Blockref, block []byte) (
 	if err := ref.VerifyCheck(block); err != nil {
 		return false, fmt.Errorf("%s: the copy to mend %v with: %w", v.Name(), ref, err)
 	}
-	if uint64(len(block)) < v.geo.grain {
+	if uint64(len(block)) < v.geo.Load().grain {
 		return false, fmt.Errorf("%s: %v shares a page with other blocks", v.Name(), ref)
 	}
 	select {

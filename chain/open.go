@@ -62,7 +62,7 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 		return nil, fmt.Errorf("%s: %w", v.Name(), err)
 	}
 	if o.Grow || o.Add != nil {
-		if err := v.grow(ctx); err != nil {
+		if v.grown, err = v.grow(ctx, Growth{Add: o.Add}, v.taint); err != nil {
 			return nil, err
 		}
 	}
@@ -94,53 +94,65 @@ func (v *Volume) readHeaders(devs []ondisk.Device) error {
 	if all[0] == nil {
 		return fmt.Errorf("%s: the first volume of the file system is missing", devs[0].Name())
 	}
-	v.devs, v.slots, v.others = sorted, all[0], all[:len(devs)]
+	g := &geometry{devs: sorted}
+	v.geo.Store(g)
+	v.slots, v.others = all[0], all[:len(devs)]
 	v.hdr = v.slots.header()
 	if v.hdr.WrittenByUs() {
 		v.lost = v.hdr.Mark.Lost
 	}
-	if err := v.checkSet(all); err != nil {
+	loff, err := v.checkSet(all)
+	if err != nil {
 		return err
 	}
 	v.foreign = !v.hdr.WrittenByUs()
 	v.taint = v.slots.taint()
-	v.geo = geometry{total: v.hdr.Size(), beg: v.hdr.AllocatorBeg, slots: len(v.slots.slots), grain: pageLen}
-	for _, d := range v.devs {
-		v.geo.grain = max(v.geo.grain, uint64(d.BlockSize()))
-	}
+	g = &geometry{devs: sorted, loff: loff, total: v.hdr.Size(), beg: v.hdr.AllocatorBeg, slots: len(v.slots.slots)}
+	g.grain = grainOf(sorted)
+	v.geo.Store(g)
 	return nil
 }
 
-// checkSet compares what the volumes say about each other.
-func (v *Volume) checkSet(all []*headerSlots) error {
-	h := v.hdr
-	v.loff = []uint64{0}
-	if h.Version > 1 {
-		v.loff = slices.Clone(h.VoluLoff[:h.NVolumes])
+// grainOf is how much reaches media together, on all of the devices.
+func grainOf(devs []ondisk.Device) (grain uint64) {
+	grain = pageLen
+	for _, d := range devs {
+		grain = max(grain, uint64(d.BlockSize()))
 	}
-	v.loff = append(v.loff, h.Size())
-	n := len(v.loff) - 1
+	return grain
+}
+
+// checkSet compares what the volumes say about each other, and returns where
+// each begins.
+func (v *Volume) checkSet(all []*headerSlots) (loff []uint64, err error) {
+	h, names := v.hdr, v.names()
+	loff = []uint64{0}
+	if h.Version > 1 {
+		loff = slices.Clone(h.VoluLoff[:h.NVolumes])
+	}
+	loff = append(loff, h.Size())
+	n := len(loff) - 1
 	for _, s := range all {
 		if s != nil && s.header().Fsid != h.Fsid {
-			return fmt.Errorf("%s and %s belong to different file systems (%v, %v)", v.Name(), s.dev.Name(), h.Fsid, s.header().Fsid)
+			return nil, fmt.Errorf("%s and %s belong to different file systems (%v, %v)", v.Name(), s.dev.Name(), h.Fsid, s.header().Fsid)
 		}
 	}
 	for i := range n {
-		if size := v.loff[i+1] - v.loff[i]; all[i] == nil {
-			return fmt.Errorf("%s: %w", v.Name(), &MissingVolume{Fsid: h.Fsid, ID: i, Count: n, Given: v.names(), Size: size})
+		if size := loff[i+1] - loff[i]; all[i] == nil {
+			return nil, fmt.Errorf("%s: %w", v.Name(), &MissingVolume{Fsid: h.Fsid, ID: i, Count: n, Given: names, Size: size})
 		} else if err := v.checkOther(all[i], size); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if n < len(v.devs) {
-		return fmt.Errorf("%s: the file system has %d volumes, %d given: leave out %s; if it was to be added, that was cut off, and can be done again",
-			v.Name(), n, len(v.devs), all[slices.IndexFunc(all[n:], func(s *headerSlots) bool { return s != nil })+n].dev.Name())
+	if n < len(names) {
+		return nil, fmt.Errorf("%s: the file system has %d volumes, %d given: leave out %s; if it was to be added, that was cut off, and can be done again",
+			v.Name(), n, len(names), all[slices.IndexFunc(all[n:], func(s *headerSlots) bool { return s != nil })+n].dev.Name())
 	}
-	return nil
+	return loff, nil
 }
 
 func (v *Volume) names() (list []string) {
-	for _, d := range v.devs {
+	for _, d := range v.geo.Load().devs {
 		list = append(list, d.Name())
 	}
 	return list
@@ -220,7 +232,7 @@ func (v *Volume) Close() error {
 	v.closed = true
 	v.mu.Unlock()
 	v.turn <- struct{}{} // Begin looks at closed
-	for _, d := range v.devs {
+	for _, d := range v.geo.Load().devs {
 		err = errors.Join(err, d.Close())
 	}
 	return err

@@ -41,6 +41,17 @@ func LeftOver(h *ondisk.VolumeHeader, d ondisk.Device) bool {
 	return false
 }
 
+// Lacks reports whether the file system on devs has more volumes, by the header of
+// its first. Of devices that cannot be read it says nothing: opening them does.
+func Lacks(devs []ondisk.Device) bool {
+	for _, d := range devs {
+		if s, err := readSlots(d); err == nil && s.header().VoluID == 0 {
+			return int(s.header().NVolumes) > len(devs)
+		}
+	}
+	return false
+}
+
 // secondary is the header of a new volume behind the first.
 func secondary(first *ondisk.VolumeHeader, id int, size uint64) *ondisk.VolumeHeader {
 	h := &ondisk.VolumeHeader{
@@ -63,8 +74,9 @@ func agree(h, first *ondisk.VolumeHeader, size uint64) {
 // alignOthers writes the headers of the volumes behind the first anew where one
 // is not whole or says something else: a growth was cut off.
 func (v *Volume) alignOthers() error {
+	loff := v.geo.Load().loff
 	for i := 1; i < len(v.others); i++ {
-		s, size := v.others[i], v.loff[i+1]-v.loff[i]
+		s, size := v.others[i], loff[i+1]-loff[i]
 		off := func(s slot) bool {
 			return s.content != nil && (s.hdr == nil || s.hdr.Fsid != v.hdr.Fsid || !s.hdr.Agrees(v.hdr, size))
 		}

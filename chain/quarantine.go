@@ -125,7 +125,7 @@ func (q *quarantine) waits(oldestPin uint64) bool {
 // releaseQuarantine frees what is due. The caller has the turn.
 func (v *Volume) releaseQuarantine() {
 	v.mu.Lock()
-	free := v.quar.due(v.seq, v.oldestPinLocked(), v.geo.slots)
+	free := v.quar.due(v.seq, v.oldestPinLocked(), v.geo.Load().slots)
 	v.mu.Unlock()
 	for _, r := range free {
 		for off := r.beg; off < r.end; off += ondisk.ChunkSize {

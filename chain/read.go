@@ -31,9 +31,10 @@ func runBuffer(n int) *[]byte {
 // locate finds the device of n bytes at a logical address. No block crosses
 // from one volume to the next, since zones do not.
 func (v *Volume) locate(off uint64, n int) (ondisk.Device, int64, error) {
-	for i := range v.devs {
-		if off >= v.loff[i] && off+uint64(n) <= v.loff[i+1] {
-			return v.devs[i], int64(off - v.loff[i]), nil
+	g := v.geo.Load()
+	for i := range g.devs {
+		if off >= g.loff[i] && off+uint64(n) <= g.loff[i+1] {
+			return g.devs[i], int64(off - g.loff[i]), nil
 		}
 	}
 	return nil, 0, damaged("address %#x of %d bytes lies outside the volume", off, n)

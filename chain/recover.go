@@ -44,7 +44,7 @@ func (v *Volume) recoverFreemap(ctx context.Context, above ondisk.Tid) error {
 // many were not.
 func (fm *freemap) mark(off uint64, radix uint8) (changed int) {
 	end := off + 1<<radix
-	if end > fm.v.geo.total {
+	if end > fm.v.geo.Load().total {
 		return 0 // a block that nobody can read
 	}
 	for at := off &^ (ondisk.ChunkSize - 1); at < end; at += ondisk.ChunkSize {

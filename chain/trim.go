@@ -21,8 +21,8 @@ type TrimOptions struct {
 // quarantine. A zone at a time is trimmed under the volume's turn, so that
 // nothing is allocated there meanwhile; other transactions wait for that long.
 func (v *Volume) Trim(ctx context.Context, o TrimOptions) (trimmed uint64, err error) {
-	if o.End == 0 || o.End > v.geo.total {
-		o.End = v.geo.total
+	if total := v.geo.Load().total; o.End == 0 || o.End > total {
+		o.End = total
 	}
 	o.Least = max(o.Least, ondisk.ChunkSize)
 	for n := o.Beg / ondisk.ZoneSize; n*ondisk.ZoneSize < o.End; n++ {

@@ -33,6 +33,7 @@ type Txn struct {
 	logged     int   // txgs of the intent log that it contains
 	broken     error // what made the transaction unfit for Commit
 	done       bool
+	held       bool // the turn is its caller's, and stays so
 }
 
 // taken is a block that the transaction allocated.
@@ -80,6 +81,11 @@ func (v *Volume) begin(ctx context.Context) (*Txn, error) {
 		v.turn <- struct{}{}
 		return nil, err
 	}
+	return v.newTxn(), nil
+}
+
+// newTxn is begin for who has the turn of a usable volume.
+func (v *Volume) newTxn() *Txn {
 	v.releaseQuarantine()
 	v.fm.look()
 	since, ours := v.since()
@@ -92,7 +98,14 @@ func (v *Volume) begin(ctx context.Context) (*Txn, error) {
 		changed: make(map[uint64]*pfsInfo),
 		w:       newWriteQueue(v),
 		taken:   make(map[uint64]taken),
-	}, nil
+	}
+}
+
+// pass lets the next one run.
+func (t *Txn) pass() {
+	if !t.held {
+		t.v.turn <- struct{}{}
+	}
 }
 
 // usable returns why nothing can be written, or nil.
@@ -358,7 +371,7 @@ func (t *Txn) Abort() {
 	t.v.mu.Lock()
 	t.v.space = t.v.fm.space()
 	t.v.mu.Unlock()
-	t.v.turn <- struct{}{}
+	t.pass()
 }
 
 // giveLate frees the blocks of this transaction that were dropped after their

@@ -61,18 +61,17 @@ type Options struct {
 // A Volume is one HAMMER2 file system on its devices. Its methods are safe
 // for concurrent use.
 type Volume struct {
-	devs  []ondisk.Device // in order of volume id
-	loff  []uint64        // logical start of each, then the total size
 	opts  Options
 	log   *slog.Logger
-	cache *tableCache // decoded tables, for views and transactions
-	geo   geometry
+	cache *tableCache              // decoded tables, for views and transactions
+	geo   atomic.Pointer[geometry] // replaced by who has the turn, never changed
 
-	turn  chan struct{} // holds one token: the right to be the running Txn
-	bulk  sync.Mutex    // one Bulkfree at a time
-	fm    *freemap      // owned by whoever has the turn; nil if read-only
-	slots *headerSlots  // same
-	ilog  intentLog     // same
+	growing sync.Mutex    // one growth at a time; outside of the turn
+	turn    chan struct{} // holds one token: the right to be the running Txn
+	bulk    sync.Mutex    // one Bulkfree at a time
+	fm      *freemap      // owned by whoever has the turn; nil if read-only
+	slots   *headerSlots  // same
+	ilog    intentLog     // same
 
 	others []*headerSlots // of all volumes, during open
 	floor  ondisk.Tid     // lowest tid the next header may get; set at open
@@ -93,12 +92,14 @@ type Volume struct {
 	closed bool
 }
 
-// A geometry is what the header fixes for as long as the volume is in use.
+// A geometry is what the header fixes until the volume grows.
 type geometry struct {
-	total uint64 // bytes of the file system
-	beg   uint64 // allocator_beg
-	slots int    // header slots
-	grain uint64 // bytes that reach media together, at least 4096
+	devs  []ondisk.Device // in order of volume id
+	loff  []uint64        // logical start of each, then the total size
+	total uint64          // bytes of the file system
+	beg   uint64          // allocator_beg
+	slots int             // header slots
+	grain uint64          // bytes that reach media together, at least 4096
 }
 
 // A failure is the first write or flush that did not succeed.
@@ -123,7 +124,7 @@ func (v *Volume) Failed() error {
 // gone; without one, what failed before was a spot on it.
 func (v *Volume) Probe() error {
 	page := ondisk.AlignedBuffer(pageLen)
-	for _, d := range v.devs {
+	for _, d := range v.geo.Load().devs {
 		if _, err := d.ReadAt(page, 0); err != nil {
 			return fmt.Errorf("%s: %w", d.Name(), err)
 		}
@@ -132,7 +133,7 @@ func (v *Volume) Probe() error {
 }
 
 // Name names the volume's first device.
-func (v *Volume) Name() string { return v.devs[0].Name() }
+func (v *Volume) Name() string { return v.geo.Load().devs[0].Name() }
 
 // Header returns a copy of the committed header.
 func (v *Volume) Header() *ondisk.VolumeHeader {

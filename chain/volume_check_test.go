@@ -15,11 +15,11 @@ var bg = context.Background()
 
 // atHeader is a volume that shows the state of one given header.
 func atHeader(dev ondisk.Device, hdr *ondisk.VolumeHeader) *Volume {
-	v := &Volume{
-		devs: []ondisk.Device{dev}, loff: []uint64{0, hdr.Size()}, hdr: hdr,
-		log: slog.New(slog.DiscardHandler), cache: newTableCache(0),
-		geo: geometry{total: hdr.Size(), beg: hdr.AllocatorBeg, grain: pageLen},
-	}
+	v := &Volume{hdr: hdr, log: slog.New(slog.DiscardHandler), cache: newTableCache(0)}
+	v.geo.Store(&geometry{
+		devs: []ondisk.Device{dev}, loff: []uint64{0, hdr.Size()},
+		total: hdr.Size(), beg: hdr.AllocatorBeg, grain: pageLen,
+	})
 	return v
 }
 

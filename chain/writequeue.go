@@ -118,7 +118,7 @@ type writeRun struct {
 // runLocked is how many of the sorted offs one write covers. It ends where a
 // page begins: two writes with a page in common would zero each other's part.
 func (q *writeQueue) runLocked(offs []uint64) int {
-	grain := q.v.geo.grain
+	grain := q.v.geo.Load().grain
 	beg := offs[0] &^ (grain - 1)
 	end := offs[0] + uint64(len(q.blocks[offs[0]]))
 	cut := 0 // blocks before the last that begins a page; one in a chunk does
@@ -140,7 +140,7 @@ func (q *writeQueue) runLocked(offs []uint64) int {
 }
 
 func (q *writeQueue) makeRunLocked(offs []uint64) writeRun {
-	grain := q.v.geo.grain
+	grain := q.v.geo.Load().grain
 	r := writeRun{beg: offs[0] &^ (grain - 1), offs: offs}
 	for _, off := range offs {
 		r.blocks = append(r.blocks, q.blocks[off])

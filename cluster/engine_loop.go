@@ -339,7 +339,7 @@ func (m *member) enterFull() {
 		m.enter(NodeFull, "what is in use on it cannot be read, so that nothing can be freed", "take it offline, and have it replaced by itself")
 		return
 	}
-	m.enter(NodeFull, m.conn.reason(), "free space on it, or replace it by a larger one")
+	m.enter(NodeFull, m.conn.reason(), "free space on it, grow it, or replace it by a larger one")
 }
 
 // retryFull attaches a member again after space was looked for.

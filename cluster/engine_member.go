@@ -14,9 +14,10 @@ import (
 type member struct {
 	index int
 	spec  MemberSpec
-	given MemberSpec  // spec before its requests were counted
-	fsid  ondisk.UUID // zero until it was opened once
-	conn  *conn       // nil while it is not open
+	given MemberSpec             // spec before its requests were counted
+	name  atomic.Pointer[string] // of spec, for others than the loop
+	fsid  ondisk.UUID            // zero until it was opened once
+	conn  *conn                  // nil while it is not open
 	first core.Durable
 	last  Position // the last that was known
 	at    time.Time
@@ -36,6 +37,8 @@ type member struct {
 	attempt    int             // counts reopenings
 	backoff    time.Duration
 	waiters    []chan<- error // for the end of a reopening
+	growing    bool           // somebody has it grow
+	before     MemberSpec     // given, before a device was to be added
 	hold       *hold          // a resync owns it; nil: none does
 	unreadable bool           // MakeRoom met blocks that cannot be read
 	urgent     bool           // needed for the barrier
@@ -61,6 +64,9 @@ func (m *member) enter(s NodeState, why, remedy string) {
 	}
 	m.state, m.err, m.remedy = s, why, remedy
 }
+
+// called is its name now: growing by a device changes that.
+func (m *member) called() string { return *m.name.Load() }
 
 // take makes c the member's conn.
 func (m *member) take(c *conn, d core.Durable) {

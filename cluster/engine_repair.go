@@ -74,7 +74,7 @@ func (e *engine) repairAll() {
 		d := q.todo[0]
 		q.todo = q.todo[1:]
 		e.mu.Unlock()
-		is := Damage{Node: d.m.spec.Name, Label: cmp.Or(d.snapshot, e.o.Label), Leaf: d.Leaf}
+		is := Damage{Node: d.m.called(), Label: cmp.Or(d.snapshot, e.o.Label), Leaf: d.Leaf}
 		var err error
 		if d.snapshot != "" {
 			err = e.mendQueued(d.m, is)
@@ -119,7 +119,7 @@ func (e *engine) repair(ctx context.Context, d damage) error {
 		e.mu.Lock()
 		e.announce()
 		e.mu.Unlock()
-		e.log.Info("repaired", "member", d.m.spec.Name, "from", from, "inode", d.Inum, "key", d.Key)
+		e.log.Info("repaired", "member", d.m.called(), "from", from, "inode", d.Inum, "key", d.Key)
 	}
 	if errors.Is(err, chain.ErrVolumeFailed) {
 		e.post(func() { e.fail(d.m, err.Error()) })

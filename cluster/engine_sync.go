@@ -156,7 +156,7 @@ func (e *engine) rejoin(h *hold, want Position) error {
 		return ErrPoolClosed
 	}
 	if !mine {
-		return fmt.Errorf("%s: %w", m.spec.Name, errNotHeld)
+		return fmt.Errorf("%s: %w", m.called(), errNotHeld)
 	}
 	if err := c.vol.Failed(); err != nil {
 		return err // only opening it again helps

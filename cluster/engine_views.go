@@ -130,7 +130,7 @@ func (e *engine) views() []nodeView {
 			view.Release()
 		default:
 			mask |= nodeBit(v.m.index)
-			out = append(out, nodeView{v.m.index, v.m.spec.Name, pos.T, view})
+			out = append(out, nodeView{v.m.index, v.report.Name, pos.T, view})
 		}
 	}
 	return out
@@ -159,7 +159,7 @@ func (e *engine) readOf(node int, snapshot string, d time.Duration, err error, r
 		m.sample(d)
 	default:
 		m.bad.Add(1)
-		e.log.Warn("bad read: another node is asked", "member", m.spec.Name, "err", err)
+		e.log.Warn("bad read: another node is asked", "member", m.called(), "err", err)
 		spot := errors.Is(err, ondisk.ErrCorrupt)
 		if !spot && m.silent.Add(1) >= goneAfter {
 			m.silent.Store(0)
@@ -221,7 +221,7 @@ func (e *engine) volumes() []nodeVolume {
 			continue // what it holds is not to be trusted
 		}
 		out = append(out, nodeVolume{
-			Node: v.m.index, Name: v.m.spec.Name, Label: v.conn.label, Fsid: v.conn.info.Fsid, Vol: v.conn.vol,
+			Node: v.m.index, Name: v.report.Name, Label: v.conn.label, Fsid: v.conn.info.Fsid, Vol: v.conn.vol,
 			InSync: v.report.State == NodeInSync || v.report.State == NodeReadOnly, Snap: v.conn.snap,
 			Since: v.report.Since, Limit: e.deadline,
 		})

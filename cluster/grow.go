@@ -21,8 +21,7 @@ type Addition struct {
 	Force bool // whatever is on it
 }
 
-// NodeGrow makes a member as large as its device has become. It is taken away
-// and opened anew for that, and gets what it missed like any other that was away:
+// NodeGrow makes a member as large as its device has become, while it is in use:
 // space is no part of what the members agree on. grown is by how many bytes, size
 // what the volume has then.
 func (p *Pool) NodeGrow(ctx context.Context, name string) (grown, size uint64, err error) {
@@ -43,12 +42,13 @@ func (p *Pool) growNode(ctx context.Context, name string, add *Addition) (grown,
 	case p.opts.ReadOnly:
 		return 0, 0, ErrReadOnly
 	}
-	spec, vol, meter, err := e.growable(name)
+	m, vol, err := e.growable(name, add)
 	if err != nil {
 		return 0, 0, err
 	}
-	w := &growWatch{limit: e.deadline, meters: []*metered.Meter{meter}}
-	o := chain.Options{Grow: true, Logger: e.log}
+	defer e.ask(func() { m.growing = false })
+	w := &growWatch{limit: e.deadline, meters: []*metered.Meter{&m.meter}}
+	var o chain.Growth
 	if add != nil {
 		given := w.addition(*add)
 		o.Add, err = patiently(w, func() (ondisk.Device, error) { return given.open(ctx, vol) }, func(d ondisk.Device, err error) {
@@ -56,73 +56,86 @@ func (p *Pool) growNode(ctx context.Context, name string, add *Addition) (grown,
 				_ = d.Close() // nothing was written
 			}
 		})
-		if err != nil && errors.Is(err, errHangs) {
-			err = fmt.Errorf("%s: %w; nothing was changed: check its cable and disk", add.Name, err)
-		}
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, nothingChanged(add, err)
 		}
+		// A device of the mount's is waited for like the others.
+		o.Joins = func() { w.joined.Store(true); m.meter.Take(o.Add) }
+		e.ask(func() { m.spec = m.metered(e.extended(m, add)) })
 	}
-	if err := p.NodeOffline(ctx, name); err != nil {
-		err = fmt.Errorf("it has to be closed for a moment: %w (or unmount, and use anvilfs grow)", err)
-		if o.Add != nil {
-			err = errors.Join(err, o.Add.Close())
-		}
-		return 0, 0, err
-	}
-	ctx = context.WithoutCancel(ctx) // it is brought back, whoever asked
-	r, err := patiently(w, func() (grownBy, error) { return p.growClosed(ctx, e, name, w.member(spec), o, add) }, func(r grownBy, err error) {
-		e.log.Warn("a device answered again, and its member was brought back", "member", name, "grown", r.by, "err", err)
+	ctx = context.WithoutCancel(ctx) // half of it helps nobody
+	r, err := patiently(w, func() (grownBy, error) { return e.growOpen(ctx, m, vol, o, add) }, func(r grownBy, err error) {
+		e.log.Warn("a device answered again, and its member was grown", "member", m.called(), "grown", r.by, "err", err)
 	})
-	if errors.Is(err, errHangs) {
-		err = fmt.Errorf("%w: it stays offline, and is brought back by itself when the device answers; check its cable and disk, node replace puts another one in its place", err)
+	switch {
+	case !errors.Is(err, errHangs):
+	case add != nil && !w.joined.Load():
+		err = nothingChanged(add, err)
+	default:
+		err = fmt.Errorf("%w: the member goes on when it does; check its cable and disk, node replace puts another one in its place", err)
 	}
 	return r.by, r.size, err
+}
+
+// nothingChanged is err about a device that was to be added and was not.
+func nothingChanged(add *Addition, err error) error {
+	if !errors.Is(err, errHangs) {
+		return err
+	}
+	return fmt.Errorf("%s: %w; nothing was changed: check its cable and disk", add.Name, err)
 }
 
 // A grownBy is by how many bytes a volume grew, and what it has then.
 type grownBy struct{ by, size uint64 }
 
-// growClosed grows a member that was closed, and brings it back.
-func (p *Pool) growClosed(ctx context.Context, e *engine, name string, spec MemberSpec, o chain.Options, add *Addition) (r grownBy, err error) {
-	devs, err := spec.Open(ctx)
-	if err != nil {
-		if o.Add != nil {
-			err = errors.Join(err, o.Add.Close())
+// growOpen grows the volume that a member has open.
+func (e *engine) growOpen(ctx context.Context, m *member, vol *chain.Volume, o chain.Growth, add *Addition) (r grownBy, err error) {
+	r.by, err = vol.Grow(ctx, o)
+	r.size = vol.Header().Size()
+	e.ask(func() {
+		switch was := m.before.Name; {
+		case add == nil || m.given.Name != was: // it was opened again, or has another device
+		case r.by > 0:
+			m.rename(was + ":" + add.Name)
+		case vol.Failed() == nil:
+			m.spec = m.metered(m.before)
 		}
-	} else if v, oerr := chain.Open(ctx, devs, o); oerr != nil {
-		err = oerr
-	} else {
-		r = grownBy{v.Grown(), v.Header().Size()}
-		err = v.Close()
-	}
-	if add != nil && (r.by > 0 || tookIn(ctx, spec)) {
-		name = e.extended(name, add)
-	}
-	if r.by > 0 {
-		e.ask(func() { e.tell(Event{Time: time.Now(), Node: name, What: TurnGrown, Count: r.by}) })
-	}
-	return r, errors.Join(err, p.NodeOnline(ctx, name))
+		if failed := vol.Failed(); failed != nil && m.conn != nil && m.conn.vol == vol && m.hold == nil {
+			e.fail(m, failed.Error())
+		}
+		if r.by == 0 {
+			return
+		}
+		e.tell(Event{Time: time.Now(), Node: m.spec.Name, What: TurnGrown, Count: r.by})
+		if m.state == NodeFull && m.conn != nil && m.conn.vol == vol {
+			m.backoff = 0
+			e.attach(m, m.conn.state())
+		}
+	})
+	return r, err
 }
 
-// growable finds a member that is here and well enough to be closed and opened
-// again: another one would come back by this, without what it waits for.
-func (e *engine) growable(name string) (spec MemberSpec, vol *chain.Volume, meter *metered.Meter, err error) {
+// growable finds a member that is here, and well: what is wrong with its headers
+// is known by them, and growing writes new ones.
+func (e *engine) growable(name string, add *Addition) (m *member, vol *chain.Volume, err error) {
 	err = ErrPoolClosed
 	e.ask(func() {
-		m := e.byName(name)
+		m = e.byName(name)
 		switch {
 		case m == nil:
 			err = noMember(name)
+		case m.growing:
+			err = fmt.Errorf("%s is being grown at this moment", name)
 		case m.state == NodeOffline:
 			err = errors.New("it is offline: anvilfs node online brings it back, or anvilfs grow grows its device by itself")
-		case m.conn == nil, m.flags != 0, m.state == NodeBranch:
+		case m.conn == nil, m.flags != 0, m.state == NodeBranch, add != nil && m.hold != nil:
 			err = fmt.Errorf("it is %s (%s): it can be grown when it is back in sync", m.state, m.err)
 		default:
-			spec, vol, meter, err = m.spec, m.conn.vol, &m.meter, nil
+			vol, err = m.conn.vol, nil
+			m.growing = true
 		}
 	})
-	return spec, vol, meter, err
+	return m, vol, err
 }
 
 // open opens the device, unless it holds something or is too small.
@@ -143,37 +156,18 @@ func (a *Addition) open(ctx context.Context, vol *chain.Volume) (ondisk.Device, 
 	return d, nil
 }
 
-// tookIn reports whether a member has one more volume than devices, after an
-// error that may have come before it had or after.
-func tookIn(ctx context.Context, spec MemberSpec) bool {
-	devs, err := spec.Open(ctx)
-	if err != nil {
-		return false
-	}
-	v, err := chain.Open(ctx, devs, chain.Options{ReadOnly: true})
-	if err == nil {
-		_ = v.Close() // only read
-	}
-	var missing *chain.MissingVolume
-	return errors.As(err, &missing)
-}
-
-// extended gives a member its new name, and opens the new device with the others
-// from now on.
-func (e *engine) extended(name string, add *Addition) string {
-	as := MemberSpec{Name: name + ":" + add.Name}
-	e.ask(func() {
-		m := e.byName(name)
-		if m == nil {
-			return // another one was added at the same time, and it has that name
+// extended is how a member is opened from now on that may have one more device:
+// with it if its volume says so, and is called so then. The caller is the loop.
+func (e *engine) extended(m *member, add *Addition) MemberSpec {
+	given := m.given
+	m.before = given
+	return MemberSpec{Name: given.Name, Open: func(ctx context.Context) ([]ondisk.Device, error) {
+		devs, err := given.Open(ctx)
+		if err != nil {
+			return nil, err
 		}
-		given := m.given
-		as.Name = given.Name + ":" + add.Name
-		as.Open = func(ctx context.Context) ([]ondisk.Device, error) {
-			devs, err := given.Open(ctx)
-			if err != nil {
-				return nil, err
-			}
+		name := given.Name
+		if chain.Lacks(devs) {
 			d, err := add.Open(ctx)
 			if err != nil {
 				for _, d := range devs {
@@ -181,11 +175,17 @@ func (e *engine) extended(name string, add *Addition) string {
 				}
 				return nil, err
 			}
-			return append(devs, d), nil
+			devs, name = append(devs, d), name+":"+add.Name
 		}
-		m.spec = m.metered(as)
-	})
-	return as.Name
+		e.post(func() { m.rename(name) })
+		return devs, nil
+	}}
+}
+
+// rename changes what a member is called. The caller is the loop.
+func (m *member) rename(name string) {
+	m.spec.Name, m.given.Name = name, name
+	m.name.Store(&name)
 }
 
 // tell adds what happened to a member beside changes of its state. The caller is

@@ -24,7 +24,6 @@ type extension struct {
 	own   []faultdev.Rule // for the member's own device while it grows
 	other []faultdev.Rule // for the new one
 	hit   func() bool     // one of them was applied
-	while func()          // called when the member is opened; nil = nothing is done
 }
 
 func newExtension(t *testing.T, base *testCluster) *extension {
@@ -39,15 +38,8 @@ func newExtension(t *testing.T, base *testCluster) *extension {
 		s := c.spec(i)
 		if open := s.Open; i == 1 {
 			s.Open = func(ctx context.Context) ([]ondisk.Device, error) {
-				devs, err := open(ctx)
-				if x.opens++; x.opens == 2 {
-					c.fault[i].Add(x.own...)
-					x.watch(c.fault[i])
-				}
-				if x.while != nil {
-					x.while()
-				}
-				return devs, err
+				x.opens++
+				return open(ctx)
 			}
 		}
 		specs = append(specs, s)
@@ -56,6 +48,17 @@ func newExtension(t *testing.T, base *testCluster) *extension {
 	x.p, err = OpenPool(c.ctx, specs, Options{Label: "HOME"})
 	check(t, err)
 	return x
+}
+
+// extend adds the device while the faults are there.
+func (x *extension) extend(add Addition) error {
+	x.fault[1].Add(x.own...)
+	if len(x.own) > 0 {
+		x.watch(x.fault[1])
+	}
+	x.own = nil
+	_, _, err := x.p.NodeExtend(x.ctx, "b.img", add)
+	return err
 }
 
 func (x *extension) watch(d *faultdev.Device) {
@@ -96,7 +99,7 @@ func TestExtendFails(t *testing.T) {
 				mustSync(t, x.p)
 				name := fmt.Sprintf("%v, own device %v", rule[0], own)
 				before := x.p.Status()
-				_, _, err := x.p.NodeExtend(x.ctx, "b.img", x.addition())
+				err := x.extend(x.addition())
 				hit := x.hit()
 				if err == nil && hit {
 					t.Errorf("%s: no error", name)
@@ -106,8 +109,7 @@ func TestExtendFails(t *testing.T) {
 					if err == nil || !named(has, "b.img") {
 						t.Fatalf("%s: %v: %+v", name, err, has)
 					}
-					_, _, err = x.p.NodeExtend(x.ctx, "b.img", x.addition())
-					if check(t, err); !named(x.p.Status().Nodes, "b.img:more.img") {
+					if check(t, x.extend(x.addition())); !named(x.p.Status().Nodes, "b.img:more.img") {
 						t.Fatalf("%s: it has no new name", name)
 					}
 					untilEqual(t, x.p.engine.(*engine))
@@ -154,40 +156,41 @@ func (x *extension) alone(name string, inum uint64, want []byte) {
 	}
 }
 
-// Two ask at once for one more device of a member: one of them gets it, and the
-// other, who comes when the member has another name, hears so.
+// Two ask at once for one more device of a member: the first gets it, and the
+// other hears that it is busy, or later that nobody has that name.
 func TestExtendTwiceAtOnce(t *testing.T) {
 	x := newExtension(t, newTestClusterOf(t, 1100<<20, 3))
-	defer x.p.Close(context.Background()) // the second has closed the device: here it has no lock
-	looked, goOn, opens, ended := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
-	second := Addition{Name: "second.img", Open: func(context.Context) (ondisk.Device, error) {
-		close(looked) // the member is well, and not taken away yet
+	defer x.p.Close(context.Background())
+	first := x.addition()
+	open, looked, goOn := first.Open, make(chan struct{}), make(chan struct{})
+	first.Open = func(ctx context.Context) (ondisk.Device, error) {
+		close(looked)
 		<-goOn
-		return memdev.New(300 << 20).Named("second.img"), nil
-	}}
-	late := make(chan error, 1)
+		return open(ctx)
+	}
+	done := make(chan error, 1)
 	go func() {
-		_, _, err := x.p.NodeExtend(x.ctx, "b.img", second)
-		late <- err
+		_, _, err := x.p.NodeExtend(x.ctx, "b.img", first)
+		done <- err
 	}()
 	<-looked
-	x.while = func() {
-		x.while = func() { x.while = nil; close(opens); <-ended }
-		close(goOn)
-		<-opens
-	}
-	_, _, err := x.p.NodeExtend(x.ctx, "b.img", x.addition())
-	check(t, err)
-	close(ended)
-	if err := <-late; err == nil || !strings.Contains(err.Error(), "no member") {
+	second := Addition{Name: "second.img", Open: func(context.Context) (ondisk.Device, error) {
+		return memdev.New(300 << 20).Named("second.img"), nil
+	}}
+	if _, _, err := x.p.NodeExtend(x.ctx, "b.img", second); err == nil || !strings.Contains(err.Error(), "at this moment") {
 		t.Errorf("the second: %v", err)
+	}
+	close(goOn)
+	check(t, <-done)
+	if _, _, err := x.p.NodeExtend(x.ctx, "b.img", second); err == nil || !strings.Contains(err.Error(), "no member") {
+		t.Errorf("by its old name: %v", err)
 	}
 	if !named(x.p.Status().Nodes, "b.img:more.img") {
 		t.Errorf("%+v", x.p.Status().Nodes)
 	}
 }
 
-// What is not to be added is refused before the member is taken away.
+// What is not to be added is refused, and the member stays as it is.
 func TestExtendRefused(t *testing.T) {
 	x := newExtension(t, newTestClusterOf(t, 1100<<20, 3))
 	defer x.p.Close(context.Background())

@@ -20,6 +20,7 @@ type growWatch struct {
 	limit   time.Duration
 	meters  []*metered.Meter
 	opening atomic.Int64 // when a device was begun to be opened, ns since 1970; 0 = none is
+	joined  atomic.Bool  // the new device is one that all wait for
 }
 
 // hangs reports whether one of them does not.
@@ -33,17 +34,6 @@ func (w *growWatch) hangs() bool {
 		}
 	}
 	return false
-}
-
-// member is spec with its opening watched.
-func (w *growWatch) member(spec MemberSpec) MemberSpec {
-	open := spec.Open
-	spec.Open = func(ctx context.Context) ([]ondisk.Device, error) {
-		w.opening.Store(time.Now().UnixNano())
-		defer w.opening.Store(0)
-		return open(ctx)
-	}
-	return spec
 }
 
 // addition is add with its opening and its requests watched.

@@ -21,13 +21,14 @@ func TestExtendHangs(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		own, other []faultdev.Rule
-		before     bool // the member is taken away
+		before     bool // the member does not wait for the new device
 	}{
 		{name: "own, read", own: []faultdev.Rule{{Do: faultdev.Hang, On: faultdev.Read}}},
 		{name: "own, write", own: []faultdev.Rule{{Do: faultdev.Hang, On: faultdev.Write}}},
 		{name: "own, flush", own: []faultdev.Rule{{Do: faultdev.Hang, On: faultdev.Flush}}},
 		{name: "new, read", other: []faultdev.Rule{{Do: faultdev.Hang, On: faultdev.Read}}, before: true},
-		{name: "new, write", other: []faultdev.Rule{{Do: faultdev.Hang, On: faultdev.Write}}},
+		{name: "new, write", other: []faultdev.Rule{{Do: faultdev.Hang, On: faultdev.Write}}, before: true},
+		{name: "new, last flush", other: []faultdev.Rule{{Do: faultdev.Hang, On: faultdev.Flush, Nth: 5}}},
 		{name: "new, opening", before: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -52,13 +53,19 @@ func TestExtendHangs(t *testing.T) {
 					return d, err
 				}
 				began := time.Now()
-				_, _, err := x.p.NodeExtend(x.ctx, "b.img", add)
+				err := x.extend(add)
 				took := time.Since(began)
 				if !errors.Is(err, errHangs) || took < defaultHung || took > 2*defaultHung {
 					t.Fatalf("after %v: %v", took, err)
 				}
-				if strings.Contains(err.Error(), "nothing was changed") != c.before {
+				if strings.Contains(err.Error(), "nothing was changed") != c.before && c.own == nil { // others use its own device, too
+
 					t.Errorf("it says: %v", err)
+				}
+				if !c.before {
+					untilNode(t, x.p, "b.img", func(n NodeStatus) bool { return n.State == NodeHung })
+				} else if n := x.p.Status().Nodes[1]; n.State != NodeInSync {
+					t.Errorf("the member is %s", n.State)
 				}
 				write(t, x.p, inum, 0, content)
 				mustSync(t, x.p)

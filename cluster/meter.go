@@ -42,6 +42,7 @@ type TxgStatus struct {
 // metered counts what the devices of a member are asked for.
 func (m *member) metered(spec MemberSpec) MemberSpec {
 	m.given = spec
+	m.name.Store(&spec.Name)
 	open := spec.Open
 	spec.Open = func(ctx context.Context) ([]ondisk.Device, error) {
 		devs, err := open(ctx)

@@ -108,7 +108,7 @@ func (e *engine) scrubNodes() []ScrubNode {
 	var out []ScrubNode
 	for _, v := range e.attached() {
 		if v.report.State == NodeInSync && v.readable {
-			out = append(out, ScrubNode{v.m.spec.Name, v.conn.vol, v.conn.label})
+			out = append(out, ScrubNode{v.report.Name, v.conn.vol, v.conn.label})
 		}
 	}
 	return out
@@ -125,7 +125,7 @@ func (e *engine) pinAll() (nodes []Pinned, release func()) {
 		case pos.T != at:
 			view.Release()
 		default:
-			nodes = append(nodes, Pinned{v.m.spec.Name, view, v.master})
+			nodes = append(nodes, Pinned{v.report.Name, view, v.master})
 		}
 	}
 	return nodes, func() {
@@ -217,7 +217,7 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 			return nil
 		}
 		m.repaired.Add(1)
-		e.log.Info("repaired", "member", d.Node, "from", v.m.spec.Name, "snapshot", d.Label, "inode", d.Inum, "key", d.Key)
+		e.log.Info("repaired", "member", d.Node, "from", v.report.Name, "snapshot", d.Label, "inode", d.Inum, "key", d.Key)
 		return nil
 	}
 	return errors.New("no other node has a good copy of it")

@@ -19,7 +19,12 @@ type Device interface {
 	// read as anything until written again. errors.ErrUnsupported is allowed.
 	Discard(off, n int64) error
 
-	Size() int64    // in bytes, fixed while open
+	// Measure looks how many bytes the device has by now. If those are more than
+	// before, Size says so from then on; what is behind an end that came nearer
+	// fails to be read and written, and Size stays as it was.
+	Measure() (int64, error)
+
+	Size() int64    // in bytes; only Measure changes it
 	BlockSize() int // logical block in bytes, 512..4096: what reaches media together
 	Name() string   // for messages
 	Close() error

@@ -194,7 +194,7 @@ func TestReplay(t *testing.T) {
 
 func workload(t *testing.T, name string) Workload {
 	t.Helper()
-	for _, w := range append(Workloads(), foreignWorkload(), growWorkload()) {
+	for _, w := range append(append(Workloads(), foreignWorkload()), growWorkloads()...) {
 		if w.Name == name {
 			return w
 		}

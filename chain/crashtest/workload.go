@@ -44,7 +44,7 @@ func Workloads() []Workload {
 		{"log", 20, true, []weighted{{14, (*session).stepLog}, {2, (*session).stepFiles}, {2, (*session).stepPromise}, {1, (*session).stepCheckpoint},
 			{1, (*session).stepDrain}, {1, (*session).stepSnapshot}, {1, (*session).stepRewrite}, {1, (*session).stepReopen}, {1, (*session).stepAbort}}},
 		{"log-killed", 16, true, []weighted{{9, (*session).stepLog}, {4, (*session).stepKill}, {1, (*session).stepGiveUp}, {1, (*session).stepFiles}, {1, (*session).stepPromise}, {1, (*session).stepSnapshot}}},
-		{"grow-log", 12, false, []weighted{{6, (*session).stepLog}, {2, (*session).stepKillAndGrow}, {1, (*session).stepKill}, {1, (*session).stepFiles}}},
+		{"grow-log", 12, false, []weighted{{6, (*session).stepLog}, {2, (*session).stepKillAndGrow}, {2, (*session).stepGrowInPlace}, {1, (*session).stepKill}, {1, (*session).stepFiles}}},
 		{"log-bulkfree", 14, true, []weighted{{8, (*session).stepLog}, {2, (*session).stepRewrite}, {2, (*session).stepBulkfree}, {1, (*session).stepTrim}, {1, (*session).stepHold}}},
 		{"large", 5, true, []weighted{{2, (*session).stepLarge}, {2, (*session).stepFiles}, {1, (*session).stepLargeAbort}}},
 		{"grow", 14, false, []weighted{{4, (*session).stepFiles}, {4, (*session).stepRewrite}, {3, (*session).stepGrow}, {1, (*session).stepPromise}}},
@@ -56,9 +56,12 @@ func foreignWorkload() Workload {
 	return Workload{"foreign", 8, true, []weighted{{6, (*session).stepAny}, {1, (*session).stepSnapshot}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}}
 }
 
-// growWorkload is growth and a first use of the space.
-func growWorkload() Workload {
-	return Workload{"growth", 1, false, []weighted{{1, (*session).stepGrowAndUse}}}
+// growWorkloads are growth and a first use of the space.
+func growWorkloads() []Workload {
+	return []Workload{
+		{"growth", 1, false, []weighted{{1, (*session).stepGrowAndUse}}},
+		{"growth-in-use", 1, false, []weighted{{1, (*session).stepGrowInUse}}},
+	}
 }
 
 func (s *session) run(w Workload) error {

@@ -259,6 +259,9 @@ func (g *gate) Discard(off, n int64) error {
 	return g.pass(faultdev.Discard, off, int(n), func() error { return g.dev.Discard(off, n) })
 }
 
+// Measure implements ondisk.Device.
+func (g *gate) Measure() (int64, error) { return g.dev.Measure() }
+
 // Size implements ondisk.Device.
 func (g *gate) Size() int64 { return g.dev.Size() }
 

@@ -80,9 +80,8 @@ replaced by a larger device uses all of it already.
 --add makes DEVICE a part of the node, which is NODE:DEVICE from then on: name it so
 in fstab. anvilfs grow --help says what it needs.
 
-The node is closed for a moment, grown, and gets what it missed, so a majority has
-to be there without it; else unmount, and use anvilfs grow. df shows more when the
-smallest master has more.
+It stays in use: writers wait for a moment. df shows more when the smallest master
+has more. A node that is offline is grown by anvilfs grow.
 
 NODE is the member as given to mount; anvilfs status MNT lists them.`,
 		Args: exactly(2, "a mount point and a node"),

@@ -196,6 +196,9 @@ func (d *Device) Discard(off, n int64) error {
 	return err
 }
 
+// Measure implements ondisk.Device. The size is that of the image.
+func (d *Device) Measure() (int64, error) { return d.dev.Size(), nil }
+
 // Size implements ondisk.Device.
 func (d *Device) Size() int64 { return d.dev.Size() }
 

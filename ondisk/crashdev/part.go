@@ -58,6 +58,9 @@ func (p *part) Flush() error { return p.img.Flush() }
 // Discard implements ondisk.Device. It does nothing.
 func (p *part) Discard(off, n int64) error { return nil }
 
+// Measure implements ondisk.Device.
+func (p *part) Measure() (int64, error) { return p.Size(), nil }
+
 // Size implements ondisk.Device.
 func (p *part) Size() int64 { return p.span.end - p.span.beg }
 

@@ -230,6 +230,9 @@ func (d *Device) Discard(off, n int64) error {
 	return r.err()
 }
 
+// Measure implements ondisk.Device.
+func (d *Device) Measure() (int64, error) { return d.dev.Measure() }
+
 // Size implements ondisk.Device.
 func (d *Device) Size() int64 { return d.dev.Size() }
 

@@ -27,6 +27,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 	"golang.org/x/sys/unix"
@@ -51,12 +52,12 @@ type Options struct {
 type Device struct {
 	path      string
 	fd        int
-	size      int64 // a multiple of blockSize
-	blockSize int   // of direct I/O, if direct
-	memAlign  int   // of memory in direct I/O
+	blockSize int // of direct I/O, if direct
+	memAlign  int // of memory in direct I/O
 	direct    bool
 	block     bool // a block device, not a file
 	readOnly  bool
+	size      atomic.Int64 // a multiple of blockSize
 
 	// partial guards read-merge-write of blocks, striped by block number.
 	partial [64]sync.Mutex
@@ -75,7 +76,7 @@ func (d *Device) ReadAt(p []byte, off int64) (int, error) {
 	}
 	defer d.end()
 	var eof error
-	if left := max(d.size-off, 0); int64(len(p)) > left {
+	if left := max(d.Size()-off, 0); int64(len(p)) > left {
 		p, eof = p[:left], io.EOF
 	}
 	var n int
@@ -100,8 +101,8 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) {
 	if d.readOnly {
 		return 0, fmt.Errorf("%s: %w", d.path, ErrReadOnly)
 	}
-	if int64(len(p)) > d.size-off {
-		return 0, fmt.Errorf("%s: write of %d bytes at %#x: the device ends at %#x", d.path, len(p), off, d.size)
+	if size := d.Size(); int64(len(p)) > size-off {
+		return 0, fmt.Errorf("%s: write of %d bytes at %#x: the device ends at %#x", d.path, len(p), off, size)
 	}
 	if d.fits(p, off) {
 		return d.pwrite(p, off)
@@ -137,7 +138,7 @@ func (d *Device) Discard(off, n int64) error {
 		return fmt.Errorf("%s: %w", d.path, ErrReadOnly)
 	}
 	bs := int64(d.blockSize)
-	beg, end := (off+bs-1)/bs*bs, min(off+n, d.size)/bs*bs
+	beg, end := (off+bs-1)/bs*bs, min(off+n, d.Size())/bs*bs
 	if beg >= end {
 		return nil
 	}
@@ -156,7 +157,28 @@ func (d *Device) Discard(off, n int64) error {
 }
 
 // Size implements ondisk.Device.
-func (d *Device) Size() int64 { return d.size }
+func (d *Device) Size() int64 { return d.size.Load() }
+
+// Measure implements ondisk.Device.
+func (d *Device) Measure() (int64, error) {
+	if err := d.begin("measure", 0); err != nil {
+		return 0, err
+	}
+	defer d.end()
+	size, err := d.measure()
+	if err != nil {
+		return 0, fmt.Errorf("%s: its size: %w", d.path, err)
+	}
+	for was := d.Size(); size > was && !d.size.CompareAndSwap(was, size); was = d.Size() {
+	}
+	return size, nil
+}
+
+// measure asks the system for the size, in whole blocks.
+func (d *Device) measure() (int64, error) {
+	size, err := unix.Seek(d.fd, 0, unix.SEEK_END) // requests bring their own offsets
+	return size / int64(d.blockSize) * int64(d.blockSize), err
+}
 
 // BlockSize implements ondisk.Device.
 func (d *Device) BlockSize() int { return d.blockSize }

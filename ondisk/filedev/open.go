@@ -104,12 +104,12 @@ func (d *Device) setup() error {
 		return err
 	}
 	d.learnAlignment()
-	size, err := unix.Seek(d.fd, 0, unix.SEEK_END)
+	size, err := d.measure()
 	if err != nil {
 		return err
 	}
-	d.size = size / int64(d.blockSize) * int64(d.blockSize)
-	if d.size == 0 {
+	d.size.Store(size)
+	if size == 0 {
 		return errors.New("the device is empty: give a size when making it")
 	}
 	if !d.direct {

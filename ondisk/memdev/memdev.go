@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -20,12 +21,13 @@ var _ ondisk.Device = (*Device)(nil)
 
 // A Device is an ondisk.Device in memory.
 type Device struct {
-	size      int64
 	blockSize int
 	name      string
+	size      atomic.Int64 // as measured
 
 	mu     sync.RWMutex // guards what follows, page contents included
 	pages  map[int64]page
+	room   int64 // size when it is measured next
 	closed bool
 }
 
@@ -37,7 +39,9 @@ type page struct {
 
 // New returns a device of size zero bytes with 512-byte blocks.
 func New(size int64) *Device {
-	return &Device{size: size, blockSize: 512, name: "memory", pages: make(map[int64]page)}
+	d := &Device{blockSize: 512, name: "memory", room: size, pages: make(map[int64]page)}
+	d.size.Store(size)
+	return d
 }
 
 // Named changes what Name returns, and returns d.
@@ -57,7 +61,8 @@ func (d *Device) WithBlockSize(n int) *Device {
 func (d *Device) Clone() *Device {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := &Device{size: d.size, blockSize: d.blockSize, name: d.name, pages: make(map[int64]page, len(d.pages))}
+	c := &Device{blockSize: d.blockSize, name: d.name, room: d.room, pages: make(map[int64]page, len(d.pages))}
+	c.size.Store(d.Size())
 	for i, p := range d.pages {
 		p.own = false
 		d.pages[i], c.pages[i] = p, p
@@ -68,8 +73,22 @@ func (d *Device) Clone() *Device {
 // Enlarged is Clone, with size bytes.
 func (d *Device) Enlarged(size int64) *Device {
 	c := d.Clone()
-	c.size = max(size, c.size)
+	c.room = max(size, c.Size())
+	c.size.Store(c.room)
 	return c
+}
+
+// Resize makes the medium size bytes long while it is open: who has it finds
+// that by Measure. What is behind the end of a shorter one is gone.
+func (d *Device) Resize(size int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.room = size
+	for i := range d.pages {
+		if i*pageSize >= size {
+			delete(d.pages, i)
+		}
+	}
 }
 
 // Reopen undoes Close: memory outlives it, as media does.
@@ -77,6 +96,7 @@ func (d *Device) Reopen() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = false
+	d.size.Store(d.room)
 }
 
 // ReadFrom fills the device from r, from its start, and leaves out pages that
@@ -109,7 +129,7 @@ func (d *Device) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	var err error
-	if left := max(d.size-off, 0); int64(len(p)) > left {
+	if left := max(d.Size()-off, 0); int64(len(p)) > left {
 		p, err = p[:left], io.EOF
 	}
 	d.each(off, len(p), func(i int64, beg, end, at int) {
@@ -129,8 +149,8 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) {
 	if err := d.check("write", off); err != nil {
 		return 0, err
 	}
-	if int64(len(p)) > d.size-off {
-		return 0, fmt.Errorf("%s: write of %d bytes at %#x: the device ends at %#x", d.name, len(p), off, d.size)
+	if int64(len(p)) > d.Size()-off {
+		return 0, fmt.Errorf("%s: write of %d bytes at %#x: the device ends at %#x", d.name, len(p), off, d.Size())
 	}
 	d.each(off, len(p), func(i int64, beg, end, at int) {
 		pg := d.pages[i]
@@ -154,7 +174,7 @@ func (d *Device) Discard(off, n int64) error {
 	if err := d.check("discard", off); err != nil {
 		return err
 	}
-	for i := (off + pageSize - 1) / pageSize; (i+1)*pageSize <= min(off+n, d.size); i++ {
+	for i := (off + pageSize - 1) / pageSize; (i+1)*pageSize <= min(off+n, d.Size()); i++ {
 		delete(d.pages, i)
 	}
 	return nil
@@ -168,7 +188,18 @@ func (d *Device) Flush() error {
 }
 
 // Size implements ondisk.Device.
-func (d *Device) Size() int64 { return d.size }
+func (d *Device) Size() int64 { return d.size.Load() }
+
+// Measure implements ondisk.Device.
+func (d *Device) Measure() (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.check("measure", 0); err != nil {
+		return 0, err
+	}
+	d.size.Store(max(d.Size(), d.room))
+	return d.room, nil
+}
 
 // BlockSize implements ondisk.Device.
 func (d *Device) BlockSize() int { return d.blockSize }

@@ -26,7 +26,14 @@ type op struct {
 }
 
 // Wrap returns dev with its requests counted.
-func (m *Meter) Wrap(dev ondisk.Device) ondisk.Device { return &device{dev, m} }
+func (m *Meter) Wrap(dev ondisk.Device) ondisk.Device {
+	d := &device{Device: dev}
+	d.m.Store(m)
+	return d
+}
+
+// Take counts from now on what dev, which another meter wrapped, is asked for.
+func (m *Meter) Take(dev ondisk.Device) { dev.(*device).m.Store(m) }
 
 // A Report is a meter at one instant: plain values.
 type Report struct {
@@ -99,11 +106,12 @@ func (m *Meter) measure(o *op, run func() (int64, error)) {
 // A device is another one with a meter.
 type device struct {
 	ondisk.Device
-	m *Meter
+	m atomic.Pointer[Meter]
 }
 
 func (d *device) ReadAt(p []byte, off int64) (n int, err error) {
-	d.m.measure(&d.m.read, func() (int64, error) {
+	m := d.m.Load()
+	m.measure(&m.read, func() (int64, error) {
 		n, err = d.Device.ReadAt(p, off)
 		return int64(n), err
 	})
@@ -111,7 +119,8 @@ func (d *device) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 func (d *device) WriteAt(p []byte, off int64) (n int, err error) {
-	d.m.measure(&d.m.write, func() (int64, error) {
+	m := d.m.Load()
+	m.measure(&m.write, func() (int64, error) {
 		n, err = d.Device.WriteAt(p, off)
 		return int64(n), err
 	})
@@ -119,7 +128,8 @@ func (d *device) WriteAt(p []byte, off int64) (n int, err error) {
 }
 
 func (d *device) Flush() (err error) {
-	d.m.measure(&d.m.flush, func() (int64, error) {
+	m := d.m.Load()
+	m.measure(&m.flush, func() (int64, error) {
 		err = d.Device.Flush()
 		return 0, err
 	})
@@ -127,7 +137,8 @@ func (d *device) Flush() (err error) {
 }
 
 func (d *device) Discard(off, n int64) (err error) {
-	d.m.measure(&d.m.discard, func() (int64, error) {
+	m := d.m.Load()
+	m.measure(&m.discard, func() (int64, error) {
 		if err = d.Device.Discard(off, n); err != nil {
 			return 0, err
 		}

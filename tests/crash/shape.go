@@ -81,6 +81,8 @@ type shorter struct {
 
 func (d shorter) Size() int64 { return d.size }
 
+func (d shorter) Measure() (int64, error) { return d.size, nil }
+
 // need is how many devices have done all of a commit when it is acknowledged;
 // spares have nothing to do, and nobody waits for a cache.
 func (s Shape) need() int {

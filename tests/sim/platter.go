@@ -325,6 +325,9 @@ func (s *session) Flush() error {
 // Discard implements ondisk.Device.
 func (s *session) Discard(off, n int64) error { return errors.ErrUnsupported }
 
+// Measure implements ondisk.Device.
+func (s *session) Measure() (int64, error) { return s.Size(), nil }
+
 // Size implements ondisk.Device.
 func (s *session) Size() int64 { return s.p.cache.Size() }
 
