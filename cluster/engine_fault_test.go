@@ -156,6 +156,34 @@ func TestEngineRepairsData(t *testing.T) {
 	untilEqual(t, e)
 }
 
+// A leaf that takes another place, since its own cannot be mended, leaves the
+// tree where the cluster has it.
+func TestEngineRewriteKeepsTheNumber(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, bytes.Repeat([]byte("abcdefgh"), 2000))))
+	untilEqual(t, e)
+	conn, l := e.attached()[0].conn, Leaf{Inum: 2000, Kind: ondisk.TypeData}
+	view, err := conn.vol.View(c.ctx, conn.label)
+	check(t, err)
+	change, found, err := l.Fetch(c.ctx, view)
+	view.Release()
+	if err != nil || !found {
+		t.Fatal(found, err)
+	}
+	written, err := conn.Replace(c.ctx, change, func(*chain.View) (bool, error) { return true, nil })
+	if err != nil || !written {
+		t.Fatal(written, err)
+	}
+	view, err = conn.vol.View(c.ctx, conn.label)
+	check(t, err)
+	defer view.Release()
+	if want := e.committed().T; view.T() != want {
+		t.Errorf("the tree is at %v, the cluster at %v", view.T(), want)
+	}
+}
+
 // Every request of a member fails once, wherever it is in a commit: the mount
 // goes on, the member comes back, and all three end equal.
 func TestEngineFaultsEverywhere(t *testing.T) {

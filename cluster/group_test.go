@@ -66,21 +66,23 @@ func TestPoolSyncWaitsForWhatIsOnItsWay(t *testing.T) {
 func TestPoolCountsCallsUnderWay(t *testing.T) {
 	p, _ := openFake(t, Options{}, formatted(t, 256<<20))
 	defer closePool(t, p)
-	most := Cost{Leaves: 1, Bytes: int64(p.StatFS().Avail) * 2 / 3}
-	first, err := p.Begin(bg, most)
-	if err != nil {
-		t.Fatal(err)
+	for _, small := range []bool{false, true} { // large blocks have to find whole places, too
+		most := Cost{Leaves: 1, Bytes: int64(p.StatFS().Avail) * 2 / 3, Small: small}
+		first, err := p.Begin(bg, most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(bg, 50*time.Millisecond)
+		if second, err := p.Begin(ctx, most); err == nil {
+			second.End()
+			t.Errorf("two calls were promised two thirds of the space each, small blocks: %v", small)
+		}
+		cancel()
+		first.End()
+		again, err := p.Begin(bg, most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.End()
 	}
-	ctx, cancel := context.WithTimeout(bg, 50*time.Millisecond)
-	defer cancel()
-	if second, err := p.Begin(ctx, most); err == nil {
-		second.End()
-		t.Error("two calls were promised two thirds of the space each")
-	}
-	first.End()
-	again, err := p.Begin(bg, most)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again.End()
 }
