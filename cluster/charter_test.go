@@ -145,6 +145,25 @@ func TestLineage(t *testing.T) {
 	}
 }
 
+// Whoever has the content of between is told by the charter that comes with a
+// rollback what it still has in common.
+func TestMarkRollback(t *testing.T) {
+	law := sampleCharter()
+	law.Lineage = *(*Lineage)(nil).WithEpoch(1, Position{})
+	to, between, at := ondisk.MakeTid(1, 20), ondisk.MakeTid(1, 39), ondisk.MakeTid(1, 40)
+	b := &chain.Batch{T: at, Ops: []chain.PFSOp{{Kind: chain.OpRollback, To: to}}}
+	_, c, ok := MarkRollback(b, law)
+	if !ok {
+		t.Fatal("no mark")
+	}
+	if got := CommonTid(&c.Lineage, Position{T: at}, &law.Lineage, Position{T: between}); got != to {
+		t.Errorf("common with who has %v: %v, want %v", between, got, to)
+	}
+	if _, _, ok := MarkRollback(&chain.Batch{T: at}, law); ok {
+		t.Error("a batch that rolls nothing back is marked")
+	}
+}
+
 func TestManifestSeesEverything(t *testing.T) {
 	block, _, err := ondisk.EncodeData([]byte("some data"), uint8(ondisk.CompLZ4), uint8(ondisk.CheckXXHash64))
 	check(t, err)
