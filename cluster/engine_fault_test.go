@@ -184,6 +184,25 @@ func TestEngineRewriteKeepsTheNumber(t *testing.T) {
 	}
 }
 
+// Whoever shows what the engine has is told of a copy that was overwritten.
+func TestEngineOverwriteTells(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	e := c.mustStart(Options{})
+	data := bytes.Repeat([]byte("abcdefgh"), 2000)
+	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
+	untilEqual(t, e)
+	v := e.attached()[0]
+	change := blockFile(t, e.committed().T, 2000, bytes.Repeat([]byte("ABCDEFGH"), 2000)).Changes[1]
+	told := e.changed()
+	check(t, e.overwrite(c.ctx, v.report.Name, "another", change, func(*chain.View) (bool, error) { return true, nil }))
+	select {
+	case <-told:
+	default:
+		t.Error("nobody was told")
+	}
+}
+
 // Every request of a member fails once, wherever it is in a commit: the mount
 // goes on, the member comes back, and all three end equal.
 func TestEngineFaultsEverywhere(t *testing.T) {
