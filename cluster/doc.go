@@ -24,6 +24,18 @@
 // key, blocks by offset, and which blocks below are gone. Blocks are encoded
 // once for all nodes, complete ones while the group is still open.
 //
+// A write that covers a part of a block which no overlay has does not wait for
+// the rest: the block is incomplete, and what it lacks is read from the layers
+// below, in the background, by who reads it, or at the close. Those layers say
+// the same as long as the group is above them. A block that is written over to
+// its end, cut or punched before that needs no read. A group is built when its
+// blocks are complete. If the read fails, who waits for the group is told, and it
+// is tried again. What no member can read while there is a quorum, since it is
+// damaged, or since devices have failed the request for Options.Deadline, would
+// hold up all others for good: the group goes without that block, which stays as
+// it was. The write is lost then, though it was accepted and though a part of the
+// call may be there; Lost has the error for who syncs the file.
+//
 // A group closes after Options.Commit, at 32 MiB in memory, and on Sync. All
 // who called Sync before it closed share its commit, and of those who do so side
 // by side the first is held for a moment until the others are there.

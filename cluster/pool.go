@@ -185,6 +185,8 @@ type Pool struct {
 	hedge  hedge
 	front  *front
 	encode encoder
+	fill   filler
+	lost   lostWrites
 	upkeep upkeep
 	events events
 	txgs   txgMeter
@@ -258,6 +260,7 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	p.lastInum.Store(max(root.Meta.PFSInum, ondisk.InumFirst-1))
 	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
 	p.encode.start(p)
+	p.fill.start(p)
 	p.workers.Add(1)
 	go p.commitLoop()
 	return p, nil
@@ -279,6 +282,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 	p.cancel()
 	p.workers.Wait()
+	p.fill.stop(ctx)
 	p.encode.stop()
 	p.stateMu.Lock()
 	p.install(p.state.Load().open, nil, nil, nil) // who looks from now on finds no views

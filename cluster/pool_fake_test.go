@@ -283,6 +283,7 @@ func crash(p *Pool) {
 	p.closing.Store(true)
 	p.cancel()
 	p.workers.Wait()
+	p.fill.stop(context.Background())
 	p.encode.stop()
 	p.state.Load().release()
 }

@@ -26,6 +26,7 @@ func (t *Txn) WriteData(ctx context.Context, inum, off uint64, p []byte) error {
 		if err != nil {
 			return err
 		}
+		t.p.fill.wrote(t.g.overlay, n, b)
 		if at+len(part) == ondisk.LogicalBlock {
 			t.p.encode.early(t.g.overlay, n, b)
 		}
@@ -52,18 +53,19 @@ func (t *Txn) writeBlock(ctx context.Context, n *onode, key uint64, at int, part
 		return b, nil
 	}
 	n.mu.Unlock()
-	base, err := t.base(ctx, n, key, at, len(part))
+	have, err := t.base(ctx, n, key, at, len(part))
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if base == nil {
-		return t.store(n, key, at, part), nil
+	if have > 0 {
+		b := t.g.adopt(n, key, getBuffer(have))
+		b.gaps = []piece{{0, have}}
+		t.g.partial.Store(true)
+		t.grow(0, have)
 	}
-	b := t.g.adopt(n, key, base)
-	t.grow(0, len(base))
-	return t.store(n, b.key, at, part), nil
+	return t.store(n, key, at, part), nil
 }
 
 // store writes p at byte at of a block, whose growth is the call's.
@@ -99,27 +101,22 @@ func (o *overlay) adopt(n *onode, key uint64, buf []byte) *oblock {
 	return b
 }
 
-// base returns the content below of a block that is about to be written
-// [at, at+n); nil: the write covers it.
-func (t *Txn) base(ctx context.Context, n *onode, key uint64, at, count int) ([]byte, error) {
+// base returns how many bytes the layers below have of a block that is about to
+// be written [at, at+n); 0: the write covers them.
+func (t *Txn) base(ctx context.Context, n *onode, key uint64, at, count int) (int, error) {
 	have, size, err := t.baseLen(ctx, n.inum, key)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	if size < key {
 		if err := t.sealEnd(ctx, n, size); err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
-	if have == 0 || at == 0 && count >= have {
-		return nil, nil
+	if at == 0 && count >= have {
+		return 0, nil
 	}
-	buf := getBuffer(have)
-	if err := t.content(ctx, n.inum, key, buf); err != nil {
-		putBuffer(buf)
-		return nil, err
-	}
-	return buf, nil
+	return have, nil
 }
 
 // baseLen is how many bytes of the block the layers below have, and the size
@@ -262,6 +259,7 @@ func (t *Txn) zeroPart(ctx context.Context, inum, key uint64, from, to int) erro
 		}
 		t.g.resize(b, len(b.buf)) // so that it may be changed
 		clear(b.buf[from:to])
+		b.known(from, to)
 	})
 }
 
