@@ -131,6 +131,8 @@ func (e *snapshotEngine) commit(context.Context, *chain.Batch) (bool, error) {
 
 func (e *snapshotEngine) hasQuorum() bool { return true }
 
+func (e *snapshotEngine) changing() bool { return false }
+
 // reportRead passes on how members answer. What is damaged is not named: repair
 // knows the PFS only.
 func (e *snapshotEngine) reportRead(node int, d time.Duration, err error, _ *chain.NodeError) {

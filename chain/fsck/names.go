@@ -8,7 +8,10 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-const remedyNames = "anvilfs fsck --repair with a majority of the members puts it right"
+const (
+	remedyNames    = "anvilfs fsck --repair with a majority of the members puts it right"
+	remedySnapshot = "a snapshot keeps what was: this goes when it is deleted"
+)
 
 // A census compares the inodes of a PFS with the entries that name them.
 type census struct {
@@ -39,6 +42,9 @@ func (c *checker) names(p *pfsState) {
 }
 
 func (s *census) found(sev Severity, inum uint64, what, remedy string) {
+	if remedy == remedyNames && s.p.meta.PFSSubtype != ondisk.PFSSubNone {
+		remedy = remedySnapshot
+	}
 	s.c.add(Finding{Severity: sev, PFS: s.p.label, Inum: inum, What: what, Remedy: remedy, resolve: inum != 0})
 }
 

@@ -43,6 +43,8 @@ type session struct {
 	skipped int
 	level   []bool // devices of members in sync
 	plain   bool   // there are no accounts
+	noLog   bool   // of mounts from now on
+	spoilt  bool   // what a member had that the others do not, and keeps, was wrong
 	cloned  bool   // a clone was acknowledged
 	closing string // how the pool was when it was closed last
 	half    *model // what the last call that failed may have done
@@ -70,7 +72,7 @@ func (s *session) mount(members ...cluster.MemberSpec) error {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
-	o := cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Dedup: s.shape.Dedup, Logger: quiet}
+	o := cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Dedup: s.shape.Dedup, NoLog: s.noLog, Logger: quiet}
 	if s.shape.Cached {
 		o.Memory = s.shape.Memory // else nothing is left for it to answer
 	}

@@ -158,7 +158,7 @@ func Workloads(seed uint64) []Run {
 	calls := (*session).stepCalls
 	create, hold, erase, rollback, clone := synced(callSnapshot), synced(callHold), synced(callErase), synced(callRollback), (*session).stepClone
 	rollbackOpen := synced(callRollbackOpen)
-	return []Run{
+	return append(loggedWorkloads(seed), []Run{
 		{"calls-alone", alone, seed, repeat(8, calls), false},
 		{"calls-four-slots", four, seed, repeat(8, calls), false},
 		{"calls-three", three, seed, repeat(5, calls), false},
@@ -184,7 +184,36 @@ func Workloads(seed uint64) []Run {
 		{"grow-add", part, seed, []func(*session) error{calls, (*session).stepExtend, calls, (*session).stepReopen, calls}, false},
 		{"cache", cached, seed, []func(*session) error{calls, reread, calls, (*session).stepCacheAway, reread, calls, (*session).stepReopen, (*session).stepKnows, reread, calls}, false},
 		{"roles", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, (*session).stepPromote, calls, (*session).stepDemote, calls}, false},
+	}...)
+}
+
+// loggedWorkloads have calls acknowledged by intent logs alone just before
+// something else is done, in each round.
+func loggedWorkloads(seed uint64) []Run {
+	shapes := Shapes()
+	alone, three, spare, growing := shapes[0], shapes[2], shapes[3], shapes[5]
+	calls := (*session).stepCalls
+	create, erase, rollback := synced(callSnapshot), synced(callErase), synced(callRollbackOpen)
+	return []Run{
+		{"log-mounts", three, seed, []func(*session) error{calls, (*session).stepNoLog, calls, (*session).stepLog, calls, (*session).stepNoLog}, true},
+		{"log-members", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, calls, (*session).stepPromote, calls, (*session).stepDemote, calls, (*session).stepRemove, calls}, true},
+		{"log-replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}, true},
+		{"log-snapshots", three, seed, []func(*session) error{calls, create, calls, create, calls, erase, calls, (*session).stepClone, calls, rollback, calls}, true},
+		{"log-space", alone, seed, []func(*session) error{calls, synced(callTwins), (*session).stepDedup, calls, (*session).stepBulkfree, calls, (*session).stepTrim, calls}, true},
+		{"log-grow", growing, seed, []func(*session) error{calls, stepGrow(1), calls}, true},
 	}
+}
+
+// stepNoLog mounts without intent logs, whatever they hold.
+func (s *session) stepNoLog() error {
+	s.noLog = true
+	return s.stepReopen()
+}
+
+// stepLog mounts with intent logs again.
+func (s *session) stepLog() error {
+	s.noLog = false
+	return s.stepReopen()
 }
 
 func repeat(n int, step func(*session) error) (list []func(*session) error) {
