@@ -67,8 +67,8 @@ type intentLog struct {
 	count    atomic.Int32 // len(pending), for everybody
 }
 
-// logArea is the ring on the first device of a volume.
-func logArea(h *ondisk.VolumeHeader) (beg, end int64) {
+// LogArea is the ring on the first device of a volume; equal = there is none.
+func LogArea(h *ondisk.VolumeHeader) (beg, end int64) {
 	// Damaged or hostile numbers must not have us write over anything else;
 	// from the second zone on a reserved segment may lie within the area.
 	if h.AuxBeg < ondisk.ReservedSize || h.AuxEnd > h.AllocatorBeg || h.AuxBeg%pageLen != 0 || h.AuxBeg > h.AuxEnd {

@@ -57,7 +57,7 @@ func (e *engine) openAll(ctx context.Context) ([]opening, error) {
 	}
 	for _, m := range e.members {
 		if !answered(opened, m) {
-			m.enter(NodeHung, fmt.Sprintf("opening takes longer than %v", e.deadline), "")
+			m.enter(NodeHung, fmt.Sprintf("opening takes longer than %v", e.deadline), "it is taken in once it is open")
 		}
 	}
 	return opened, nil

@@ -24,10 +24,17 @@ const (
 	promise               // in the election, at the header with its promise
 	copying               // it is being resynced: the first block of the copy
 	swap                  // ... at the header that puts the copy in place
+
+	// Those of the intent log, which rows name in logs.
+	record    // a txg is written into it, and not flushed
+	unleveled // what was synced is there only
+	replay    // it is brought into the tree while m is opened
+	wrap      // its ring begins anew
 	moments
 )
 
-var momentNames = [...]string{"idle", "mid-apply", "between flushes", "mid-promise", "mid-resync", "mid-swap"}
+var momentNames = [...]string{"idle", "mid-apply", "between flushes", "mid-promise", "mid-resync", "mid-swap",
+	"mid-record", "logged only", "mid-replay", "ring begins anew"}
 
 func (m moment) String() string { return momentNames[m] }
 
@@ -154,8 +161,17 @@ func (r *run) reach() <-chan error {
 	if r.row().level {
 		r.level()
 	}
+	if r.cell.at == replay {
+		r.reachReplay()
+		return closedSync()
+	}
 	r.takeAway()
 	switch r.cell.at {
+	case record, wrap:
+		return r.reachRecord()
+	case unleveled:
+		r.logSome()
+		r.fire()
 	case idle:
 		r.fire()
 	case apply, flushes:
@@ -166,7 +182,7 @@ func (r *run) reach() <-chan error {
 	case copying, swap:
 		r.reachCopy()
 	}
-	if r.cell.at == idle && r.row().death == lives {
+	if (r.cell.at == idle || r.cell.at == unleveled) && r.row().death == lives {
 		for range 4 {
 			r.check(r.life.caller.call(r.life.ctx), "call")
 		}
@@ -202,8 +218,13 @@ func (r *run) takeAway() {
 // arm sets the trap for the moment.
 func (r *run) arm() {
 	trap := &rig.Trap{On: faultdev.Write, Match: isBlock, Do: r.fire}
-	if r.cell.at == flushes || r.cell.at == promise || r.cell.at == swap {
+	switch r.cell.at {
+	case flushes, promise, swap:
 		trap.Match = isHeader
+	case replay:
+		if r.cell.dice(25).IntN(2) == 0 {
+			trap.Match = isHeader
+		}
 	}
 	trap.After = r.row().death != lives && r.cell.dice(3).IntN(2) == 0
 	r.m.Arm(trap)
@@ -243,7 +264,7 @@ func (r *run) reachPromise() {
 	err := r.open()
 	r.note("mounting: %v", err)
 	if !r.hasFired() {
-		r.fail("mounted without a promise of %s: %v", r.m.Name, err)
+		r.fail("mounted before the moment came for %s: %v", r.m.Name, err)
 	}
 	switch {
 	case r.row().death != lives:
@@ -315,7 +336,7 @@ func (r *run) goesOn(pending <-chan error) {
 // stalled checks that changes wait, and that the status says so.
 func (r *run) stalled(pending <-chan error) {
 	r.t.Helper()
-	if r.cell.at == promise { // it was mounted before the fault could show
+	if r.cell.at == promise || r.cell.at == replay { // it was mounted before the fault could show
 		pending = r.changeAndSync()
 	}
 	select {

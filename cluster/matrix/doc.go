@@ -5,7 +5,9 @@
 //	row      what goes wrong, what must be seen, what brings it back
 //	member   each of three masters, the slave and the soft slave
 //	moment   idle, writing blocks, between the two flushes, promising, being
-//	         resynced, at the header that ends a resync
+//	         resynced, at the header that ends a resync; of the intent log: a
+//	         record is not flushed, what was synced is there only, its ring
+//	         begins anew, it is replayed
 //	bare     again with another master away, where the fault takes the quorum
 //
 // A cell mounts a small filesystem, brings the member to the moment, and lets

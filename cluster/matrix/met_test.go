@@ -1,8 +1,6 @@
 package matrix
 
 import (
-	"fmt"
-
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cluster/rig"
 )
@@ -14,12 +12,7 @@ func met(r *run) {
 	if r.outrun() {
 		return
 	}
-	for i, inum := range r.base.keep {
-		path, data := fmt.Sprintf("/keep/k%d", i), content(r.rng, 4096)
-		err := r.life.caller.do(func(s map[string]string) { s[path] = data + s[path][len(data):] },
-			func() error { _, err := r.life.fs.Write(r.life.ctx, inum, 0, []byte(data), false); return err })
-		r.check(err, "writing")
-	}
+	r.changeKept()
 	r.check(r.sync(r.limit), "sync")
 	r.healthy()
 }

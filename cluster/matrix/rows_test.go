@@ -41,11 +41,12 @@ type row struct {
 	play    func(r *run)
 	skip    func(c cell) string // why a cell makes no sense
 
-	copied bool    // a resync does copy, beside what m has
-	errand *errand // what is done when the fault comes, which goes by the seed
-	deadly bool    // of an errand: the process ends
-	branch bool    // in a cluster with a branch that is away
-	gives  bool    // ... which is not merged
+	logs   []moment // of the intent log, at which it is played, too
+	copied bool     // a resync does copy, beside what m has
+	errand *errand  // what is done when the fault comes, which goes by the seed
+	deadly bool     // of an errand: the process ends
+	branch bool     // in a cluster with a branch that is away
+	gives  bool     // ... which is not merged
 
 	fast  bool               // it is about a cache before the members
 	cache cluster.CacheState // what becomes of it
@@ -88,21 +89,21 @@ func memberRows() []*row {
 		{name: "read error in a table", inject: rot(ondisk.TypeIndirect, unreadable), expect: noticed, play: script, skip: notWhileBare},
 		{name: "bad check code in a data block", inject: rot(ondisk.TypeData, flipped), expect: noticed, play: script, skip: notWhileBare},
 		{name: "bad check code in a table", inject: rot(ondisk.TypeIndirect, flipped), expect: noticed, play: script, skip: notWhileBare},
-		{name: "a txg meets a table that cannot be read", inject: rot(ondisk.TypeIndirect, unreadable), want: []cluster.NodeState{cluster.NodeTainted}, expect: met, play: script, skip: notWhileCopied},
-		{name: "a txg meets a table with a bad check code", inject: rot(ondisk.TypeIndirect, flipped), want: []cluster.NodeState{cluster.NodeTainted}, expect: met, play: script, skip: notWhileCopied},
+		{name: "a txg meets a table that cannot be read", logs: []moment{unleveled}, inject: rot(ondisk.TypeIndirect, unreadable), want: []cluster.NodeState{cluster.NodeTainted}, expect: met, play: script, skip: notWhileCopied},
+		{name: "a txg meets a table with a bad check code", logs: []moment{unleveled}, inject: rot(ondisk.TypeIndirect, flipped), want: []cluster.NodeState{cluster.NodeTainted}, expect: met, play: script, skip: notWhileCopied},
 		{name: "elements out of order under good codes", inject: twist(disorder), expect: noticed, play: script, skip: notWhileBare},
 		{name: "an unexpected element under good codes", inject: twist(alien), expect: noticed, play: script, skip: notWhileBare},
-		{name: "write error", inject: rule(faultdev.Fail, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
-		{name: "flush error", inject: rule(faultdev.Fail, faultdev.Flush, 0), want: written, expect: back, stalls: true, play: script},
+		{name: "write error", logs: ofLog, inject: rule(faultdev.Fail, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
+		{name: "flush error", logs: ofLog, inject: rule(faultdev.Fail, faultdev.Flush, 0), want: written, expect: back, stalls: true, play: script},
 		{name: "device out of space", inject: rule(faultdev.Full, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
 		{name: "no space on the volume", small: true, play: full, skip: roomOnly},
-		{name: "disconnect", inject: func(r *run) { r.m.Pull() }, want: []cluster.NodeState{cluster.NodeFailed}, stalls: true, play: script,
+		{name: "disconnect", logs: ofLog, inject: func(r *run) { r.m.Pull() }, want: []cluster.NodeState{cluster.NodeFailed}, stalls: true, play: script,
 			heal: func(r *run) { r.m.Plug(nil) }},
-		{name: "hung device", inject: hang, want: []cluster.NodeState{cluster.NodeHung}, remedy: true, stalls: true, play: script},
+		{name: "hung device", logs: ofLog, inject: hang, want: []cluster.NodeState{cluster.NodeHung}, remedy: true, stalls: true, play: script},
 		{name: "slow device", inject: slow, play: script, expect: slowness},
-		{name: "process crash", inject: func(r *run) { r.die(false) }, death: killed, play: script, skip: notWhileBare},
-		{name: "power cut", inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
-		{name: "power cut after flushes that lied", prepare: lie, level: true, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
+		{name: "process crash", logs: ofLog, inject: func(r *run) { r.die(false) }, death: killed, play: script, skip: notWhileBare},
+		{name: "power cut", logs: ofLog, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
+		{name: "power cut after flushes that lied", logs: ofLog[:2], prepare: lie, level: true, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
 		{name: "power cut after flushes that lied, while another was behind", prepare: lie, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: onlyBare},
 		{name: "restored image", prepare: older, inject: swapped(func(r *run) *memdev.Device { return r.before.Clone() }), play: script, skip: notWhileBare},
 		{name: "cloned image", inject: swapped(twin), want: []cluster.NodeState{cluster.NodeFailed}, expect: says("copies of one node"), play: script, skip: notWhileBare,

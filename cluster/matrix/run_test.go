@@ -395,12 +395,16 @@ func (r *run) healthy() {
 	if err := r.life.pool.Wait(ctx, cluster.WaitHealthy); err != nil {
 		r.fail("not healthy again: %v\n%+v", err, r.life.pool.Status())
 	}
-	// A soft node that is away makes nobody ill: it is waited for here.
-	for _, n := range r.life.pool.Status().Nodes {
-		if n.Soft() {
-			r.until(n.Name+" in sync", func() bool { return r.statusOf(n.Name).State == cluster.NodeInSync })
+	// A soft node that is away makes nobody ill: it is waited for here. One that was
+	// not there at the mount has a line by its id until it is.
+	r.until("soft nodes in sync", func() bool {
+		for _, n := range r.life.pool.Status().Nodes {
+			if n.Soft() && n.State != cluster.NodeInSync {
+				return false
+			}
 		}
-	}
+		return true
+	})
 }
 
 // caughtUp waits until nobody is behind any more: who was slow before the last
