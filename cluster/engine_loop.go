@@ -293,7 +293,7 @@ func (e *engine) closeLater(m *member, c *conn) {
 		e.post(func() {
 			m.closing = false
 			if err != nil {
-				e.log.Debug("closing a failed member", "member", m.spec.Name, "err", err)
+				e.log.Debug("closing a failed member", "member", m.called(), "err", err)
 			}
 			if m.state == NodeHung {
 				m.enter(NodeFailed, "its requests have returned", "")
@@ -351,7 +351,7 @@ func (e *engine) retryFull(m *member) {
 	e.tasks.Go(func() {
 		err := c.MakeRoom(e.ctx)
 		if err != nil && !errors.Is(err, context.Canceled) {
-			e.log.Warn("no space could be freed", "member", m.spec.Name, "err", err)
+			e.log.Warn("no space could be freed", "member", m.called(), "err", err)
 		}
 		select {
 		case <-time.After(wait):

@@ -145,7 +145,7 @@ func (e *engine) repairable(m *member) (c *conn, err error) {
 // goodCopy fetches a leaf from whichever other node has it right: the quickest may
 // be damaged there, too. ok is false if it is not there any more.
 func (e *engine) goodCopy(ctx context.Context, d damage) (c chain.Change, from string, ok bool, err error) {
-	not := []string{d.m.spec.Name}
+	not := []string{d.m.called()}
 	for {
 		s, unpin, none := e.pinOther(ctx, not)
 		if none != nil {
@@ -166,7 +166,7 @@ func (e *engine) goodCopy(ctx context.Context, d damage) (c chain.Change, from s
 // others reports whether there is a node in sync beside those.
 func (e *engine) others(not []string) bool {
 	return slices.ContainsFunc(e.attached(), func(v memberView) bool {
-		return v.report.State == NodeInSync && !slices.Contains(not, v.m.spec.Name)
+		return v.report.State == NodeInSync && !slices.Contains(not, v.m.called())
 	})
 }
 

@@ -150,7 +150,7 @@ func (e *engine) inSync(m *member) {
 	e.tasks.Go(func() {
 		err := e.promote(e.ctx, in)
 		if err != nil && e.ctx.Err() == nil {
-			e.log.Warn("a replacement could not take its place", "member", m.spec.Name, "err", err)
+			e.log.Warn("a replacement could not take its place", "member", m.called(), "err", err)
 			select { // settle tries again then
 			case <-time.After(promoteAgain):
 			case <-e.ctx.Done():
