@@ -50,15 +50,15 @@ func (t *Txn) ShareSnapshot(ctx context.Context, s SnapshotName, src, srcOff, ds
 
 // snapSource returns the snapshot for calls of a group.
 func (p *Pool) snapSource(ctx context.Context, g *group, s SnapshotName) *snapSource {
+	src := &snapSource{snapshotEngine: p.showSnapshot(s), p: p}
+	src.lends = p.lenders(ctx, &src.entry) && p.snapUse.take(s.Clid, g.number)
 	g.taken.mu.Lock()
 	defer g.taken.mu.Unlock()
 	for _, have := range g.taken.list {
-		if have.entry.Clid == s.Clid && have.lends == (p.lenders(ctx, &have.entry) && p.snapUse.take(s.Clid, g.number)) {
+		if have.entry.Clid == s.Clid && have.lends == src.lends {
 			return have
 		}
 	}
-	src := &snapSource{snapshotEngine: p.showSnapshot(s), p: p}
-	src.lends = p.lenders(ctx, &src.entry) && p.snapUse.take(s.Clid, g.number)
 	g.taken.list = append(g.taken.list, src)
 	p.snapUse.opened(src)
 	return src
