@@ -106,15 +106,10 @@ func (v *Volume) grow(ctx context.Context, o Growth, taint error) (by uint64, er
 
 // inTurn runs f while no transaction does.
 func (v *Volume) inTurn(ctx context.Context, f func() error) error {
-	select {
-	case <-v.turn:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { v.turn <- struct{}{} }()
-	if err := v.usable(); err != nil {
+	if err := v.takeTurn(ctx); err != nil {
 		return err
 	}
+	defer v.passTurn()
 	return f()
 }
 

@@ -98,15 +98,10 @@ func (v *Volume) Log(ctx context.Context, x LogTxg) error {
 	if v.opts.ReadOnly {
 		return fmt.Errorf("%s: %w", v.Name(), ErrReadOnly)
 	}
-	select {
-	case <-v.turn:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { v.turn <- struct{}{} }()
-	if err := v.usable(); err != nil {
+	if err := v.takeTurn(ctx); err != nil {
 		return err
 	}
+	defer v.passTurn()
 	l := &v.ilog
 	off, size, skip, ok := l.place(x.Batch)
 	need := treeCost(x.Batch)

@@ -27,15 +27,10 @@ func (v *Volume) Mend(ctx context.Context, ref *ondisk.Blockref, block []byte) (
 	if uint64(len(block)) < v.geo.Load().grain {
 		return false, fmt.Errorf("%s: %v shares a page with other blocks", v.Name(), ref)
 	}
-	select {
-	case <-v.turn: // no transaction runs meanwhile
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-	defer func() { v.turn <- struct{}{} }()
-	if err := v.usable(); err != nil {
+	if err := v.takeTurn(ctx); err != nil {
 		return false, err
 	}
+	defer v.passTurn()
 	if _, err := v.readRaw(ctx, ref); err == nil {
 		return false, nil // it was read right this time
 	}

@@ -72,17 +72,28 @@ func (v *Volume) begin(ctx context.Context) (*Txn, error) {
 	if v.opts.ReadOnly {
 		return nil, fmt.Errorf("%s: %w", v.Name(), ErrReadOnly)
 	}
-	select {
-	case <-v.turn:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if err := v.usable(); err != nil {
-		v.turn <- struct{}{}
+	if err := v.takeTurn(ctx); err != nil {
 		return nil, err
 	}
 	return v.newTxn(), nil
 }
+
+// takeTurn waits until no transaction runs; none does before passTurn. After an
+// error nothing is to be passed: nothing can be written.
+func (v *Volume) takeTurn(ctx context.Context) error {
+	select {
+	case <-v.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := v.usable(); err != nil {
+		v.passTurn()
+		return err
+	}
+	return nil
+}
+
+func (v *Volume) passTurn() { v.turn <- struct{}{} }
 
 // newTxn is begin for who has the turn of a usable volume.
 func (v *Volume) newTxn() *Txn {
@@ -104,7 +115,7 @@ func (v *Volume) newTxn() *Txn {
 // pass lets the next one run.
 func (t *Txn) pass() {
 	if !t.held {
-		t.v.turn <- struct{}{}
+		t.v.passTurn()
 	}
 }
 
