@@ -28,6 +28,17 @@ func blockFile(t *testing.T, T ondisk.Tid, inum uint64, data []byte) *chain.Batc
 	}}
 }
 
+// startWithBlock starts three members that have a file with a block, inode 2000.
+func startWithBlock(t *testing.T) (c *testCluster, e *engine, data []byte) {
+	t.Helper()
+	c = newTestCluster(t, 3)
+	e = c.mustStart(Options{})
+	data = bytes.Repeat([]byte("abcdefgh"), 2000)
+	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
+	untilEqual(t, e)
+	return c, e, data
+}
+
 // change edits a member's PFS behind the cluster's back, as another system
 // would: the state entry does not follow.
 func (c *testCluster) change(i int, inum uint64, content string) {
@@ -114,11 +125,7 @@ func TestEngineRestoredImage(t *testing.T) {
 
 func TestEngineRepairsData(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 3)
-	e := c.mustStart(Options{})
-	data := bytes.Repeat([]byte("abcdefgh"), 2000)
-	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
-	untilEqual(t, e)
+	c, e, data := startWithBlock(t)
 	views := e.views()
 	if len(views) != 3 {
 		t.Fatal(len(views))
@@ -160,10 +167,7 @@ func TestEngineRepairsData(t *testing.T) {
 // tree where the cluster has it.
 func TestEngineRewriteKeepsTheNumber(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 3)
-	e := c.mustStart(Options{})
-	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, bytes.Repeat([]byte("abcdefgh"), 2000))))
-	untilEqual(t, e)
+	c, e, _ := startWithBlock(t)
 	conn, l := e.attached()[0].conn, Leaf{Inum: 2000, Kind: ondisk.TypeData}
 	view, err := conn.vol.View(c.ctx, conn.label)
 	check(t, err)
@@ -187,11 +191,7 @@ func TestEngineRewriteKeepsTheNumber(t *testing.T) {
 // Whoever shows what the engine has is told of a copy that was overwritten.
 func TestEngineOverwriteTells(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 3)
-	e := c.mustStart(Options{})
-	data := bytes.Repeat([]byte("abcdefgh"), 2000)
-	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
-	untilEqual(t, e)
+	c, e, _ := startWithBlock(t)
 	v := e.attached()[0]
 	change := blockFile(t, e.committed().T, 2000, bytes.Repeat([]byte("ABCDEFGH"), 2000)).Changes[1]
 	told := e.changed()
@@ -278,11 +278,7 @@ func TestEngineCopiesFromMemberAhead(t *testing.T) {
 // each was sent to the other, because it answered quickest.
 func TestEngineRepairsFromWhoHasItRight(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 3)
-	e := c.mustStart(Options{})
-	data := bytes.Repeat([]byte("abcdefgh"), 2000)
-	check(t, commitOn(e, c.ctx, blockFile(t, e.nextT(), 2000, data)))
-	untilEqual(t, e)
+	c, e, data := startWithBlock(t)
 	views := e.views()
 	if len(views) != 3 {
 		t.Fatal(len(views))
