@@ -560,6 +560,13 @@ func TestScrubGoesOn(t *testing.T) {
 		t.Errorf("%+v", rep)
 	}
 	r.must(m.Start(MaxTranquility))
+	r.must(m.Pace(3))
+	if got := m.Report().Tranquility; got != 3 {
+		t.Errorf("tranquility %d after another pace", got)
+	}
+	if err := m.Pace(11); err == nil {
+		t.Error("tranquility 11 was taken as another pace")
+	}
 	r.must(m.Stop())
 	if err := m.Wait(r.ctx); err == nil || m.Report().Phase != Stopped {
 		t.Errorf("stopped: %v, %+v", err, m.Report())
