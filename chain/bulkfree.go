@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -44,14 +45,16 @@ func (v *Volume) Bulkfree(ctx context.Context, o BulkfreeOptions) (BulkfreeRepor
 	start := time.Now()
 	before := v.Space().Lost // what is lost from now on may be missed
 	var rep BulkfreeReport
+	var b *bulkPass
 	for pass := 1; pass <= 2; pass++ {
-		b := &bulkPass{v: v, o: o, pass: pass, rep: &rep}
+		b = &bulkPass{v: v, o: o, pass: pass, rep: &rep}
 		if err := b.run(ctx); err != nil {
 			return rep, fmt.Errorf("%s: bulkfree: %w", v.Name(), err)
 		}
 	}
 	v.mu.Lock()
-	v.lost -= min(v.lost, before)
+	// What only views had is lost still, and to be found when they are gone.
+	v.lost -= min(v.lost, before-min(before, b.viewed))
 	v.mu.Unlock()
 	// The headers that still reach the chunks have to go before reuse.
 	err := v.DrainFrees(ctx)
@@ -83,6 +86,9 @@ type bulkPass struct {
 	pins  []*pin
 	seq   uint64   // of the header that is walked
 	reach chunkSet // chunks reached
+
+	views  bool   // the walk is at what views have
+	viewed uint64 // bytes of chunks that nothing else reaches, but for the quarantine's
 }
 
 func (b *bulkPass) run(ctx context.Context) error {
@@ -152,10 +158,11 @@ func (b *bulkPass) walk(ctx context.Context) error {
 		}
 		return sleep(ctx, b.o.Pause)
 	}}
-	for _, p := range b.pins {
+	for _, p := range slices.Backward(b.pins) { // the committed tree first
 		if err := s.run(ctx, p.root); err != nil {
 			return err
 		}
+		b.views = true
 	}
 	if err := s.damage(); err != nil {
 		return fmt.Errorf("nothing is freed: %w", err)
@@ -184,6 +191,9 @@ func (b *bulkPass) mark(r *ondisk.Blockref) {
 		return // a block that nobody can read
 	}
 	for off := r.Off() &^ (ondisk.ChunkSize - 1); off < r.Off()+uint64(r.Size()); off += ondisk.ChunkSize {
+		if b.views && !b.reach.has(off) && !b.v.inQuarantine(off) {
+			b.viewed += ondisk.ChunkSize
+		}
 		b.reach.add(off)
 	}
 }
@@ -253,7 +263,11 @@ func (b *bulkPass) skip(off uint64) bool {
 	if c := a.traced[off]; c != nil && c.open {
 		return true
 	}
-	b.v.mu.Lock()
-	defer b.v.mu.Unlock()
-	return b.v.quar.held.has(off)
+	return b.v.inQuarantine(off)
+}
+
+func (v *Volume) inQuarantine(off uint64) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.quar.held.has(off)
 }
