@@ -9,7 +9,6 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
-	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A refusal is a mistake of the user or a state that only the operator can
@@ -37,7 +36,7 @@ func findPFS(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo,
 			return i, nil
 		}
 		have = append(have, i.Label)
-		if i.Label != "LOCAL" && i.Subtype == ondisk.PFSSubNone && !strings.HasPrefix(i.Label, ".anvilfs-") {
+		if Mountable(&i) {
 			choice = append(choice, i.Label)
 		}
 	}

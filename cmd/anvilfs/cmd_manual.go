@@ -62,6 +62,8 @@ func extra(words string) manual.Extra {
 	case "mount":
 		return manual.Extra{Exit: mountExit, Also: []string{"mount(8)", "fstab(5)", "anvilfs-umount(8)"},
 			Files: [][2]string{{utabPath, "Where umount(8) learns that it has to wait for the media."}}}
+	case "scan":
+		return manual.Extra{Exit: plainExit, Also: []string{"anvilfs-mount(8)", "blkid(8)"}}
 	case "umount":
 		return manual.Extra{Exit: mountExit, Also: []string{"umount(8)", "anvilfs-mount(8)"}}
 	case "newfs":

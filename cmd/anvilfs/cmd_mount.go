@@ -23,18 +23,22 @@ type mountWords struct {
 	options    []string
 	foreground bool
 	fake       bool
-	sloppy     bool // ignore unknown options
-	serve      bool // this is the process that stays
+	sloppy     bool   // ignore unknown options
+	serve      bool   // this is the process that stays
+	members    string // those that were found for a source that names none
 }
 
 func mountCommand() *cobra.Command {
 	var w mountWords
 	c := &cobra.Command{
-		Use:   "mount DEVICE[,DEVICE...]@LABEL DIRECTORY [-o OPTIONS]",
+		Use:   "mount [DEVICE[,DEVICE...]]@LABEL DIRECTORY [-o OPTIONS]",
 		Short: "Mount a filesystem and serve it",
 		Long: `Mount opens the devices, waits for a majority of the masters, and returns when
 the root of the filesystem answers. A background process serves the mount until
 it is unmounted. The same as: mount -t fuse.anvilfs DEVICE,DEVICE@LABEL DIRECTORY
+
+Without devices, @LABEL is looked for on all block devices of this machine, and so
+is @ID, the id of a filesystem that anvilfs scan lists.
 
 Options, separated by commas:
   ro, rw            ro changes nothing on any device
@@ -76,7 +80,9 @@ anvilfs#/dev/sdb,/dev/sdc,/dev/sdd@HOME /home fuse.anvilfs rw,nofail,wait=30 0 0
 	f.BoolVar(&w.sloppy, "sloppy", false, "ignore unknown options")
 	_ = f.MarkHidden("sloppy") // exists, so this cannot fail
 	_ = f.MarkHidden("fake")   // exists, so this cannot fail
-	_ = f.MarkHidden("serve")  // likewise
+	f.StringVar(&w.members, "members", "", "what was found for the source")
+	_ = f.MarkHidden("serve")   // likewise
+	_ = f.MarkHidden("members") // likewise
 	return c
 }
 
@@ -88,7 +94,7 @@ func mount(c *cobra.Command, src, dir string, w *mountWords) error {
 	if o.remount {
 		return remount(c.Context(), dir, &o)
 	}
-	s, err := parseSource(src)
+	s, err := parseMounted(src, w.members)
 	if err != nil {
 		return err
 	}
@@ -110,13 +116,34 @@ func mount(c *cobra.Command, src, dir string, w *mountWords) error {
 	case w.serve:
 		return serve(c.Context(), s, dir, &o, newReadiness(true), false)
 	}
-	if err := waitForMembers(c.Context(), s, o.wait, c.ErrOrStderr()); err != nil {
+	if len(s.nodes()) == 0 {
+		if s, err = s.byLabel(c.Context(), o.wait, c.ErrOrStderr()); err != nil {
+			return err
+		}
+	} else if err := waitForMembers(c.Context(), s, o.wait, c.ErrOrStderr()); err != nil {
 		return err
 	}
 	if w.foreground {
 		return serve(c.Context(), s, dir, &o, newReadiness(false), true)
 	}
 	return background(c, s, dir, w)
+}
+
+// parseMounted reads what is to be mounted: MEMBER,...@LABEL, or @LABEL alone,
+// for which members says what was found.
+func parseMounted(src, members string) (source, error) {
+	s, err := parseWanted(src)
+	switch {
+	case err != nil:
+		return s, err
+	case members != "":
+		found, err := parseSource(members)
+		found.text, found.found = s.text, true
+		return found, err
+	case len(s.nodes()) == 0 && s.label == "":
+		return parseSource(src) // it says what is missing
+	}
+	return s, nil
 }
 
 // background starts the serving process and waits for its word.
@@ -136,6 +163,9 @@ func background(c *cobra.Command, s source, dir string, w *mountWords) error {
 	}
 	if w.sloppy {
 		words = append(words, "--sloppy")
+	}
+	if s.found {
+		words = append(words, "--members", s.full())
 	}
 	words = append(words, "--", s.text, dir)
 	child := exec.Command(self, words...)

@@ -61,6 +61,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		umountCommand(),
 		syncCommand(),
 		statusCommand(),
+		scanCommand(),
 		topCommand(),
 		nodeCommand(),
 		conflictsCommand(),

@@ -44,15 +44,24 @@ func mountable(dir string) error {
 // inUse says which mount has the member's devices, if it is one of ours; else
 // it is err.
 func (m member) inUse(ctx context.Context, err error) error {
+	if on := m.mounted(ctx); on != nil {
+		return fmt.Errorf("%s belongs to %s, which is mounted on %s already: use that, or 'anvilfs umount %s' first", m.name, on.source, on.target, on.target)
+	}
+	return err
+}
+
+// mounted is the mount of ours that has the member's devices, nil if none is
+// known to.
+func (m member) mounted(ctx context.Context) *mountEntry {
 	var files []os.FileInfo
 	for _, p := range m.paths {
 		if st, err := os.Stat(p); err == nil {
 			files = append(files, st)
 		}
 	}
-	mounts, merr := anvilMounts()
-	if merr != nil {
-		return err
+	mounts, err := anvilMounts()
+	if err != nil {
+		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -68,10 +77,10 @@ func (m member) inUse(ctx context.Context, err error) error {
 	}
 	for range mounts {
 		if on := <-found; on != nil {
-			return fmt.Errorf("%s belongs to %s, which is mounted on %s already: use that, or 'anvilfs umount %s' first", m.name, on.source, on.target, on.target)
+			return on
 		}
 	}
-	return err
+	return nil
 }
 
 // opened reports whether a process has one of the files open. It may not be for

@@ -23,6 +23,7 @@ type source struct {
 	text    string // as given
 	label   string // "" = the only PFS there is
 	members []member
+	found   bool // the members were: the text does not name them
 }
 
 // A member is the devices of one volume.
@@ -33,12 +34,30 @@ type member struct {
 }
 
 func parseSource(text string) (source, error) {
+	s, err := parseWanted(text)
+	switch {
+	case err != nil:
+		return s, err
+	case len(s.members) == 0:
+		return s, fmt.Errorf("source %q has no member: write MEMBER,MEMBER,...@LABEL", text)
+	case len(s.nodes()) == 0:
+		return s, fmt.Errorf("source %q has only a cache: name the members that it is to be before", text)
+	}
+	return s, nil
+}
+
+// parseWanted reads a source that may leave out its members: @LABEL, or with a
+// cache before what is found.
+func parseWanted(text string) (source, error) {
 	s := source{text: text}
 	list := strings.TrimPrefix(text, fstabPrefix)
 	if at := lastPlain(list, '@'); at >= 0 {
 		list, s.label = list[:at], unescape(list[at+1:])
 		if s.label == "" {
 			return s, fmt.Errorf("source %q has nothing behind the @: give the label of a PFS, or leave out the @", text)
+		}
+		if list == "" {
+			return s, nil
 		}
 	}
 	seen := make(map[string]bool)
@@ -61,10 +80,24 @@ func parseSource(text string) (source, error) {
 		}
 		s.members = append(s.members, m)
 	}
-	if len(s.nodes()) == 0 {
-		return s, fmt.Errorf("source %q has only a cache: name the members that it is to be before", text)
-	}
 	return s, nil
+}
+
+// full names all members, found ones too; parseSource reads it.
+func (s source) full() string {
+	var list []string
+	for _, m := range s.members {
+		name := m.name
+		if m.cache {
+			name = cachePrefix + name
+		}
+		list = append(list, name)
+	}
+	text := strings.Join(list, ",")
+	if s.label != "" {
+		text += "@" + escapeLabel(s.label)
+	}
+	return text
 }
 
 // fstabPrefix keeps systemd from taking a source that begins with /dev/ for the
@@ -181,9 +214,6 @@ func (m member) spec(readOnly bool) cluster.MemberSpec {
 	}
 }
 
-// localLabel is the PFS that every formatter of HAMMER2 adds by itself.
-const localLabel = "LOCAL"
-
 // findLabel fills in the label where there is only one to choose.
 func (s *source) findLabel(ctx context.Context) error {
 	if s.label != "" {
@@ -204,7 +234,7 @@ func (s *source) findLabel(ctx context.Context) error {
 		}
 		var labels []string
 		for _, i := range infos {
-			if i.Label != localLabel && !hidden(i.Label) && i.Subtype == ondisk.PFSSubNone {
+			if cluster.Mountable(&i) {
 				labels = append(labels, i.Label)
 			}
 		}
@@ -217,6 +247,3 @@ func (s *source) findLabel(ctx context.Context) error {
 	}
 	return lastErr
 }
-
-// hidden reports whether a PFS is a tool of ours, not the user's.
-func hidden(label string) bool { return strings.HasPrefix(label, ".anvilfs") }
