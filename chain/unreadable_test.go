@@ -55,3 +55,26 @@ func TestUnreadableIsNamed(t *testing.T) {
 		dev.Clear()
 	}
 }
+
+// The first page of a device may be a bad spot like any other: only a device of
+// which nothing can be read is gone.
+func TestProbeOfFirstPage(t *testing.T) {
+	dev := faultdev.New(newImage(t, 5<<30))
+	v := openImage(t, dev, Options{})
+	defer v.Close()
+	bad := func(beg, end int64) {
+		dev.Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Read, Beg: beg, End: end, Times: faultdev.Always})
+	}
+	bad(0, 512)
+	if err := v.Probe(); err != nil {
+		t.Errorf("with a bad first sector: %v", err)
+	}
+	bad(2<<30, 2<<30+512)
+	if err := v.Probe(); err != nil {
+		t.Errorf("with a bad sector in the second slot, too: %v", err)
+	}
+	bad(0, dev.Size())
+	if err := v.Probe(); !errors.Is(err, faultdev.ErrFault) {
+		t.Errorf("of a device that gives nothing: %v", err)
+	}
+}

@@ -120,12 +120,24 @@ func (v *Volume) Failed() error {
 	return nil
 }
 
-// Probe reads the first page of each device. An error says that the device is
-// gone; without one, what failed before was a spot on it.
+// Probe reads a page of each device, where header slots are. An error says that
+// the device is gone; without one, what failed before was a spot on it. The first
+// page may be such a spot, too.
 func (v *Volume) Probe() error {
 	page := ondisk.AlignedBuffer(pageLen)
 	for _, d := range v.geo.Load().devs {
-		if _, err := d.ReadAt(page, 0); err != nil {
+		var err error
+		for i, off := range ondisk.SlotOffsets(uint64(d.Size())) {
+			_, slotErr := d.ReadAt(page, off)
+			if slotErr == nil {
+				err = nil
+				break
+			}
+			if i == 0 {
+				err = slotErr
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", d.Name(), err)
 		}
 	}

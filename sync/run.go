@@ -241,7 +241,7 @@ func (r *Run) plan(ctx context.Context) error {
 	}
 	r.target, r.release, r.entry = t, release, t.Resume
 	r.at, r.lineage = t.Position, t.Lineage
-	r.keep, r.reclaimed, r.whole, r.hasShadow = "", false, false, false
+	r.keep, r.reclaimed, r.whole, r.hasShadow, r.bare = "", false, false, false, false
 	r.update(func(rep *Report) {
 		rep.Err, rep.Round, rep.BytesDone, rep.LeavesDone, rep.Kept, rep.Mode = "", 0, 0, 0, "", ""
 	})
