@@ -99,7 +99,7 @@ func (o *fsckFlags) run(c *cobra.Command, words []string) (code int, err error) 
 
 func fsckOne(ctx context.Context, word string, o fsck.Options) (*fsck.Report, error) {
 	var rep *fsck.Report
-	err := withDevices(word, func(devs []ondisk.Device) (err error) {
+	err := withDevices(ctx, word, func(devs []ondisk.Device) (err error) {
 		rep, err = fsck.Check(ctx, devs, o)
 		return explain(err)
 	})

@@ -45,8 +45,8 @@ certain size.
 
 This takes moments, whatever the size, and a power cut leaves the filesystem as it was
 or as it is to be. A device that was being added is then as unused as before, and
-added again without -f. Devices are not mounted; anvilfs node grow does all this to
-a member of a mount.
+added again without -f. What is mounted is grown by its mount while it is in use, as
+by anvilfs node grow.
 
 Nothing is made smaller, and no device can be taken out of a member again. Of members
 of different sizes the smallest master bounds the filesystem.`,
@@ -59,7 +59,7 @@ of different sizes the smallest master bounds the filesystem.`,
 				if st, err := os.Stat(word); err == nil && st.IsDir() {
 					return usageError("%s is a directory: anvilfs node grow MNT NODE grows a member of a mount", word)
 				}
-				if err := growDevice(c.Context(), word, g, c.OutOrStdout()); err != nil {
+				if err := growDevice(c, word, g); err != nil {
 					return err
 				}
 			}
@@ -82,30 +82,69 @@ type grownMember struct {
 	Member  string `json:"member,omitempty"` // what its name is now
 }
 
-// growDevice grows the volume on a member that is not mounted.
-func growDevice(ctx context.Context, word string, g growth, w io.Writer) error {
+// growMounted has a mount grow one of its members.
+func growMounted(c *cobra.Command, dir, node string, g growth) error {
+	words := []string{"node", "grow", node}
+	if g.add != "" {
+		device, err := additionTo(g.add, g.force)
+		if err != nil {
+			return err
+		}
+		words = append(words, "--add", device)
+	}
+	for flag, given := range map[string]bool{"-f": g.force, "--json": g.asJSON} {
+		if given {
+			words = append(words, flag)
+		}
+	}
+	return relay(c, dir, words...)
+}
+
+// growDevice grows the volume on a member, by the mount that has it if there is one.
+func growDevice(c *cobra.Command, word string, g growth) error {
+	ctx := c.Context()
 	m, err := parseMember(word)
 	if err != nil {
 		return err
 	}
-	r := grownMember{Version: 1, Device: word}
-	if g.add != "" {
-		if r.Added, r.Member, err = m.with(g.add); err != nil {
-			return err
-		}
-	}
-	o := chain.Options{Grow: true, Writer: ondisk.NewUUID()}
 	devs, err := m.open(false)
-	if err == nil && g.add != "" {
-		if o.Add, err = openAddition(devs, g); err != nil {
-			for _, d := range devs {
-				err = errors.Join(err, d.Close())
-			}
+	if errors.Is(err, filedev.ErrInUse) {
+		if dir, node, ok := m.nodeOn(ctx); ok {
+			return growMounted(c, dir, node, g)
 		}
+		return m.inUse(ctx, err)
 	}
 	if err != nil {
 		return err
 	}
+	return m.grow(ctx, devs, g, c.OutOrStdout())
+}
+
+// grow grows the volume on the devices of a member that is not mounted.
+func (m member) grow(ctx context.Context, devs []ondisk.Device, g growth, w io.Writer) (err error) {
+	opened := false // by chain, which then closes them
+	defer func() {
+		for i := 0; !opened && i < len(devs); i++ {
+			err = errors.Join(err, devs[i].Close())
+		}
+	}()
+	r := grownMember{Version: 1, Device: m.name}
+	if g.add != "" {
+		more, err := parseMember(g.add)
+		if err != nil {
+			return err
+		}
+		if r.Added, r.Member, err = m.with(more); err != nil {
+			return err
+		}
+	}
+	o := chain.Options{Grow: true, Writer: ondisk.NewUUID()}
+	if g.add != "" {
+		if o.Add, err = openAddition(devs, g); err != nil {
+			return err
+		}
+	}
+	opened = true
 	v, err := chain.Open(ctx, devs, o)
 	if err != nil {
 		return explain(err)
@@ -116,18 +155,14 @@ func growDevice(ctx context.Context, word string, g growth, w io.Writer) error {
 }
 
 // with is the member after a device was added: which one that is, and its name.
-func (m member) with(word string) (added, name string, err error) {
-	more, err := parseMember(word)
-	if err != nil {
-		return "", "", err
-	}
+func (m member) with(more member) (added, name string, err error) {
 	switch {
 	case len(more.paths) > 1:
-		return "", "", usageError("%s: a member is grown by one device at a time", word)
+		return "", "", usageError("%s: a member is grown by one device at a time", more.name)
 	case slices.Contains(m.paths, more.paths[0]):
-		return "", "", fmt.Errorf("%s is a part of %s already", word, m.name)
+		return "", "", fmt.Errorf("%s is a part of %s already", more.name, m.name)
 	}
-	return word, m.name + ":" + word, nil
+	return more.name, m.name + ":" + more.name, nil
 }
 
 // openAddition opens the device that is to become a part of the member on devs.
@@ -179,11 +214,11 @@ func (c *controller) growNode(ctx context.Context, name string, words []string, 
 		if i+1 == len(words) {
 			return errors.New("the device to be added is missing")
 		}
-		m, err := parseMember(words[i+1])
+		m, err := c.newcomer(words[i+1], name)
 		if err != nil {
 			return err
 		}
-		if r.Added, r.Member, err = (member{name: name}).with(words[i+1]); err != nil {
+		if r.Added, r.Member, err = (member{name: name, paths: c.seen.paths(name)}).with(m); err != nil {
 			return err
 		}
 		add := cluster.Addition{Name: r.Added, Force: slices.Contains(words, "-f"), Open: func(context.Context) (ondisk.Device, error) {

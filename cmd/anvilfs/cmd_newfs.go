@@ -106,7 +106,7 @@ func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err e
 			}
 		}
 	}()
-	if err := n.openAll(list); err != nil {
+	if err := n.openAll(ctx, list); err != nil {
 		return err
 	}
 	members := slices.DeleteFunc(slices.Clone(list), func(m *newMember) bool { return m.cache })
@@ -180,7 +180,7 @@ func (n *newfs) checkPath(m *newMember, path string) error {
 
 // openAll opens every device before the first is written to, so that one that
 // is in use stops the whole.
-func (n *newfs) openAll(list []*newMember) error {
+func (n *newfs) openAll(ctx context.Context, list []*newMember) error {
 	var size int64
 	if n.size != "" {
 		var err error
@@ -197,6 +197,9 @@ func (n *newfs) openAll(list []*newMember) error {
 				}
 			}
 			d, err := filedev.Open(p, o)
+			if errors.Is(err, filedev.ErrInUse) {
+				err = member{name: p, paths: []string{p}}.inUse(ctx, err)
+			}
 			if err != nil {
 				return err
 			}

@@ -28,10 +28,10 @@ func nodeVerb(verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " MNT NODE",
 		Short: short,
-		Long:  short + ".\n\nNODE is the member as given to mount; anvilfs status MNT lists them.",
+		Long:  short + ".\n\nNODE is the member as anvilfs status MNT names it, or any path to a device of it.",
 		Args:  exactly(2, "a mount point and a node"),
 		RunE: func(c *cobra.Command, args []string) error {
-			reply, err := tell(c.Context(), args[0], "node", verb, args[1])
+			reply, err := tell(c.Context(), args[0], "node", verb, nodeNamed(c.Context(), args[0], args[1]))
 			fmt.Fprint(c.OutOrStdout(), reply)
 			return err
 		},
@@ -51,10 +51,10 @@ half merged (what came stays), or offline with its device at hand.
 The node keeps what it had as a snapshot beside the filesystem: anvilfs pfs list
 shows it, anvilfs pfs delete frees its space.
 
-NODE is the member as given to mount; anvilfs status MNT lists them.`,
+NODE is the member as anvilfs status MNT names it, or any path to a device of it.`,
 		Args: exactly(2, "a mount point and a node"),
 		RunE: func(c *cobra.Command, args []string) error {
-			words := []string{"node", "discard", args[1]}
+			words := []string{"node", "discard", nodeNamed(c.Context(), args[0], args[1])}
 			for flag, given := range map[string]bool{"--force": force, "--all": all} {
 				if given {
 					words = append(words, flag)
@@ -83,23 +83,10 @@ in fstab. anvilfs grow --help says what it needs.
 It stays in use: writers wait for a moment. df shows more when the smallest master
 has more. A node that is offline is grown by anvilfs grow.
 
-NODE is the member as given to mount; anvilfs status MNT lists them.`,
+NODE is the member as anvilfs status MNT names it, or any path to a device of it.`,
 		Args: exactly(2, "a mount point and a node"),
 		RunE: func(c *cobra.Command, args []string) error {
-			words := []string{"node", "grow", args[1]}
-			if g.add != "" {
-				device, err := additionTo(g.add, g.force)
-				if err != nil {
-					return err
-				}
-				words = append(words, "--add", device)
-			}
-			for flag, given := range map[string]bool{"-f": g.force, "--json": g.asJSON} {
-				if given {
-					words = append(words, flag)
-				}
-			}
-			return relay(c, args[0], words...)
+			return growMounted(c, args[0], nodeNamed(c.Context(), args[0], args[1]), g)
 		},
 	}
 	c.Flags().StringVar(&g.add, "add", "", "a device that becomes a part of the node")
@@ -118,15 +105,15 @@ place of the node, which stays in use until then if it is there. A larger device
 used whole at once. anvilfs wait resync MNT returns when it is done; from then on
 name the device, and not the node, in mounts and fstab.
 
-NODE is the member as given to mount, or the id of a missing one; anvilfs status MNT
-lists them.`,
+NODE is the member as anvilfs status MNT names it, any path to a device of it, or the
+id of a missing one.`,
 		Args: exactly(3, "a mount point, a node and a device"),
 		RunE: func(c *cobra.Command, args []string) error {
 			device, err := newDevice(args[2], force)
 			if err != nil {
 				return err
 			}
-			words := []string{"node", "replace", args[1], device}
+			words := []string{"node", "replace", nodeNamed(c.Context(), args[0], args[1]), device}
 			if force {
 				words = append(words, "-f")
 			}
@@ -221,9 +208,8 @@ func newDevice(text string, force bool) (string, error) {
 			return "", err
 		}
 	}
-	plain := strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`)
 	for i := range m.paths {
-		m.paths[i] = plain.Replace(m.paths[i])
+		m.paths[i] = memberWord(m.paths[i])
 	}
 	return strings.Join(m.paths, ":"), nil
 }

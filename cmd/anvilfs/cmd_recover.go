@@ -86,7 +86,7 @@ func salvageDeleted(c *cobra.Command) copyOut {
 }
 
 func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet bool, copyOut copyOut) error {
-	devs, err := m.open(true)
+	devs, err := m.take(c.Context(), true)
 	if err != nil {
 		return explain(err)
 	}

@@ -19,7 +19,7 @@ func showCommand() *cobra.Command {
 
 // showing opens the devices of a volume for reading and runs fn.
 func showing(c *cobra.Command, word string, fn func(context.Context, io.Writer, []ondisk.Device) error) error {
-	return withDevices(word, func(devs []ondisk.Device) error {
+	return withDevices(c.Context(), word, func(devs []ondisk.Device) error {
 		return fn(c.Context(), c.OutOrStdout(), devs)
 	})
 }

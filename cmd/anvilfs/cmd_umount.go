@@ -49,7 +49,7 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 		return exitWith(exitMount, "watching process %d, which serves %s: %w", pid, m.target, err)
 	}
 	defer end.Close()
-	switch err := detach(m.target, lazy); {
+	switch err := onceFree(ctx, func() error { return detach(m.target, lazy) }); {
 	case errors.Is(err, unix.EBUSY):
 		return exitWith(exitMount, "%s is in use: end the programs that 'fuser -vm %s' lists, or detach it with -l", dir, dir)
 	case err != nil:
@@ -75,6 +75,28 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 		return exitWith(exitMount, "%s is unmounted, but not everything was written: %s", dir, reason)
 	}
 	return nil
+}
+
+// Who only looks - status, a monitor, a shell that completes a name - is gone at
+// once, and is no reason to fail.
+const (
+	busyPause = 50 * time.Millisecond
+	busyTries = 20
+)
+
+// onceFree tries for a second what fails because something is in use.
+func onceFree(ctx context.Context, try func() error) error {
+	for i := 1; ; i++ {
+		err := try()
+		if !errors.Is(err, unix.EBUSY) || i == busyTries {
+			return err
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // detach is umount2(2), or the setuid helper for other users.

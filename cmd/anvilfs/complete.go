@@ -53,12 +53,5 @@ func nodeNames(ctx context.Context, dir string) []string {
 	if err != nil {
 		return nil
 	}
-	var names []string
-	for i := range st.Nodes {
-		names = append(names, st.Nodes[i].Name)
-	}
-	for i := range st.Caches {
-		names = append(names, st.Caches[i].Name)
-	}
-	return names
+	return st.names()
 }

@@ -58,6 +58,7 @@ type mountStatus struct {
 type serverStatus struct {
 	PID     int       `json:"pid"`
 	Source  string    `json:"source"`
+	Home    string    `json:"home"` // where paths begin that are not absolute
 	Dir     string    `json:"directory"`
 	Since   time.Time `json:"since"`
 	Version string    `json:"version"`
@@ -245,6 +246,12 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		}
 		return nil
 	}
+	switch {
+	case verb == "add":
+		name = c.likeOthers(name, "")
+	case verb == "replace" && len(rest) > 0:
+		rest[0] = c.likeOthers(rest[0], name)
+	}
 	was := c.pool.Status().Caches
 	err := c.changeNode(ctx, verb, name, rest, w)
 	if err != nil {
@@ -306,20 +313,20 @@ func (c *controller) changeNode(ctx context.Context, verb, name string, rest []s
 				return err
 			}
 		}
-		m, err := parseMember(name)
+		m, err := c.newcomer(name, "")
 		if err != nil {
 			return err
 		}
-		return c.ownDevice(name, c.pool.NodeAdd(ctx, m.spec(false), role, has("-f")))
+		return c.ownDevice(m.name, c.pool.NodeAdd(ctx, m.spec(false), role, has("-f")))
 	case "replace":
 		if len(rest) == 0 {
 			return errors.New("the new device is missing")
 		}
-		m, err := parseMember(rest[0])
+		m, err := c.newcomer(rest[0], name)
 		if err != nil {
 			return err
 		}
-		return c.ownDevice(rest[0], c.pool.NodeReplace(ctx, name, m.spec(false), has("-f")))
+		return c.ownDevice(m.name, c.pool.NodeReplace(ctx, name, m.spec(false), has("-f")))
 	}
 	return errors.New("there is no such command: add, remove, offline, online, promote, demote, discard, grow and replace")
 }

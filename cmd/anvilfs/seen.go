@@ -112,14 +112,8 @@ func (s *sightings) look(nodes []cluster.NodeStatus) {
 }
 
 // paths are the devices of a member as it was given.
-func (s *sightings) paths(name string) (list []string) {
-	for _, p := range splitPlain(name, ':') {
-		if p = unescape(p); !filepath.IsAbs(p) {
-			p = filepath.Join(s.home, p)
-		}
-		list = append(list, p)
-	}
-	return list
+func (s *sightings) paths(name string) []string {
+	return devicesOf(name, s.home)
 }
 
 // save replaces the file.

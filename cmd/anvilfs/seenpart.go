@@ -66,11 +66,14 @@ func (s *sightings) lacks(n *cluster.NodeStatus, was *sighting) (paths []string)
 // ownDevice says of a device that is in use if it is a member of this mount: then
 // no program is to be stopped.
 func (c *controller) ownDevice(device string, err error) error {
-	if !errors.Is(err, filedev.ErrInUse) {
-		return err
+	if err == nil {
+		return nil
 	}
 	wanted := c.seen.paths(device)
 	for _, n := range c.pool.Status().Nodes {
+		if !errors.Is(err, filedev.ErrInUse) && (n.Name != device || n.Total == 0) {
+			continue // it is about something else, or the node is not open
+		}
 		if slices.ContainsFunc(c.seen.paths(n.Name), func(p string) bool { return slices.Contains(wanted, p) }) {
 			return fmt.Errorf("%s is in use as %s of this filesystem: take it offline first, with anvilfs node offline %s %s: %w",
 				device, n.Name, c.server.Dir, n.Name, filedev.ErrInUse)

@@ -10,7 +10,7 @@ import (
 
 // openVolume opens a member that is not mounted.
 func openVolume(ctx context.Context, m member, o chain.Options) (*chain.Volume, error) {
-	devs, err := m.open(o.ReadOnly)
+	devs, err := m.take(ctx, o.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -36,12 +36,12 @@ func withVolume(ctx context.Context, word string, o chain.Options, fn func(*chai
 }
 
 // withDevices opens the devices of a member for reading, damaged or not.
-func withDevices(word string, fn func([]ondisk.Device) error) error {
+func withDevices(ctx context.Context, word string, fn func([]ondisk.Device) error) error {
 	m, err := parseMember(word)
 	if err != nil {
 		return err
 	}
-	devs, err := m.open(true)
+	devs, err := m.take(ctx, true)
 	if err != nil {
 		return err
 	}
