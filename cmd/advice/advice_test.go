@@ -141,9 +141,9 @@ func TestIntegrity(t *testing.T) {
 		{"met by reads, and bad", Integrity{Errors: &ledger.Report{Bad: 1}}, damaged,
 			"warning 1 place in a file is bad and was not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
 				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt\n" +
-				"note Reads met damage on a 3 times, and it was rewritten 1 times: watch its disk."},
+				"note Reads met damage on a 3 times, and it was rewritten once: watch its disk."},
 		{"met by reads, and written anew since", Integrity{Errors: &ledger.Report{}}, damaged,
-			"note Reads met damage on a 3 times, and it was rewritten 1 times: watch its disk."},
+			"note Reads met damage on a 3 times, and it was rewritten once: watch its disk."},
 		{"met by reads, and not remembered", Integrity{Errors: &ledger.Report{Err: "no room"}}, damaged,
 			"warning a has 2 damaged blocks, not rewritten yet.\n  soon Reads are answered by the other nodes, where one of them is right.\n" +
 				"note What is found bad is not remembered: no room."},

@@ -76,7 +76,7 @@ func (a *adviser) damage(n *cluster.NodeStatus, listed bool) {
 	case n.Bad <= n.Repaired:
 		a.add(Note, fmt.Sprintf("%s had %s, all rewritten: watch its disk.", n.Name, blocks(n.Bad)), "", "", "")
 	case listed:
-		a.add(Note, fmt.Sprintf("Reads met damage on %s %d times, and it was rewritten %d times: watch its disk.", n.Name, n.Bad, n.Repaired), "", "", "")
+		a.add(Note, fmt.Sprintf("Reads met damage on %s %s, and it was rewritten %s: watch its disk.", n.Name, times(n.Bad), times(n.Repaired)), "", "", "")
 	case a.intact() < 2:
 		a.add(Warning, fmt.Sprintf("%s has %s, and no other copy is in sync to repair from.", n.Name, blocks(n.Bad-n.Repaired)),
 			"Files in them cannot be read.", "", "")
@@ -84,6 +84,13 @@ func (a *adviser) damage(n *cluster.NodeStatus, listed bool) {
 		a.add(Warning, fmt.Sprintf("%s has %s, not rewritten yet.", n.Name, blocks(n.Bad-n.Repaired)),
 			"", "Reads are answered by the other nodes, where one of them is right.", "")
 	}
+}
+
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func blocks(n uint64) string {

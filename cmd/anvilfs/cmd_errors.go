@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -97,26 +96,4 @@ func (c *controller) badness(words []string, w io.Writer) error {
 	default:
 		return fmt.Errorf("errors has no command %q: list, retry and clear", verb)
 	}
-}
-
-func printErrors(w io.Writer, list []ledger.Entry) error {
-	if len(list) == 0 {
-		_, err := fmt.Fprintln(w, "nothing is known to be bad")
-		return err
-	}
-	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "NODE\tPATH\tSEEN\tLAST\tNEXT TRY\tWHAT")
-	for i := range list {
-		e := &list[i]
-		next, what := e.Next.Local().Format("01-02 15:04"), e.What
-		if !e.Repaired.IsZero() {
-			next, what = "-", "repaired"
-		}
-		path := e.Path
-		if e.Label != "" && strings.HasPrefix(path, "inode ") {
-			path += " of " + e.Label
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\n", e.Node, path, e.Count, e.Last.Local().Format("01-02 15:04"), next, what)
-	}
-	return tw.Flush()
 }

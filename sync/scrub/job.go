@@ -114,12 +114,15 @@ func newJob(peers Peers, o *Options, old *State, tranquility int) *job {
 	if old.Lanes != nil {
 		j.rep, j.lanes = old.Report, old.Lanes
 		j.paused = old.Report.Phase == Paused
+		for name, p := range j.lanes {
+			j.called(name, p)
+		}
 	} else {
 		j.rep = Report{Began: time.Now(), Tranquility: tranquility}
 		for _, n := range peers.Status().Nodes {
 			switch n.State {
 			case cluster.NodeInSync, cluster.NodeBehind, cluster.NodeResync:
-				j.lanes[n.Name] = &Place{Report: LaneReport{Node: n.Name}}
+				j.lanes[n.Name] = &Place{Node: n.Fsid, Report: LaneReport{Node: n.Name}}
 			default:
 				if n.Role != ondisk.PFSNone.String() && !n.Soft() {
 					j.rep.Absent = append(j.rep.Absent, Absence{n.Name, n.State})
@@ -211,7 +214,7 @@ func (j *job) phase(p Phase) {
 func (j *job) lane(ctx context.Context, name string, place *Place) {
 	gone, tries := time.Duration(0), 0
 	for j.await(ctx) == nil {
-		n, ok := j.node(name)
+		n, ok := j.node(j.called(name, place))
 		if !ok {
 			if gone += j.o.pause; gone > j.o.patience {
 				j.endLane(place, "not in sync")
@@ -244,6 +247,20 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 			wait(ctx, j.o.pause)
 		}
 	}
+}
+
+// called is what the member of a lane is called now, and was name when the scrub
+// began: since then its device may have got another name, or one more device.
+func (j *job) called(name string, place *Place) string {
+	for _, n := range j.peers.Status().Nodes {
+		if place.Node != "" && n.Fsid == place.Node {
+			name = n.Name
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	place.Report.Node = name
+	return name
 }
 
 func (j *job) node(name string) (cluster.ScrubNode, bool) {

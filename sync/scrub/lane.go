@@ -22,6 +22,7 @@ const (
 
 // A Place is how far a lane is: what a restart goes on from.
 type Place struct {
+	Node   string            `json:"id,omitempty"` // which member it is, whatever that is called now
 	Done   bool              `json:"done"`
 	PFS    string            `json:"pfs"` // "" = at the beginning
 	At     chain.VerifyPlace `json:"at"`
