@@ -29,21 +29,22 @@ func FormatCache(ctx context.Context, devs []ondisk.Device, label string, clid o
 
 // openCache opens a cache of that cluster. It owns devs from then on.
 func openCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID) (*cacheVolume, error) {
-	vol, err := chain.Open(ctx, devs, chain.Options{CacheBytes: 1 << 20})
-	if errors.Is(err, ondisk.ErrNotHammer2) {
-		err = fmt.Errorf("%w: %w", err, ErrNotCache)
+	if err := holdsCache(ctx, devs, clid); err != nil {
+		for _, d := range devs {
+			err = errors.Join(err, d.Close())
+		}
+		return nil, err
 	}
+	vol, err := chain.Open(ctx, devs, chain.Options{CacheBytes: 1 << 20})
 	if err != nil {
 		return nil, err
 	}
 	v := &cacheVolume{vol: vol}
 	infos, err := vol.PFSs(ctx)
 	if err == nil {
-		i := slices.IndexFunc(infos, func(i chain.PFSInfo) bool { return i.Type == ondisk.PFSCache && i.Clid == clid })
-		if i < 0 {
-			return nil, errors.Join(fmt.Errorf("%s: %w", vol.Name(), ErrNotCache), vol.Close())
-		}
-		v.info = infos[i]
+		v.info, err = cacheIn(vol, infos, clid)
+	}
+	if err == nil {
 		v.ranges, err = vol.FreeRanges(ctx, 1<<20)
 	}
 	if err != nil {
@@ -57,20 +58,41 @@ type kept struct{ ondisk.Device }
 
 func (kept) Close() error { return nil }
 
-// holdsCache reports whether devs are a cache of that cluster already.
-func holdsCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID) bool {
+// holdsCache returns nil if devs are a cache of that cluster. It writes nothing:
+// opened for more, what is something else would be put right after a crash, and
+// its intent log be brought in.
+func holdsCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID) error {
 	var look []ondisk.Device
 	for _, d := range devs {
 		look = append(look, kept{d})
 	}
-	v, err := openCache(ctx, look, clid)
-	return err == nil && v.vol.Close() == nil
+	vol, err := chain.Open(ctx, look, chain.Options{ReadOnly: true, CacheBytes: 1 << 20})
+	if errors.Is(err, ondisk.ErrNotHammer2) {
+		err = fmt.Errorf("%w: %w", err, ErrNotCache)
+	}
+	if err != nil {
+		return err
+	}
+	infos, err := vol.PFSs(ctx)
+	if err == nil {
+		_, err = cacheIn(vol, infos, clid)
+	}
+	return errors.Join(err, vol.Close())
+}
+
+// cacheIn is the cache of that cluster among the PFSs of a volume.
+func cacheIn(vol *chain.Volume, infos []chain.PFSInfo, clid ondisk.UUID) (chain.PFSInfo, error) {
+	i := slices.IndexFunc(infos, func(i chain.PFSInfo) bool { return i.Type == ondisk.PFSCache && i.Clid == clid })
+	if i < 0 {
+		return chain.PFSInfo{}, fmt.Errorf("%s: %w", vol.Name(), ErrNotCache)
+	}
+	return infos[i], nil
 }
 
 // makeCache opens a cache with what it holds; another device is formatted first,
 // if it is empty, or need not be.
 func makeCache(ctx context.Context, devs []ondisk.Device, label string, clid ondisk.UUID, force bool) (*cacheVolume, error) {
-	if holdsCache(ctx, devs, clid) {
+	if holdsCache(ctx, devs, clid) == nil {
 		return openCache(ctx, devs, clid)
 	}
 	err := error(nil)
