@@ -76,7 +76,7 @@ func (c *checker) accounts(p *pfsState) {
 		if m.Charge != want.bytes || m.ChargeInodes != want.inodes {
 			c.add(Finding{Severity: Warning, PFS: p.label, Inum: inum, resolve: true,
 				What:   fmt.Sprintf("the account of the directory has %d bytes and %d inodes, the inodes in it have %d and are %d", m.Charge, m.ChargeInodes, want.bytes, want.inodes),
-				Remedy: remedyCount})
+				Remedy: p.remedy(remedyCount)})
 		}
 	}
 }

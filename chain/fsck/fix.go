@@ -64,8 +64,8 @@ func (f Fix) String() string {
 
 // fix puts a fix on the list of the report.
 func (s *census) fix(f Fix) {
-	if s.p.meta.PFSSubtype != ondisk.PFSSubNone {
-		return // a snapshot is what was
+	if s.p.snapshot() {
+		return // it is what was
 	}
 	f.PFS = s.p.label
 	s.c.mu.Lock()

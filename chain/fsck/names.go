@@ -39,7 +39,7 @@ func (c *checker) names(p *pfsState) {
 }
 
 func (s *census) found(sev Severity, inum uint64, what, remedy string) {
-	s.c.add(Finding{Severity: sev, PFS: s.p.label, Inum: inum, What: what, Remedy: remedy, resolve: inum != 0})
+	s.c.add(Finding{Severity: sev, PFS: s.p.label, Inum: inum, What: what, Remedy: s.p.remedy(remedy), resolve: inum != 0})
 }
 
 // merge goes through inodes and entries side by side.

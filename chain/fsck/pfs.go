@@ -55,6 +55,19 @@ type pfsState struct {
 	entered  media.Seen // tables and inodes
 }
 
+// snapshot reports whether p is one, which nobody changes any more.
+func (p *pfsState) snapshot() bool { return p.meta.PFSSubtype != ondisk.PFSSubNone }
+
+const remedySnapshot = "a snapshot keeps what was: this goes when it is deleted"
+
+// remedy is what helps in p: nobody is sent to change a snapshot.
+func (p *pfsState) remedy(by string) string {
+	if by != "" && p.snapshot() {
+		return remedySnapshot
+	}
+	return by
+}
+
 func (p *pfsState) place() place { return place{p: p, tree: rootTree, inum: ondisk.InumRoot} }
 
 func (p *pfsState) lose() {
