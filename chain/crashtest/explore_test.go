@@ -102,7 +102,7 @@ func TestExplore(t *testing.T) {
 	e := &Explorer{Limit: 4}
 	began := time.Now()
 	done := make(map[string]*Counts)
-	commits, aborted, reused := 0, 0, 0
+	commits, aborted, reused, restored := 0, 0, 0, 0
 	for round := 0; round == 0 || e.Counts().Distinct < goal.N(t) && !e.Done(); round++ {
 		enough := len(runs) // that must not be left out
 		if bar.Of(t) == bar.Quick {
@@ -121,15 +121,16 @@ func TestExplore(t *testing.T) {
 			}
 			done[r.workload.Name].Add(c)
 			commits, aborted, reused = commits+len(rec.commits)-1, aborted+rec.aborted, reused+rec.Tap.Reused()
+			restored += rec.restored
 		}
 	}
 	for _, f := range e.Failures() {
 		t.Error(f)
 	}
 	report(t, names, done)
-	t.Logf("%v; %d transactions, %d aborted, %d pages reused", e.Counts(), commits, aborted, reused)
-	if c := e.Counts(); !t.Failed() && (c.Again == 0 || aborted == 0 || reused == 0) {
-		t.Error("no second crash, no want of space, or no reuse of space")
+	t.Logf("%v; %d transactions, %d aborted, %d pages reused, %d blocks out of snapshots", e.Counts(), commits, aborted, reused, restored)
+	if c := e.Counts(); !t.Failed() && (c.Again == 0 || aborted == 0 || reused == 0 || restored == 0) {
+		t.Error("no second crash, no want of space, no reuse of space, or nothing out of snapshots")
 	}
 	goal.Check(t, e.Counts().Distinct)
 }

@@ -40,7 +40,7 @@ func (s *session) stepLog() error {
 	c := commit{Moment: Moment{What: "logging files of " + label, Begun: s.events()}, before: s.flushes(), state: s.now.clone()}
 	was, known := s.now.states[tr.fsid]
 	m := c.state
-	m.trees[label] = tr.apply(b)
+	m.trees[label] = tr.apply(b, m.trees)
 	e := s.stateOf(m, label)
 	m.states[tr.fsid] = e
 	err := chain.ErrNotLogged

@@ -140,8 +140,9 @@ func difference(want, got *volume) string {
 	return strings.Join(list, "; ")
 }
 
-// apply returns t after a batch, by the rules that chain.Batch states.
-func (t *tree) apply(b *chain.Batch) *tree {
+// apply returns t after a batch, by the rules that chain.Batch states. all are
+// the trees of the volume before it.
+func (t *tree) apply(b *chain.Batch, all map[string]*tree) *tree {
 	n := &tree{fsid: t.fsid, t: b.T, leaves: maps.Clone(t.leaves)}
 	for i := range b.Changes {
 		c := &b.Changes[i]
@@ -161,7 +162,7 @@ func (t *tree) apply(b *chain.Batch) *tree {
 	}
 	for i := range b.Changes {
 		if c := &b.Changes[i]; !c.Delete {
-			n.leaves[leafKey{c.Inum, c.Kind, c.Key}] = t.leafOf(c, b.T)
+			n.leaves[leafKey{c.Inum, c.Kind, c.Key}] = t.leafOf(c, b.T, all)
 		}
 	}
 	return n
@@ -171,14 +172,18 @@ func (t *tree) forget(which func(leafKey) bool) {
 	maps.DeleteFunc(t.leaves, func(k leafKey, _ leaf) bool { return which(k) })
 }
 
-// leafOf is the leaf that c makes. What it shares is as it was in t, before.
-func (t *tree) leafOf(c *chain.Change, T ondisk.Tid) leaf {
+// leafOf is the leaf that c makes. What it shares is as it was before, in t or in
+// a snapshot of it.
+func (t *tree) leafOf(c *chain.Change, T ondisk.Tid, all map[string]*tree) leaf {
 	switch {
 	case c.Kind == chain.KindInode:
 		return inodeLeaf(c.Inode, c.Inline)
 	case c.Kind == chain.KindDirent:
 		return direntLeaf(c.Dirent, T)
 	case c.Share != nil:
+		if c.Share.Snap != "" {
+			t = all[c.Share.Snap]
+		}
 		return dataLeaf(t.leaves[leafKey{c.Share.Inum, chain.KindData, c.Share.Key}].block, T)
 	}
 	return dataLeaf(c.Block, T)

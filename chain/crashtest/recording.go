@@ -15,6 +15,8 @@ type recording struct {
 	sizes   []int64
 	commits []commit
 	aborted int
+
+	restored int // blocks that were taken out of snapshots
 }
 
 // record runs a workload on a new volume of that shape. Flush number drop is
@@ -48,7 +50,7 @@ func record(ctx context.Context, w Workload, shape Shape, seed uint64, drop int)
 
 // recording is what the session did.
 func (s *session) recording(sizes []int64) *recording {
-	r := &recording{sizes: sizes, commits: s.commits, aborted: s.aborted}
+	r := &recording{sizes: sizes, commits: s.commits, aborted: s.aborted, restored: s.restored}
 	r.Tap, r.Judge = s.tap, r.judge
 	for _, c := range s.commits {
 		r.Moments = append(r.Moments, c.Moment)

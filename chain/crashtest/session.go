@@ -30,6 +30,8 @@ type session struct {
 	held    *heldView
 	aborted int // transactions that found no space
 	logged  int // txgs that went into the intent log
+
+	restored int // blocks that were taken out of snapshots
 }
 
 // A commit is a transaction of a recording, begun at Begin and acknowledged
@@ -184,7 +186,7 @@ func (s *session) apply(t *chain.Txn, m *volume, label string, b *chain.Batch) e
 	if err := t.Apply(s.ctx, label, b); err != nil {
 		return err
 	}
-	m.trees[label] = m.trees[label].apply(b)
+	m.trees[label] = m.trees[label].apply(b, m.trees)
 	return s.setState(t, m, label)
 }
 

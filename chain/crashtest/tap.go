@@ -111,6 +111,15 @@ func (t *Tap) Devices() []ondisk.Device {
 	return list
 }
 
+// Bare are the devices as readers see them, for who is not to be recorded.
+func (t *Tap) Bare() []ondisk.Device {
+	var list []ondisk.Device
+	for _, d := range t.devs {
+		list = append(list, d.Device)
+	}
+	return list
+}
+
 // Events is the number of events recorded, as crashdev counts them.
 func (t *Tap) Events() int {
 	return t.record(len(t.lanes), func(busy []*lane) (first int) {

@@ -41,6 +41,8 @@ func Workloads() []Workload {
 			{2, (*session).stepHold}, {1, (*session).stepDrain}, {2, (*session).stepPromise}, {2, (*session).stepTwice}, {1, (*session).stepReopen}, {3, (*session).stepTrim}}},
 		{"sharing", 20, false, []weighted{{4, (*session).stepShare}, {4, (*session).stepRewrite}, {2, (*session).stepFiles}, {1, (*session).stepSnapshot},
 			{1, (*session).stepForgetSnapshot}, {1, (*session).stepTwice}, {1, (*session).stepAbort}, {1, (*session).stepReopen}, {1, (*session).stepBulkfree}}},
+		{"restoring", 20, false, []weighted{{5, (*session).stepRestore}, {4, (*session).stepRewrite}, {3, (*session).stepFiles}, {3, (*session).stepSnapshot},
+			{3, (*session).stepForgetSnapshot}, {1, (*session).stepTwice}, {1, (*session).stepReopen}, {1, (*session).stepRollback}, {1, (*session).stepBulkfree}}},
 		{"log", 20, true, []weighted{{14, (*session).stepLog}, {2, (*session).stepFiles}, {2, (*session).stepPromise}, {1, (*session).stepCheckpoint},
 			{1, (*session).stepDrain}, {1, (*session).stepSnapshot}, {1, (*session).stepRewrite}, {1, (*session).stepReopen}, {1, (*session).stepAbort}}},
 		{"log-killed", 16, true, []weighted{{9, (*session).stepLog}, {4, (*session).stepKill}, {1, (*session).stepGiveUp}, {1, (*session).stepFiles}, {1, (*session).stepPromise}, {1, (*session).stepSnapshot}}},
@@ -248,11 +250,14 @@ func (s *session) snapshot(t *chain.Txn, m *volume, src string) error {
 }
 
 func (s *session) copyPFS(t *chain.Txn, m *volume, src, dst string, spec chain.SnapSpec) error {
-	spec.Fsid, spec.Clid = wordUUID(dst), wordUUID("cluster "+dst)
+	from := m.trees[src]
+	spec.Fsid, spec.Clid = wordUUID(dst), snapshotClid(dst)
+	if !spec.Shadow {
+		spec.Fsid = chain.SnapshotFsid(spec.Clid, from.fsid) // as operations of a cluster do
+	}
 	if err := t.Snapshot(s.ctx, src, dst, spec); err != nil {
 		return err
 	}
-	from := m.trees[src]
 	m.trees[dst] = &tree{fsid: spec.Fsid, t: from.t, leaves: from.leaves, of: src}
 	return nil
 }
@@ -295,7 +300,7 @@ func (s *session) stepShadowFiles() error {
 	}
 	return s.txn("files of the shadow", func(t *chain.Txn, m *volume) error {
 		b := s.maker(m.trees[shadow]).files(1 + s.rnd.IntN(5))
-		m.trees[shadow] = m.trees[shadow].apply(b)
+		m.trees[shadow] = m.trees[shadow].apply(b, m.trees)
 		return t.Apply(s.ctx, shadow, b)
 	})
 }
