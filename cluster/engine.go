@@ -83,6 +83,7 @@ type published struct {
 	next      ondisk.Tid
 	quorum    bool
 	serving   bool
+	changing  bool // members: until that has ended, those before it count too
 	past      bool
 	charter   *Charter
 	members   []memberView

@@ -78,3 +78,30 @@ func TestOfflineDuringAChange(t *testing.T) {
 	check(t, e.offline(c.ctx, "b.img"))
 	put(t, e, 2000, "two of three")
 }
+
+// Nobody who waits for a healthy pool goes on while members are being changed: a
+// crash then has those before the change decide, too.
+func TestChangeOfMembersIsShown(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	e := p.engine.(*engine)
+	untilEqual(t, e)
+	e.ask(func() {
+		members := e.primary.Charter().Config.Clone().Members
+		members[2].Role = ondisk.PFSSlave
+		e.step(core.Reconfigure{Members: members})
+		e.refresh()
+		if !e.changing() {
+			t.Error("not while it is under way")
+		}
+	})
+	during := Status{Quorum: QuorumStatus{Changing: true}}
+	if during.settled() || during.resynced() {
+		t.Error("settled while it is under way")
+	}
+	check(t, p.Wait(c.ctx, WaitHealthy))
+	if st := p.Status(); st.Quorum.Changing || st.Quorum.Masters != 2 {
+		t.Errorf("afterwards: %+v", st.Quorum)
+	}
+	settle(t, p)
+}

@@ -108,6 +108,7 @@ func (e *engine) refresh() {
 		quorum:    e.primary.Quorum() && !e.past,
 		serving:   e.primary.Phase() == core.Serving && !e.past,
 		past:      e.past,
+		changing:  e.primary.Changing(),
 		charter:   e.primary.Charter(),
 	}
 	if p.serving {
@@ -187,7 +188,7 @@ func (e *engine) publish(p published) {
 // same reports whether nobody has to be woken: positions move with each
 // commit, and whoever waits for one has asked for it.
 func (p *published) same(o *published) bool {
-	if p.quorum != o.quorum || p.serving != o.serving || p.past != o.past || p.charter != o.charter || len(p.members) != len(o.members) {
+	if p.quorum != o.quorum || p.serving != o.serving || p.past != o.past || p.changing != o.changing || p.charter != o.charter || len(p.members) != len(o.members) {
 		return false
 	}
 	for i := range p.members {

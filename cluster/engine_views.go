@@ -45,6 +45,13 @@ func (e *engine) hasQuorum() bool {
 	return e.pub.quorum
 }
 
+// changing reports whether a change of members is under way.
+func (e *engine) changing() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pub.changing
+}
+
 // changed returns a channel that is closed when a node, the quorum or the
 // set of readable nodes changes.
 func (e *engine) changed() <-chan struct{} {

@@ -175,9 +175,10 @@ func (s *Status) resynced() bool {
 	return s.settled()
 }
 
-// settled reports whether nobody is about to take the place that it came for.
+// settled reports whether no change of members is under way, and nobody is about
+// to take the place that it came for.
 func (s *Status) settled() bool {
-	return !slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State == NodeInSync && n.Replaces != "" })
+	return !s.Quorum.Changing && !slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State == NodeInSync && n.Replaces != "" })
 }
 
 // Changed returns a channel that is closed when nodes or quorum changed.

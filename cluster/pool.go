@@ -116,6 +116,7 @@ type engineAPI interface {
 	views() []nodeView
 	committed() Position
 	hasQuorum() bool
+	changing() bool
 	stale() bool
 	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
 	gone(node int) bool

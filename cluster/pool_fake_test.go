@@ -118,6 +118,8 @@ func (e *fakeEngine) reportRead(_ int, _ time.Duration, err error, _ *chain.Node
 	}
 }
 
+func (e *fakeEngine) changing() bool { return false }
+
 func (e *fakeEngine) stale() bool { return false }
 
 func (e *fakeEngine) gone(int) bool { return false }

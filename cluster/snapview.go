@@ -143,6 +143,8 @@ func (e *snapshotEngine) commit(context.Context, *chain.Batch) (bool, error) {
 
 func (e *snapshotEngine) hasQuorum() bool { return true }
 
+func (e *snapshotEngine) changing() bool { return false }
+
 // reportRead passes on how members answer, and what is damaged, with the name of
 // the snapshot.
 func (e *snapshotEngine) reportRead(node int, d time.Duration, err error, ref *chain.NodeError) {

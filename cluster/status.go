@@ -69,6 +69,10 @@ type QuorumStatus struct {
 	Masters int  `json:"masters"`
 	InSync  int  `json:"in_sync"`
 	Need    int  `json:"need"`
+
+	// Changing: members are being changed. Until that is committed, which a new
+	// mount does by itself after a crash, those before it count as well.
+	Changing bool `json:"changing,omitempty"`
 }
 
 // SpaceStatus is in bytes, of the smallest attached master.
@@ -161,6 +165,7 @@ func (p *Pool) Status() Status {
 	if p.engine.stale() {
 		out.Next = "unmount, and mount anew: others mounted and changed the members meanwhile"
 	}
+	out.Quorum.Changing = p.engine.changing()
 	out.judge(p.engine.hasQuorum(), p.opts.ReadOnly)
 	return out
 }
