@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -180,23 +179,10 @@ func (s *session) stepClone() error {
 	})(s)
 }
 
-// inspectClone demands that a clone is on none or on enough of the members of a
-// filesystem that was closed, and can be read; if it was acknowledged, it is there.
-func (s *session) inspectClone() error {
-	have := 0
-	for i := range s.shape.Masters {
-		v, err := chain.Open(s.ctx, s.shape.volume(s.devs, i), chain.Options{ReadOnly: true})
-		if err != nil {
-			return err
-		}
-		infos, err := v.PFSs(s.ctx)
-		if slices.ContainsFunc(infos, func(p chain.PFSInfo) bool { return p.Label == cloneLabel }) {
-			have++
-		}
-		if err := errors.Join(err, v.Close()); err != nil {
-			return err
-		}
-	}
+// inspectClone demands that a clone, which so many of the members of a filesystem
+// that was closed have, is on none or on enough, and can be read; if it was
+// acknowledged, it is there.
+func (s *session) inspectClone(have int) error {
 	switch {
 	case have == 0 && !s.cloned:
 		return nil

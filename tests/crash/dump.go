@@ -21,6 +21,7 @@ type dumper struct {
 	ctx   context.Context
 	f     *fs.FS
 	first map[uint64]string
+	buf   []byte // content of a file, of whatever was read before
 	d     dump
 }
 
@@ -88,7 +89,10 @@ func (w *dumper) inode(path string, r *fs.Record) (err error) {
 	case ondisk.ObjSymlink:
 		e.content, err = w.f.Readlink(w.ctx, m.Inum)
 	case ondisk.ObjFile:
-		e.content = make([]byte, m.Size)
+		if uint64(len(w.buf)) < m.Size {
+			w.buf = make([]byte, m.Size)
+		}
+		e.content = w.buf[:m.Size]
 		var n int
 		if n, err = w.f.Read(w.ctx, m.Inum, 0, e.content); err == nil && n < len(e.content) {
 			err = fmt.Errorf("%d bytes read of %d", n, len(e.content))

@@ -33,6 +33,8 @@ type tally struct {
 	calls int
 	pairs int
 	told  int // failures
+
+	shared int // blocks of snapshots that files got
 }
 
 func (a *tally) run(t *testing.T, r Run, j crashtest.Job) {
@@ -61,6 +63,7 @@ func (a *tally) run(t *testing.T, r Run, j crashtest.Job) {
 	}
 	a.done[name].Add(c)
 	a.calls += len(s.moments) - 1
+	a.shared += s.shared
 }
 
 // perWindow is how many images of each window are judged in a round.
@@ -122,12 +125,14 @@ func TestExplore(t *testing.T) {
 		}
 	}
 	a.report(t)
-	t.Logf("%v; %d calls, %d pairs", a.e.Counts(), a.calls, a.pairs)
+	t.Logf("%v; %d calls, %d pairs, %d blocks out of snapshots", a.e.Counts(), a.calls, a.pairs, a.shared)
 	if !t.Failed() && a.e.Counts().Again == 0 {
 		t.Error("nothing was cut again in recovery")
 	}
 	if *only == "" {
-		goalPairs.Check(t, a.pairs)
+		if goalPairs.Check(t, a.pairs); a.shared == 0 {
+			t.Error("no file got a block of a snapshot")
+		}
 	}
 	goal.Check(t, a.e.Counts().Distinct)
 }

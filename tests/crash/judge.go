@@ -104,12 +104,16 @@ func (r *recording) shows(want []int, d *dump) error {
 // probe makes a few calls, syncs, and returns what there is then.
 func (s *session) probe() (*dump, error) {
 	m := newModel()
-	d, err := s.dump()
-	if err != nil {
-		return nil, err
-	}
 	name := "probe"
-	for strings.Contains(strings.Join(d.short, "\n"), "/"+name+" ") {
+	for {
+		r, ok, err := s.f.Lookup(s.ctx, ondisk.InumRoot, name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
+		s.f.Forget(r.Meta.Inum, 1)
 		name += "+"
 	}
 	dir, err := s.make(m, name, fs.NewNode{Type: ondisk.ObjDir, Mode: 0o700})
@@ -149,6 +153,7 @@ func (s *session) noteLevel() {
 
 // inspect looks at the members of a filesystem that was closed.
 func (s *session) inspect() error {
+	clones := 0
 	for i := range s.devs {
 		r, err := fsck.Check(s.ctx, s.shape.volume(s.devs, i), fsck.Options{AllSlots: true, Workers: 1})
 		if err != nil && i >= s.shape.Masters && !s.level[i] {
@@ -157,13 +162,16 @@ func (s *session) inspect() error {
 		if err != nil {
 			return fmt.Errorf("fsck of member %d: %w", i, err)
 		}
+		if i < s.shape.Masters && slices.ContainsFunc(r.PFSs, func(p fsck.PFSReport) bool { return p.Label == cloneLabel }) {
+			clones++
+		}
 		for _, f := range r.Findings {
 			if f.Severity > fsck.Info {
 				return fmt.Errorf("fsck of member %d: %d errors, %d warnings, the first %v", i, r.Errors, r.Warnings, f)
 			}
 		}
 	}
-	if err := s.inspectClone(); err != nil {
+	if err := s.inspectClone(clones); err != nil {
 		return err
 	}
 	if s.shape.Masters == 1 {

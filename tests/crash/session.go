@@ -43,9 +43,13 @@ type session struct {
 	skipped int
 	level   []bool // devices of members in sync
 	plain   bool   // there are no accounts
+	noLog   bool   // of mounts from now on
 	cloned  bool   // a clone was acknowledged
 	closing string // how the pool was when it was closed last
 	half    *model // what the last call that failed may have done
+
+	restored *restored // the last file that was copied out of a snapshot
+	shared   int       // blocks that such files have of their snapshots
 }
 
 // A moment is a state that a cut may leave.
@@ -70,7 +74,7 @@ func (s *session) mount(members ...cluster.MemberSpec) error {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
-	o := cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Dedup: s.shape.Dedup, Logger: quiet}
+	o := cluster.Options{Label: label, Commit: time.Hour, OnNoQuorum: cluster.EIO, Dedup: s.shape.Dedup, NoLog: s.noLog, Logger: quiet}
 	if s.shape.Cached {
 		o.Memory = s.shape.Memory // else nothing is left for it to answer
 	}

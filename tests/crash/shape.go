@@ -45,6 +45,8 @@ func Shapes() []Shape {
 		{Name: "three-and-a-part", Masters: 3, Size: ondisk.ZoneSize + 64<<20, Part: 200 << 20},
 		{Name: "three-cached", Masters: 3, Cached: true, Memory: 1 << 20, Size: one},
 		{Name: "alone-sharing", Masters: 1, Size: one, Dedup: true},
+		{Name: "alone-growing", Masters: 1, Size: one, Room: 40 << 20},
+		{Name: "two-growing", Masters: 2, Size: one, Room: 40 << 20},
 	}
 }
 
@@ -187,8 +189,8 @@ func (s Shape) specs(devs []ondisk.Device) (list []cluster.MemberSpec) {
 
 // newTap records what happens to all devices of a cluster.
 func (s Shape) newTap(img *memdev.Device, seed uint64) *crashtest.Tap {
-	if len(s.sizes()) == 1 {
-		return crashtest.NewTap(img, 0, s.Size)
+	if sizes := s.sizes(); len(sizes) == 1 {
+		return crashtest.NewTap(img, 0, sizes...)
 	}
 	t := crashtest.NewClusterTap(img, seed, s.sizes()...)
 	if s.Part > 0 {

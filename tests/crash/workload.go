@@ -153,12 +153,13 @@ func Workloads(seed uint64) []Run {
 	shapes := Shapes()
 	alone, four, three, spare, threeFour := shapes[0], shapes[1], shapes[2], shapes[3], shapes[4]
 	growing, growingSlots, part, cached, sharing := shapes[5], shapes[6], shapes[7], shapes[8], shapes[9]
+	aloneGrowing, twoGrowing, restore := shapes[10], shapes[11], (*session).stepRestore
 	twins, dedup, shared := synced(callTwins), (*session).stepDedup, (*session).stepShared
 	reread := (*session).stepReread
 	calls := (*session).stepCalls
 	create, hold, erase, rollback, clone := synced(callSnapshot), synced(callHold), synced(callErase), synced(callRollback), (*session).stepClone
 	rollbackOpen := synced(callRollbackOpen)
-	return []Run{
+	return append(loggedWorkloads(seed), []Run{
 		{"calls-alone", alone, seed, repeat(8, calls), false},
 		{"calls-four-slots", four, seed, repeat(8, calls), false},
 		{"calls-three", three, seed, repeat(5, calls), false},
@@ -169,6 +170,8 @@ func Workloads(seed uint64) []Run {
 		{"discard", threeFour, seed, []func(*session) error{calls, (*session).stepForeign, calls}, false},
 		{"replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}, false},
 		{"snapshots", alone, seed, []func(*session) error{calls, create, calls, hold, create, calls, erase, calls, rollback, calls, create, clone, calls}, false},
+		{"restore", alone, seed, []func(*session) error{calls, create, calls, restore, calls, restore, erase, (*session).stepBulkfree, calls}, false},
+		{"restore-three", three, seed, []func(*session) error{calls, create, calls, restore, erase, calls}, false},
 		{"policy", three, seed, []func(*session) error{calls, synced(callPolicy), create, calls, synced(callPolicy)}, false},
 		{"dedup", three, seed, []func(*session) error{calls, twins, dedup, shared, calls, twins, create, dedup, calls}, false},
 		{"dedup-on-write", sharing, seed, []func(*session) error{calls, twins, shared, calls, (*session).stepBulkfree, twins, calls}, false},
@@ -180,11 +183,42 @@ func Workloads(seed uint64) []Run {
 		{"trim-four-slots", four, seed, []func(*session) error{calls, calls, (*session).stepTrim, calls, calls, (*session).stepTrim, calls}, false},
 		{"add-master", spare, seed, []func(*session) error{calls, (*session).stepAddMaster, calls, (*session).stepRemove, calls}, false},
 		{"grow", growing, seed, []func(*session) error{calls, stepGrow(1), calls, stepGrow(2)}, false},
+		{"grow-alone", aloneGrowing, seed, []func(*session) error{calls, stepGrow(0), calls}, false},
+		{"grow-two", twoGrowing, seed, []func(*session) error{calls, stepGrow(1), calls, stepGrow(0), calls}, false},
 		{"grow-slots", growingSlots, seed, []func(*session) error{calls, stepGrow(1), calls}, false},
 		{"grow-add", part, seed, []func(*session) error{calls, (*session).stepExtend, calls, (*session).stepReopen, calls}, false},
 		{"cache", cached, seed, []func(*session) error{calls, reread, calls, (*session).stepCacheAway, reread, calls, (*session).stepReopen, (*session).stepKnows, reread, calls}, false},
 		{"roles", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, (*session).stepPromote, calls, (*session).stepDemote, calls}, false},
+	}...)
+}
+
+// loggedWorkloads have calls acknowledged by intent logs alone just before
+// something else is done, in each round.
+func loggedWorkloads(seed uint64) []Run {
+	shapes := Shapes()
+	alone, three, spare, growing := shapes[0], shapes[2], shapes[3], shapes[5]
+	calls := (*session).stepCalls
+	create, erase, rollback := synced(callSnapshot), synced(callErase), synced(callRollbackOpen)
+	return []Run{
+		{"log-mounts", three, seed, []func(*session) error{calls, (*session).stepNoLog, calls, (*session).stepLog, calls, (*session).stepNoLog}, true},
+		{"log-members", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, calls, (*session).stepPromote, calls, (*session).stepDemote, calls, (*session).stepRemove, calls}, true},
+		{"log-replace", spare, seed, []func(*session) error{calls, (*session).stepReplace, calls}, true},
+		{"log-snapshots", three, seed, []func(*session) error{calls, create, calls, create, calls, erase, calls, (*session).stepClone, calls, rollback, calls}, true},
+		{"log-space", alone, seed, []func(*session) error{calls, synced(callTwins), (*session).stepDedup, calls, (*session).stepBulkfree, calls, (*session).stepTrim, calls}, true},
+		{"log-grow", growing, seed, []func(*session) error{calls, stepGrow(1), calls}, true},
 	}
+}
+
+// stepNoLog mounts without intent logs, whatever they hold.
+func (s *session) stepNoLog() error {
+	s.noLog = true
+	return s.stepReopen()
+}
+
+// stepLog mounts with intent logs again.
+func (s *session) stepLog() error {
+	s.noLog = false
+	return s.stepReopen()
 }
 
 func repeat(n int, step func(*session) error) (list []func(*session) error) {
