@@ -161,7 +161,7 @@ func (a *tally) report(t *testing.T) {
 
 // TestReplay shows one failure again, from what the failure says.
 func TestReplay(t *testing.T) {
-	if *replay == "" || strings.HasPrefix(*replay, "merge,") || strings.HasPrefix(*replay, "scrub,") || strings.HasPrefix(*replay, "discard,") {
+	if *replay == "" || strings.HasPrefix(*replay, "merge,") || strings.HasPrefix(*replay, "scrub,") || strings.HasPrefix(*replay, "discard,") || strings.HasPrefix(*replay, "repair,") {
 		t.Skip("nothing to replay")
 	}
 	part := strings.SplitN(*replay, ",", 3)

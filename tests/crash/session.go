@@ -44,6 +44,7 @@ type session struct {
 	level   []bool // devices of members in sync
 	plain   bool   // there are no accounts
 	noLog   bool   // of mounts from now on
+	spoilt  bool   // what a member had that the others do not, and keeps, was wrong
 	cloned  bool   // a clone was acknowledged
 	closing string // how the pool was when it was closed last
 	half    *model // what the last call that failed may have done
