@@ -2,7 +2,6 @@ package crash
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anvilfs/anvilfs/chain/crashtest"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -131,32 +129,33 @@ func (w *walker) soon() int { return 1 + w.rnd.IntN(2<<w.rnd.IntN(7)) }
 // mounted again, and of what was not, a part that was there.
 func (w *walker) powerCut() error {
 	move := w.cuttable()
-	ctx, cancel := context.WithCancel(w.ctx)
-	whole := w.ctx
-	f := newFuse(w.soon(), func() {
-		for _, g := range w.gates {
-			g.shut.Store(true)
-		}
-		cancel()
-	})
-	for _, g := range w.gates {
-		g.fuse.Store(f)
-	}
-	w.ctx, w.half = ctx, nil
+	mounts := slices.Contains(mountMoves, move.name)
+	w.half = nil
+	f, whole := w.light()
 	ended := make(chan error, 1)
+	pool := w.pool
 	go func() { ended <- move.do(w) }()
 	var err error
 	select {
 	case err = <-ended:
 	case <-f.blown:
-		_ = w.pool.Close(ctx) // it is dead: an error is all that can come
+		if !mounts { // these close it themselves
+			_ = pool.Close(w.ctx) // it is dead: an error is all that can come
+		}
 		err = <-ended
 	}
 	if err != nil && !f.burnt.Load() {
 		return fmt.Errorf("%s, not cut: %w", move.name, err)
 	}
+	w.cutIn[move.name]++
 	f.out()
 	w.ctx = whole
+	switch {
+	case mounts:
+		w.openings++
+	case slices.Contains(memberMoves, move.name):
+		w.changes++
+	}
 	w.done[len(w.done)-1] += fmt.Sprintf(" in %s (%v)", move.name, err)
 	return w.powerBack()
 }
@@ -164,53 +163,21 @@ func (w *walker) powerCut() error {
 // cuttable is a move that may be made now, and that leaves one of the states
 // that the model knows wherever it is cut.
 func (w *walker) cuttable() walkMove {
-	for {
-		move := draw(w.rnd, walkMoves())
-		if slices.Contains(cutMoves, move.name) && move.may(w) {
-			return move
+	var may []walkMove
+	for names := []string(nil); len(may) == 0; {
+		names = [][]string{cutMoves, cutMoves, cutMoves, memberMoves, memberMoves, memberMoves, memberMoves, mountMoves}[w.rnd.IntN(8)]
+		for _, move := range walkMoves() {
+			if slices.Contains(names, move.name) && move.may(w) {
+				may = append(may, move)
+			}
 		}
 	}
+	return draw(w.rnd, may)
 }
 
-// cutMoves are those in which the power is cut. Of the others that change who is
-// a member, or that mount and unmount, what is left is not told by the model.
+// cutMoves are the others in which the power is cut.
 var cutMoves = []string{"calls", "elsewhere", "snapshot", "hold", "erase", "rollback", "rollback-open", "bulkfree", "trim", "dedup",
-	"scrub", "offline", "online", "grow", "quota", "large", "punch", "clone"}
-
-// powerBack ends the process and mounts what the cut left.
-func (w *walker) powerBack() error {
-	ctx, cancel := context.WithCancel(w.ctx)
-	cancel()
-	if w.f != nil {
-		_ = w.f.Close(ctx) // likewise
-	}
-	_ = w.pool.Close(ctx)
-	w.pool, w.open = nil, nil
-	for i, d := range w.power {
-		w.gates[i].drain()
-		if err := d.cut(w.rnd); err != nil {
-			return err
-		}
-	}
-	w.cuts++
-	w.connect()
-	for i := range w.roles {
-		if err := crashtest.CheckStructure(w.media[i]); err != nil {
-			return fmt.Errorf("member %d as it was left: %w", i, err)
-		}
-	}
-	w.away, w.absent = -1, false
-	if err := w.mount(w.given()...); err != nil {
-		return err
-	}
-	if w.half != nil {
-		w.moments = append(w.moments, moment{m: w.half})
-	}
-	if err := w.same(w.moments[w.synced-1:]); err != nil {
-		return err
-	}
-	return w.mend()
-}
+	"restore", "scrub", "offline", "online", "grow", "quota", "large", "punch", "clone"}
 
 // powerCutSome takes the power of some members, perhaps of all, while the process
 // goes on. They come back with what had been flushed; what was not is still in

@@ -31,7 +31,7 @@ func moreMoves() []walkMove {
 		{"punch", 4, func(w *walker) bool { return w.large > 0 }, (*walker).punchLarge},
 		{"cache-on", 3, func(w *walker) bool { return !w.cacheOn }, (*walker).useCache},
 		{"cache-off", 2, func(w *walker) bool { return w.cacheOn }, (*walker).dropCache},
-		{"add-soft", 7, func(w *walker) bool { return w.spares() && !w.returned }, (*walker).addSoft},
+		{"add-soft", 7, func(w *walker) bool { return w.spares() && !w.returned }, func(w *walker) error { return w.addOne(ondisk.PFSSoftMaster, "soft") }},
 		{"leave", 25, func(w *walker) bool { return settled(w) && w.count("soft") > 0 && !w.returned }, (*walker).leave},
 		{"return", 20, func(w *walker) bool { return whole(w) && w.branch >= 0 }, (*walker).comeHome},
 	}
@@ -152,18 +152,6 @@ func (w *walker) dropCache() error {
 		drop = w.pool.NodeRemove
 	}
 	return drop(w.ctx, name(w.shape.cache()))
-}
-
-func (w *walker) addSoft() error {
-	i := w.spare()
-	if err := w.pool.NodeAdd(w.ctx, w.shape.specs(w.devs)[i], ondisk.PFSSoftMaster, true); err != nil {
-		return err
-	}
-	if err := w.mend(); err != nil {
-		return err
-	}
-	w.roles[i] = "soft"
-	return w.until(name(i), ondisk.PFSSoftMaster.String())
 }
 
 // theirs is a directory that only a branch changes.
@@ -339,14 +327,4 @@ func (w *walker) learn(m *model) error {
 		m.change(d.Inum, func(f *file) { f.content = bytes.Clone(b.content) })
 	}
 	return nil
-}
-
-// removable is a member that can go: not one of three masters.
-func (w *walker) removable() int {
-	for _, role := range []string{"slave", "soft"} {
-		if w.count(role) > 0 {
-			return w.one(role)
-		}
-	}
-	return w.one("master")
 }

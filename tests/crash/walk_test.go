@@ -32,6 +32,9 @@ var (
 var (
 	goalWalks = bar.Goal{What: "steps of random walks over calls and operations", Quick: 120, Test: 1500, Nightly: 200_000}
 	goalCuts  = bar.Goal{What: "power cuts in them, of all members or of some", Quick: 1, Test: 60, Nightly: 8000}
+
+	goalChanges  = bar.Goal{What: "of these while the members are changed", Quick: 0, Test: 15, Nightly: 2000}
+	goalOpenings = bar.Goal{What: "of these while a pool is opened or closed", Quick: 0, Test: 30, Nightly: 4000}
 )
 
 func TestWalk(t *testing.T) {
@@ -40,8 +43,13 @@ func TestWalk(t *testing.T) {
 	if d, ok := bar.Long(t); ok {
 		end, bounded = time.Now().Add(d/4), true
 	}
-	done, cuts, kinds := 0, 0, make(map[string]int)
-	for n := uint64(1); done < goalWalks.N(t) && !t.Failed(); n++ {
+	done, cuts, changes, openings, kinds, cutIn := 0, 0, 0, 0, make(map[string]int), make(map[string]int)
+	// What is drawn by lot comes too seldom now and then: then there is another walk.
+	seldom := func() bool {
+		return changes < goalChanges.N(t) || openings < goalOpenings.N(t) || bar.Of(t) > bar.Quick &&
+			slices.ContainsFunc(walkMoves(), func(m walkMove) bool { return kinds[m.name] == 0 })
+	}
+	for n := uint64(1); (done < goalWalks.N(t) || done < 3*goalWalks.N(t) && seldom()) && !t.Failed(); n++ {
 		if bounded && time.Now().After(end) {
 			break
 		}
@@ -53,7 +61,10 @@ func TestWalk(t *testing.T) {
 		if err := w.run(*walkSteps); err != nil {
 			t.Errorf("%v\nafter %s\nreplay: go test ./tests/crash -run TestWalk -walk %d -steps %d", err, strings.Join(w.done, ", "), seed, *walkSteps)
 		}
-		done, cuts = done+len(w.done), cuts+w.cuts
+		done, cuts, changes, openings = done+len(w.done), cuts+w.cuts, changes+w.changes, openings+w.openings
+		for name, n := range w.cutIn {
+			cutIn[name] += n
+		}
 		for _, s := range w.done {
 			name, _, _ := strings.Cut(s, " ")
 			kinds[name]++
@@ -63,27 +74,33 @@ func TestWalk(t *testing.T) {
 		}
 	}
 	for _, s := range walkMoves() {
-		if t.Logf("%6d %s", kinds[s.name], s.name); kinds[s.name] == 0 && bar.Of(t) > bar.Quick {
+		if t.Logf("%6d %s, %d cut", kinds[s.name], s.name, cutIn[s.name]); kinds[s.name] == 0 && bar.Of(t) > bar.Quick {
 			t.Errorf("%s was never done", s.name)
 		}
 	}
 	goalWalks.Check(t, done)
 	goalCuts.Check(t, cuts)
+	goalChanges.Check(t, changes)
+	goalOpenings.Check(t, openings)
 }
 
 // A walker is a session with what it knows of its members.
 type walker struct {
 	*session
-	t      *testing.T
-	media  []ondisk.Device
-	power  []*volatile // the same devices
-	gates  []*gate
-	roles  map[int]string // of the devices that are members
-	away   int            // the member that is offline; -1 = none
-	absent bool           // and it was not given to the mount
-	clones int
-	cuts   int
-	done   []string
+	t        *testing.T
+	media    []ondisk.Device
+	power    []*volatile // the same devices
+	gates    []*gate
+	roles    map[int]string // of the devices that are members
+	next     map[int]string // what is being made of that; nil = they are not being changed
+	away     int            // the member that is offline; -1 = none
+	absent   bool           // and it was not given to the mount
+	clones   int
+	cuts     int
+	changes  int            // of them while members are changed
+	openings int            // of them while a pool is opened or closed
+	cutIn    map[string]int // moves in which all lost power
+	done     []string
 
 	large    int       // files of many blocks
 	cacheOn  bool      // the cache is used
@@ -98,7 +115,7 @@ func newWalker(t *testing.T, seed uint64) *walker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &walker{t: t, roles: map[int]string{0: "master", 1: "master", 2: "master"}, away: -1, branch: -1}
+	w := &walker{t: t, roles: map[int]string{0: "master", 1: "master", 2: "master"}, away: -1, branch: -1, cutIn: make(map[string]int)}
 	live := crashdev.Split(img.Clone(), shape.sizes()...)
 	for i, d := range crashdev.Split(img, shape.sizes()...) {
 		v := &volatile{Device: live[i], media: d}
@@ -144,13 +161,14 @@ func walkMoves() []walkMove {
 		{"bulkfree", 2, always, func(w *walker) error { return w.stepBulkfree() }},
 		{"trim", 1, always, func(w *walker) error { return w.stepTrim() }},
 		{"dedup", 3, always, (*walker).dedup},
+		{"restore", 3, func(w *walker) bool { return len(w.m.snaps) > 0 }, call(callRestore)},
 		{"scrub", 2, whole, (*walker).scrub},
 		{"offline", 4, whole, (*walker).goOffline},
 		{"online", 8, func(w *walker) bool { return w.away >= 0 && !w.absent }, (*walker).comeBack},
 		{"fail", 2, whole, (*walker).failOne},
 		{"reopen", 3, always, func(w *walker) error { return w.reopen(false) }},
 		{"reopen-without-one", 2, whole, func(w *walker) error { return w.reopen(true) }},
-		{"power-cut", 5, always, (*walker).powerCut},
+		{"power-cut", 6, always, (*walker).powerCut},
 		{"power-cut-some", 3, whole, (*walker).powerCutSome},
 		{"kill", 3, func(w *walker) bool { _, ok := w.m.find(w.base); return ok }, (*walker).kill},
 		{"add-slave", 2, (*walker).spares, func(w *walker) error { return w.addOne(ondisk.PFSSlave, "slave") }},
@@ -337,8 +355,8 @@ func (w *walker) failOne() error {
 // given are the members that a user names.
 func (w *walker) given() (list []cluster.MemberSpec) {
 	specs := w.shape.specs(w.devs)
-	for _, i := range slices.Sorted(maps.Keys(w.roles)) {
-		if i != w.branch && (!w.absent || i != w.away) {
+	for i := range w.media {
+		if w.roles[i]+w.next[i] != "" && i != w.branch && (!w.absent || i != w.away) {
 			list = append(list, specs[i])
 		}
 	}
@@ -433,47 +451,6 @@ func (w *walker) kill() error {
 		return err
 	}
 	return w.mend()
-}
-
-func (w *walker) addOne(role ondisk.PFSType, called string) error {
-	i := w.spare()
-	if err := w.pool.NodeAdd(w.ctx, w.shape.specs(w.devs)[i], role, true); err != nil {
-		return err
-	}
-	if err := w.mend(); err != nil {
-		return err
-	}
-	w.roles[i] = called
-	return w.until(name(i), called)
-}
-
-// turn gives a member another role.
-func (w *walker) turn(from string, role ondisk.PFSType, called string) error {
-	i := w.one(from)
-	w.roles[i] = called
-	return w.role(name(i), role, called)
-}
-
-func (w *walker) removeOne() error {
-	i := w.removable()
-	delete(w.roles, i)
-	return w.pool.NodeRemove(w.ctx, name(i))
-}
-
-func (w *walker) replaceOne() error {
-	old, next := w.one("master"), w.spare()
-	if err := w.pool.NodeOffline(w.ctx, name(old)); err != nil {
-		return err
-	}
-	if err := w.pool.NodeReplace(w.ctx, name(old), w.shape.specs(w.devs)[next], true); err != nil {
-		return err
-	}
-	delete(w.roles, old)
-	w.roles[next] = "master"
-	if err := w.mend(); err != nil {
-		return err
-	}
-	return w.until(name(next), "master")
 }
 
 // check closes all and looks at each member: fsck has nothing to say, and all
