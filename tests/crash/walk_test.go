@@ -39,18 +39,21 @@ var (
 
 func TestWalk(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	end, bounded := time.Time{}, false
-	if d, ok := bar.Long(t); ok {
-		end, bounded = time.Now().Add(d/4), true
-	}
+	began := time.Now()
 	done, cuts, changes, openings, kinds, cutIn := 0, 0, 0, 0, make(map[string]int), make(map[string]int)
 	// What is drawn by lot comes too seldom now and then: then there is another walk.
+	missing := func() bool {
+		return bar.Of(t) > bar.Quick && slices.ContainsFunc(walkMoves(), func(m walkMove) bool { return kinds[m.name] == 0 })
+	}
 	seldom := func() bool {
-		return changes < goalChanges.N(t) || openings < goalOpenings.N(t) || bar.Of(t) > bar.Quick &&
-			slices.ContainsFunc(walkMoves(), func(m walkMove) bool { return kinds[m.name] == 0 })
+		return changes < goalChanges.N(t) || openings < goalOpenings.N(t) || missing()
+	}
+	over := func() bool {
+		return goalWalks.Over(t, began, done) && goalCuts.Over(t, began, cuts) &&
+			goalChanges.Over(t, began, changes) && goalOpenings.Over(t, began, openings) && !missing()
 	}
 	for n := uint64(1); (done < goalWalks.N(t) || done < 3*goalWalks.N(t) && seldom()) && !t.Failed(); n++ {
-		if bounded && time.Now().After(end) {
+		if over() {
 			break
 		}
 		seed := *seed + n - 1
