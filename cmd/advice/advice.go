@@ -285,14 +285,3 @@ func (a *adviser) conflicts() {
 		a.add(Note, fmt.Sprintf("%d files were changed on both sides of a merge: both versions are kept.", n), "", "", "anvilfs conflicts list "+a.dir)
 	}
 }
-
-// Quote makes a word that a shell reads as it is.
-func Quote(word string) string { return quote(word) }
-
-// quote makes a word that a shell reads as it is.
-func quote(word string) string {
-	if word == "" || strings.ContainsAny(word, " \t\n\"'`\\$&;()<>|*?[]#~!{}") {
-		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-	}
-	return word
-}

@@ -165,10 +165,23 @@ func TestIntegrity(t *testing.T) {
 	}
 }
 
+// Symptom: a directory whose name had an escape sequence in it changed what stood in
+// root's terminal when status listed it.
+func TestPrintable(t *testing.T) {
+	for _, c := range [][2]string{
+		{"/a b é", "/a b é"}, {"new\nline\t", `new\nline\t`}, {"\x1b[31m", `\x1b[31m`}, {"\xff\xfe", `\xff\xfe`}, {"\u202e", `\xe2\x80\xae`}, {"\u009b", `\xc2\x9b`}, {"\ufffd", "\ufffd"},
+	} {
+		if got := Printable(c[0]); got != c[1] {
+			t.Errorf("%q: %s, want %s", c[0], got, c[1])
+		}
+	}
+}
+
 // Symptom: an advice for a mount point, or a node, with a dollar sign in its name was
 // something else when it was typed: double quotes let the shell expand it.
 func TestQuote(t *testing.T) {
-	for _, c := range [][2]string{{"/mnt", "/mnt"}, {"", "''"}, {"/my mnt", "'/my mnt'"}, {"a$HOME", "'a$HOME'"}, {"it's `id`", `'it'\''s ` + "`id`'"}, {`a\b`, `'a\b'`}, {"a\nb", "'a\nb'"}} {
+	for _, c := range [][2]string{{"/mnt", "/mnt"}, {"", "''"}, {"/my mnt", "'/my mnt'"}, {"a$HOME", "'a$HOME'"}, {"it's `id`", `'it'\''s ` + "`id`'"}, {`a\b`, `'a\b'`}, {"a\nb", `"$(printf 'a\012b')"`},
+		{"a'\\%\x1b[31m\xff b", `"$(printf 'a\047\134%%\033[31m\377 b')"`}, {"b\n", "'b\n'"}, {"é", "é"}} {
 		if got := Quote(c[0]); got != c[1] {
 			t.Errorf("%q: %s, want %s", c[0], got, c[1])
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/fs/merge"
 )
@@ -209,13 +210,13 @@ func writeConflicts(w io.Writer, c *merge.Conflicts) error {
 // has the number that it had when the branch left.
 func printConflicts(w io.Writer, c *merge.Conflicts, pathOf func(inum uint64) string) {
 	for _, k := range c.List {
-		fmt.Fprintf(w, "%s: %s\n", k.Path, k.What)
+		fmt.Fprintf(w, "%s: %s\n", advice.Printable(k.Path), k.What)
 		has, named := strings.CutPrefix(pathOf(k.Ours), "/")
 		switch {
 		case k.Copy != "":
-			fmt.Fprintf(w, "    %s has %s\n", k.Node, k.Copy)
+			fmt.Fprintf(w, "    %s has %s\n", k.Node, advice.Printable(k.Copy))
 		case !k.Removed && named && has != k.Path: // it was renamed
-			fmt.Fprintf(w, "    the cluster's is kept: %s\n", has)
+			fmt.Fprintf(w, "    the cluster's is kept: %s\n", advice.Printable(has))
 		default:
 			fmt.Fprintf(w, "    the cluster's is kept\n")
 		}

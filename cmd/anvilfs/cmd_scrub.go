@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
@@ -193,7 +194,7 @@ func printScrub(w io.Writer, r *scrub.Report, now time.Time) {
 		}
 	}
 	for i := range r.Lost {
-		fmt.Fprintf(w, "  %s on %s %s\n", r.Lost[i].Path, r.Lost[i].Node, r.Lost[i].What)
+		fmt.Fprintf(w, "  %s on %s %s\n", advice.Printable(r.Lost[i].Path), r.Lost[i].Node, r.Lost[i].What)
 	}
 	if r.Err != "" {
 		fmt.Fprintf(w, "error     %s\n", r.Err)

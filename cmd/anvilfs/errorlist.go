@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/sync/ledger"
 )
@@ -30,10 +30,10 @@ func printErrors(w io.Writer, list []ledger.Entry) error {
 		if rows[path] == nil {
 			paths = append(paths, path)
 		}
-		row := []string{"  " + plainText(e.Node), errorPlace(e), strconv.FormatInt(e.Count, 10), minute(e.Last), minute(e.Next), errorState(e)}
+		row := []string{"  " + advice.Printable(e.Node), errorPlace(e), strconv.FormatInt(e.Count, 10), minute(e.Last), minute(e.Next), errorState(e)}
 		rows[path] = append(rows[path], row)
-		if e.Repaired.IsZero() && !slices.Contains(why, plainText(e.What)) {
-			why = append(why, plainText(e.What))
+		if e.Repaired.IsZero() && !slices.Contains(why, advice.Printable(e.What)) {
+			why = append(why, advice.Printable(e.What))
 		}
 	}
 	heads := make(map[int]string) // paths, by the row that they stand before
@@ -85,12 +85,12 @@ func folded(indent, text string) string {
 	return b.String() + "\n"
 }
 
-// errorPath is the file, as it can be typed.
+// errorPath is the file.
 func errorPath(e *ledger.Entry) string {
 	if e.Label != "" && strings.HasPrefix(e.Path, "inode ") {
-		return plainText(e.Path + " of " + e.Label)
+		return advice.Printable(e.Path + " of " + e.Label)
 	}
-	return plainText(e.Path)
+	return advice.Printable(e.Path)
 }
 
 // errorPlace is where in the file it is bad.
@@ -124,13 +124,4 @@ func minute(t time.Time) string {
 		return "-"
 	}
 	return t.Local().Format("01-02 15:04")
-}
-
-// plainText is a name as it is, or quoted if a terminal would take it for something
-// else, or lines would break.
-func plainText(s string) string {
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
 }

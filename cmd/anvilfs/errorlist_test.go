@@ -31,7 +31,7 @@ func TestErrorList(t *testing.T) {
 /data
   /dev/sdb  131072         3      11-29 22:01  11-29 22:05  unreadable
   /dev/sdc  5497558138880  1      11-29 22:01  11-29 22:02  differs
-"/a\nb\xff"
+/a\nb\xff
   /dev/sdb  name           12345  11-29 22:02  11-29 22:09  unreadable
 inode 1030 of HOME
   /dev/sdb  table          1      11-29 22:03  -            repaired

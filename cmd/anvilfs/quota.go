@@ -211,7 +211,7 @@ func printQuotas(w io.Writer, list []advice.Tree, f *quotaWords) error {
 		if q.MaxBytes+q.MaxInodes > 0 {
 			full = fmt.Sprintf("%d%%", q.Percent)
 		}
-		t.row(q.Path, size(q.Bytes), limit(q.MaxBytes, size), count(q.Inodes), limit(q.MaxInodes, count), full, quotaState(&q.Quota))
+		t.row(advice.Printable(q.Path), size(q.Bytes), limit(q.MaxBytes, size), count(q.Inodes), limit(q.MaxInodes, count), full, quotaState(&q.Quota))
 	}
 	t.print(w)
 	return nil

@@ -91,7 +91,7 @@ func printAdvice(w io.Writer, list []advice.Advice, least advice.Level) {
 		}
 		for _, line := range []struct{ word, text string }{{word, a.What}, {"risk", a.Risk}, {"soon", a.Soon}, {"type", a.Do}} {
 			if line.text != "" {
-				fmt.Fprintf(w, "  %-7s %s\n", line.word, line.text)
+				fmt.Fprintf(w, "  %-7s %s\n", line.word, advice.Printable(line.text))
 			}
 		}
 	}
