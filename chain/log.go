@@ -67,8 +67,8 @@ type intentLog struct {
 	count    atomic.Int32 // len(pending), for everybody
 }
 
-// logArea is the ring on the first device of a volume.
-func logArea(h *ondisk.VolumeHeader) (beg, end int64) {
+// LogArea is the ring on the first device of a volume; equal = there is none.
+func LogArea(h *ondisk.VolumeHeader) (beg, end int64) {
 	// Damaged or hostile numbers must not have us write over anything else;
 	// from the second zone on a reserved segment may lie within the area.
 	if h.AuxBeg < ondisk.ReservedSize || h.AuxEnd > h.AllocatorBeg || h.AuxBeg%pageLen != 0 || h.AuxBeg > h.AuxEnd {
@@ -178,11 +178,11 @@ func (l *intentLog) place(b *Batch) (off int64, size int, skip int64, ok bool) {
 func (v *Volume) positionOf(ctx context.Context, x *LogTxg) (at LogPos, ok bool, err error) {
 	for i := range slices.Backward(v.ilog.pending) {
 		if p := &v.ilog.pending[i]; p.Fsid == x.Fsid {
-			return p.Pos, (p.Entry == nil) == (x.Entry == nil), nil
+			return p.Pos, sameRank(p.Entry, x.Entry), nil
 		}
 	}
 	if e := v.hdr.State(x.Fsid); e != nil {
-		return LogPos{e.T, e.H}, x.Entry != nil && samePromise(e, x.Entry), nil
+		return LogPos{e.T, e.H}, sameRank(e, x.Entry), nil
 	}
 	rec, err := findRoot(ctx, v, v.cache, sroot(v.hdr), x.Label)
 	if err != nil {
@@ -191,9 +191,13 @@ func (v *Volume) positionOf(ctx context.Context, x *LogTxg) (at LogPos, ok bool,
 	return LogPos{T: rec.Ref.MirrorTid}, x.Entry == nil && rec.Meta.PFSFsid == x.Fsid, nil
 }
 
-// samePromise reports whether a record leaves alone what only a header may
-// change: a promise is not a txg.
-func samePromise(a, b *ondisk.StateEntry) bool {
+// sameRank reports whether a txg leaves alone what only a header may change:
+// whether its PFS is clustered, and a promise, which is no txg. A record that
+// changed it would be found to be wrong by the next open, and be lost.
+func sameRank(a, b *ondisk.StateEntry) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
 	return a.PromisedEpoch == b.PromisedEpoch && a.Candidate == b.Candidate && a.Incarnation == b.Incarnation
 }
 

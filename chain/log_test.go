@@ -350,6 +350,41 @@ func TestLogRefuses(t *testing.T) {
 	try("before the first header", good)
 	l.commit(1)
 	l.mustLog(1)
+	// The same behind what is logged, whose state no header has.
+	b, pos, e = l.next(3)
+	good = LogTxg{Label: "DATA", Fsid: l.fsid, Prev: l.pos, Pos: pos, Entry: e, Batch: b}
+	x = good
+	x.Prev.H[3] ^= 1
+	try("another history than what is logged", x)
+	x = good
+	promised = *e
+	promised.Candidate++
+	x.Entry = &promised
+	try("a higher promise than what is logged", x)
+	x = good
+	x.Entry = nil
+	try("no state behind one", x)
+	if !l.log(b, pos, e) {
+		t.Error("what goes on is not logged")
+	}
+	l.crash()
+}
+
+// A PFS that is not clustered does not become a member by way of the log.
+func TestLogRefusesAState(t *testing.T) {
+	l := newLogger(t, 5, true)
+	for logged := range 2 {
+		b, pos, _ := l.next(3)
+		e := &ondisk.StateEntry{Fsid: l.fsid, PromisedEpoch: 1, Candidate: 5, T: pos.T, Acked: pos.T}
+		x := LogTxg{Label: "DATA", Fsid: l.fsid, Prev: l.pos, Pos: pos, Entry: e, Batch: b}
+		if err := l.v.Log(bg, x); !errors.Is(err, ErrNotLogged) {
+			t.Errorf("behind %d that are logged: %v", logged, err)
+		}
+		if !l.log(b, pos, nil) {
+			t.Error("what goes on is not logged")
+		}
+	}
+	l.crash()
 }
 
 func cloneModel(m model) model {

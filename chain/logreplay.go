@@ -17,7 +17,7 @@ import (
 //
 // If another system wrote h, its changes count and not these.
 func ReadLog(dev ondisk.Device, h *ondisk.VolumeHeader, trees map[ondisk.UUID]ondisk.Tid) ([]LogTxg, error) {
-	beg, end := logArea(h)
+	beg, end := LogArea(h)
 	if h.Mark.LogSeed == 0 || beg == end {
 		return nil, nil
 	}
@@ -134,7 +134,7 @@ func (r *logReader) follows(x *LogTxg) error {
 		return damaged("intent log: txg %v of PFS %v follows %v, the PFS is at %v", x.Pos.T, x.Fsid, x.Prev.T, at.T)
 	}
 	e := r.hdr.State(x.Fsid)
-	if (e == nil) != (x.Entry == nil) || e != nil && !samePromise(e, x.Entry) {
+	if !sameRank(e, x.Entry) {
 		return damaged("intent log: txg %v of PFS %v has another state than the header", x.Pos.T, x.Fsid)
 	}
 	r.at[x.Fsid] = x.Pos
@@ -143,7 +143,7 @@ func (r *logReader) follows(x *LogTxg) error {
 
 // findLog reads the log as it was left, with the labels of its PFSs.
 func (v *Volume) findLog(ctx context.Context) ([]LogTxg, error) {
-	beg, end := logArea(v.hdr)
+	beg, end := LogArea(v.hdr)
 	if v.hdr.Mark.LogSeed == 0 || beg == end {
 		return nil, nil
 	}

@@ -12,7 +12,7 @@ import (
 // anybody is answered.
 func (v *Volume) startLog(ctx context.Context) error {
 	l := &v.ilog
-	l.beg, l.end = logArea(v.hdr)
+	l.beg, l.end = LogArea(v.hdr)
 	l.at = int64(v.hdr.Mark.Log)
 	if l.at < l.beg || l.at > l.end || l.at%pageLen != 0 {
 		l.at = l.beg

@@ -35,6 +35,7 @@ func (e *engine) openAll(ctx context.Context) ([]opening, error) {
 		})
 	}
 	var opened []opening
+	began := time.Now()
 	limit := time.NewTimer(e.deadline)
 	defer limit.Stop()
 	var rest <-chan time.Time
@@ -57,7 +58,7 @@ func (e *engine) openAll(ctx context.Context) ([]opening, error) {
 	}
 	for _, m := range e.members {
 		if !answered(opened, m) {
-			m.enter(NodeHung, fmt.Sprintf("opening takes longer than %v", e.deadline), "")
+			m.enter(NodeHung, fmt.Sprintf("opening takes longer than %v", time.Since(began).Round(time.Second)), "it is taken in once it is open")
 		}
 	}
 	return opened, nil

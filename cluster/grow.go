@@ -129,7 +129,11 @@ func (e *engine) growable(name string, add *Addition) (m *member, vol *chain.Vol
 		case m.state == NodeOffline:
 			err = errors.New("it is offline: anvilfs node online brings it back, or anvilfs grow grows its device by itself")
 		case m.conn == nil, m.flags != 0, m.state == NodeBranch, add != nil && m.hold != nil:
-			err = fmt.Errorf("it is %s (%s): it can be grown when it is back in sync", m.state, m.err)
+			why := ""
+			if m.err != "" {
+				why = " (" + m.err + ")"
+			}
+			err = fmt.Errorf("it is %s%s: it can be grown when it is back in sync", m.state, why)
 		default:
 			vol, err = m.conn.vol, nil
 			m.growing = true

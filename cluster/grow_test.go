@@ -219,4 +219,9 @@ func TestExtendRefused(t *testing.T) {
 	if _, _, err := x.p.NodeGrow(x.ctx, "b.img"); err == nil || !strings.Contains(err.Error(), "it is offline") {
 		t.Error(err)
 	}
+	// What has no reason to show is told without one.
+	e := x.p.engine.(*engine)
+	e.ask(func() { e.byName("c.img").enter(NodeBranch, "", "") })
+	try("c.img", "it is branch: it can be grown when it is back in sync")
+	e.ask(func() { e.byName("c.img").enter(NodeInSync, "", "") })
 }

@@ -140,11 +140,12 @@ func TestLogGivenUpIsTainted(t *testing.T) {
 	}
 }
 
-// A member that is closed, and whose tree cannot take what it logged, says so to
-// the next open, and not to whoever unmounts: the others have it.
-func TestCloseGivesUpTheLog(t *testing.T) {
-	c := newTestCluster(t, 2)
-	m, d := c.media(1)
+// stuckLog is member 1 with a txg in its log that its tree, which is damaged, cannot
+// take.
+func (c *testCluster) stuckLog() (m *Media, d core.Durable) {
+	t := c.t
+	t.Helper()
+	m, d = c.media(1)
 	b := file(d.Pos.T+1, 2000, "content")
 	j := &core.Job{Ballot: d.Promised, Txg: &core.Txg{Prev: d.Pos, Pos: Position{T: b.T, H: NextH(d.Pos.H, b.T, 1, Manifest(b))}, Batch: b, Acked: 3}}
 	check(t, m.Perform(j, d))
@@ -157,7 +158,36 @@ func TestCloseGivesUpTheLog(t *testing.T) {
 	c.crash(1)
 	c.disks[1].WriteAt([]byte("rotten"), int64(rec.Ref.Off())+8)
 	m, d = c.media(1)
-	c.logTxgs(m, d, 1) // changes that inode
+	return m, c.logTxgs(m, d, 1) // changes that inode
+}
+
+// A member whose log was given up while it is in use says so, and a copy goes on
+// from what it has then.
+func TestGivenUpIsKept(t *testing.T) {
+	c := newTestCluster(t, 2)
+	m, d := c.stuckLog()
+	if m.GiveUpLog(c.ctx, nil) {
+		t.Error("a log was given up that nothing is wrong with")
+	}
+	if err := m.Level(c.ctx); !m.GiveUpLog(c.ctx, err) {
+		t.Fatalf("not given up: %v", err)
+	}
+	from := m.Target(d, nil, core.Ballot{}, false).Resume
+	if e, _ := m.Volume().State(m.info.Fsid); from.T != e.T || from.H != e.H || from.Flags != e.Flags {
+		t.Errorf("a copy goes on from %+v, the header says %+v", from, e)
+	}
+	found, _, err := m.Load(c.ctx)
+	check(t, err)
+	if found.Flags != core.Tainted || found.Pos.T >= d.Pos.T {
+		t.Errorf("flags %v at %v: it lost what it had acknowledged", found.Flags, found.Pos)
+	}
+}
+
+// A member that is closed, and whose tree cannot take what it logged, says so to
+// the next open, and not to whoever unmounts: the others have it.
+func TestCloseGivesUpTheLog(t *testing.T) {
+	c := newTestCluster(t, 2)
+	m, _ := c.stuckLog()
 	check(t, (&conn{Media: m, log: slog.New(slog.DiscardHandler)}).close())
 	c.crash(1)
 	devs, err := c.spec(1).Open(c.ctx)
