@@ -24,10 +24,17 @@ const (
 	promise               // in the election, at the header with its promise
 	copying               // it is being resynced: the first block of the copy
 	swap                  // ... at the header that puts the copy in place
+
+	// Those of the intent log, which rows name in logs.
+	record    // a txg is written into it, and not flushed
+	unleveled // what was synced is there only
+	replay    // it is brought into the tree while m is opened
+	wrap      // its ring begins anew
 	moments
 )
 
-var momentNames = [...]string{"idle", "mid-apply", "between flushes", "mid-promise", "mid-resync", "mid-swap"}
+var momentNames = [...]string{"idle", "mid-apply", "between flushes", "mid-promise", "mid-resync", "mid-swap",
+	"mid-record", "logged only", "mid-replay", "ring begins anew"}
 
 func (m moment) String() string { return momentNames[m] }
 
@@ -90,7 +97,7 @@ func (c cell) resync(log *slog.Logger) resync.Options {
 // play runs the cell in a bubble, where time costs nothing.
 func (c cell) play(t *testing.T) {
 	b, err := baseOne()
-	if c.dice(2).IntN(2) == 1 {
+	if c.row.roomy || c.dice(2).IntN(2) == 1 {
 		b, err = baseMany()
 	}
 	switch {
@@ -154,8 +161,17 @@ func (r *run) reach() <-chan error {
 	if r.row().level {
 		r.level()
 	}
+	if r.cell.at == replay {
+		r.reachReplay()
+		return closedSync()
+	}
 	r.takeAway()
 	switch r.cell.at {
+	case record, wrap:
+		return r.reachRecord()
+	case unleveled:
+		r.logSome()
+		r.fire()
 	case idle:
 		r.fire()
 	case apply, flushes:
@@ -166,7 +182,7 @@ func (r *run) reach() <-chan error {
 	case copying, swap:
 		r.reachCopy()
 	}
-	if r.cell.at == idle && r.row().death == lives {
+	if (r.cell.at == idle || r.cell.at == unleveled) && r.row().death == lives {
 		for range 4 {
 			r.check(r.life.caller.call(r.life.ctx), "call")
 		}
@@ -202,11 +218,19 @@ func (r *run) takeAway() {
 // arm sets the trap for the moment.
 func (r *run) arm() {
 	trap := &rig.Trap{On: faultdev.Write, Match: isBlock, Do: r.fire}
-	if r.cell.at == flushes || r.cell.at == promise || r.cell.at == swap {
+	switch r.cell.at {
+	case flushes, promise, swap:
 		trap.Match = isHeader
+	case replay:
+		if r.cell.dice(25).IntN(2) == 0 {
+			trap.Match = isHeader
+		}
 	}
 	trap.After = r.row().death != lives && r.cell.dice(3).IntN(2) == 0
-	r.m.Arm(trap)
+	if r.ill != r.m {
+		trap.Match, trap.Nth = nil, 1+r.cell.dice(29).IntN(2) // it has no blocks yet
+	}
+	r.ill.Arm(trap)
 }
 
 func isHeader(off int64, n int) bool { return off%ondisk.HeaderZone < ondisk.HeaderSize }
@@ -243,7 +267,7 @@ func (r *run) reachPromise() {
 	err := r.open()
 	r.note("mounting: %v", err)
 	if !r.hasFired() {
-		r.fail("mounted without a promise of %s: %v", r.m.Name, err)
+		r.fail("mounted before the moment came for %s: %v", r.m.Name, err)
 	}
 	switch {
 	case r.row().death != lives:
@@ -315,7 +339,7 @@ func (r *run) goesOn(pending <-chan error) {
 // stalled checks that changes wait, and that the status says so.
 func (r *run) stalled(pending <-chan error) {
 	r.t.Helper()
-	if r.cell.at == promise { // it was mounted before the fault could show
+	if r.cell.at == promise || r.cell.at == replay { // it was mounted before the fault could show
 		pending = r.changeAndSync()
 	}
 	select {
@@ -385,8 +409,8 @@ func (r *run) expect() {
 // heal takes the fault away, or does what an operator would.
 func (r *run) heal() {
 	r.note("healing")
-	r.m.Fault().Clear()
-	r.m.Fault().Release()
+	r.ill.Fault().Clear()
+	r.ill.Fault().Release()
 	if h := r.row().heal; h != nil {
 		h(r)
 	}

@@ -5,7 +5,9 @@
 //	row      what goes wrong, what must be seen, what brings it back
 //	member   each of three masters, the slave and the soft slave
 //	moment   idle, writing blocks, between the two flushes, promising, being
-//	         resynced, at the header that ends a resync
+//	         resynced, at the header that ends a resync; of the intent log: a
+//	         record is not flushed, what was synced is there only, its ring
+//	         begins anew, it is replayed
 //	bare     again with another master away, where the fault takes the quorum
 //
 // A cell mounts a small filesystem, brings the member to the moment, and lets
@@ -23,10 +25,11 @@
 //     trees of older headers neither.
 //
 // What is done to the cluster has rows of its own (errand): a branch that comes
-// back, a rollback under the mount, a member that grows, a change that is given
-// up. The member fails, or the process ends, at each moment of that; the errand
-// ends, or is refused and done again. A cache before the members fails in rows
-// where nothing else does: nobody may notice.
+// back, a rollback under the mount, a member that grows, one that gets one more
+// device (which may be what fails), a change that is given up. The member fails,
+// or the process ends, at each moment of that; the errand ends, or is refused and
+// done again. A cache before the members fails in rows where nothing else does:
+// nobody may notice.
 //
 // Each cell runs in a bubble of testing/synctest: deadlines are those of
 // production and cost no time. What a row leaves open (a fault that stays or

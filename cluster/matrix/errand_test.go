@@ -43,7 +43,7 @@ func mishaps(deadly bool) []mishap {
 	return []mishap{
 		{name: "write error", inject: rule(faultdev.Fail, faultdev.Write, 0), want: cluster.NodeFailed},
 		{name: "flush error", inject: rule(faultdev.Fail, faultdev.Flush, 0), want: cluster.NodeFailed},
-		{name: "disconnect", inject: func(r *run) { r.m.Pull() }, want: cluster.NodeFailed, heal: func(r *run) { r.m.Plug(nil) }},
+		{name: "disconnect", inject: func(r *run) { r.ill.Pull() }, want: cluster.NodeFailed, heal: func(r *run) { r.ill.Plug(nil) }},
 		{name: "hung device", inject: hang, want: cluster.NodeHung},
 	}
 }

@@ -40,7 +40,7 @@ func larger(r *run) {
 	r.until(g.Name+" larger and in sync", func() bool {
 		n := r.statusOf(g.Name)
 		for _, o := range r.life.pool.Status().Nodes {
-			if o.Name != g.Name && o.Total >= n.Total {
+			if !named(o.Name, g) && o.Total >= n.Total {
 				return false
 			}
 		}

@@ -77,3 +77,8 @@ func TestErrands(t *testing.T) {
 		"^a branch is merged and a device fails, (master a|soft master e).img, mid-apply|"+
 		"^a rollback and a device fails, .*, one master away")
 }
+
+// What is in the intent log, or on its way there, at each of its moments.
+func TestLogMoments(t *testing.T) {
+	playOnly(t, "^(power cut|process crash|write error), (master a|slave d).img, (mid-record|logged only|mid-replay|ring begins anew), seed")
+}

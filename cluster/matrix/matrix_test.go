@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +22,10 @@ func newRun(t *testing.T, c cell, b *base) *run {
 		became: make(map[cluster.CacheState]string),
 	}
 	r.m = r.w.Members[c.member]
+	r.ill = r.m
+	if c.at == wrap {
+		r.nearRingEnd()
+	}
 	if p := c.row.prepare; p != nil {
 		p(r)
 	}
@@ -54,6 +59,10 @@ func (c cell) senseless() string {
 		return "a slave has no vote that could be missed"
 	case c.bare && (c.at == copying || c.at == swap):
 		return "a node that is resynced has no vote yet: another master cannot be missed as well"
+	case c.at >= record && !slices.Contains(c.row.logs, c.at):
+		return "nothing of it has to do with the intent log"
+	case c.bare && (c.at == unleveled || c.at == wrap):
+		return "the quorum goes as it does at other moments"
 	case c.row.skip != nil:
 		return c.row.skip(c)
 	}

@@ -108,3 +108,22 @@ func TestFlapping(t *testing.T) {
 		r.finish()
 	})
 }
+
+// Symptom: of a member that hung while it was opened the status said that this had
+// taken as long as a request may, which nobody had waited for, and not what comes next.
+func TestSlowToOpen(t *testing.T) {
+	plugged(t, func(r *run) {
+		hang(r)
+		r.check(r.open(), "mounting")
+		r.work(3)
+		took := time.Since(r.begun)
+		n := r.status()
+		if n.State != cluster.NodeHung || n.Error != "opening takes longer than 2s" || n.Next == "" || took >= deadline {
+			r.fail("after %v it is %s: %s; %q", took, n.State, n.Error, n.Next)
+		}
+		r.m.Fault().Clear()
+		r.m.Fault().Release()
+		r.within(soon, "the member that answers again", r.inSync)
+		r.finish()
+	})
+}

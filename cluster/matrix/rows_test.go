@@ -29,6 +29,7 @@ type row struct {
 	inject func(r *run) // at the moment, from within a request: it does not wait
 	death  death
 	small  bool // on volumes that are soon full
+	roomy  bool // ... that have several header slots, whatever the seed
 	level  bool // what a liar acknowledged must be on the others as well: else nobody can help
 	stalls bool // without another master there is no quorum until it is healed
 
@@ -41,11 +42,12 @@ type row struct {
 	play    func(r *run)
 	skip    func(c cell) string // why a cell makes no sense
 
-	copied bool    // a resync does copy, beside what m has
-	errand *errand // what is done when the fault comes, which goes by the seed
-	deadly bool    // of an errand: the process ends
-	branch bool    // in a cluster with a branch that is away
-	gives  bool    // ... which is not merged
+	logs   []moment // of the intent log, at which it is played, too
+	copied bool     // a resync does copy, beside what m has
+	errand *errand  // what is done when the fault comes, which goes by the seed
+	deadly bool     // of an errand: the process ends
+	branch bool     // in a cluster with a branch that is away
+	gives  bool     // ... which is not merged
 
 	fast  bool               // it is about a cache before the members
 	cache cluster.CacheState // what becomes of it
@@ -64,7 +66,7 @@ func (c cell) times() int {
 
 func rule(do faultdev.Fault, on faultdev.Op, arg int64) func(r *run) {
 	return func(r *run) {
-		r.m.Fault().Add(faultdev.Rule{Do: do, On: on, Arg: arg, Times: r.cell.times()})
+		r.ill.Fault().Add(faultdev.Rule{Do: do, On: on, Arg: arg, Times: r.cell.times()})
 	}
 }
 
@@ -92,17 +94,17 @@ func memberRows() []*row {
 		{name: "a txg meets a table with a bad check code", inject: rot(ondisk.TypeIndirect, flipped), want: []cluster.NodeState{cluster.NodeTainted}, expect: met, play: script, skip: notWhileCopied},
 		{name: "elements out of order under good codes", inject: twist(disorder), expect: noticed, play: script, skip: notWhileBare},
 		{name: "an unexpected element under good codes", inject: twist(alien), expect: noticed, play: script, skip: notWhileBare},
-		{name: "write error", inject: rule(faultdev.Fail, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
-		{name: "flush error", inject: rule(faultdev.Fail, faultdev.Flush, 0), want: written, expect: back, stalls: true, play: script},
+		{name: "write error", logs: ofLog, inject: rule(faultdev.Fail, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
+		{name: "flush error", logs: ofLog, inject: rule(faultdev.Fail, faultdev.Flush, 0), want: written, expect: back, stalls: true, play: script},
 		{name: "device out of space", inject: rule(faultdev.Full, faultdev.Write, 0), want: written, expect: back, stalls: true, play: script},
 		{name: "no space on the volume", small: true, play: full, skip: roomOnly},
-		{name: "disconnect", inject: func(r *run) { r.m.Pull() }, want: []cluster.NodeState{cluster.NodeFailed}, stalls: true, play: script,
+		{name: "disconnect", logs: ofLog, inject: func(r *run) { r.m.Pull() }, want: []cluster.NodeState{cluster.NodeFailed}, stalls: true, play: script,
 			heal: func(r *run) { r.m.Plug(nil) }},
-		{name: "hung device", inject: hang, want: []cluster.NodeState{cluster.NodeHung}, remedy: true, stalls: true, play: script},
+		{name: "hung device", logs: ofLog, inject: hang, want: []cluster.NodeState{cluster.NodeHung}, remedy: true, stalls: true, play: script},
 		{name: "slow device", inject: slow, play: script, expect: slowness},
-		{name: "process crash", inject: func(r *run) { r.die(false) }, death: killed, play: script, skip: notWhileBare},
-		{name: "power cut", inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
-		{name: "power cut after flushes that lied", prepare: lie, level: true, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
+		{name: "process crash", logs: ofLog, inject: func(r *run) { r.die(false) }, death: killed, play: script, skip: notWhileBare},
+		{name: "power cut", logs: ofLog, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
+		{name: "power cut after flushes that lied", logs: ofLog[:2], prepare: lie, level: true, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: notWhileBare},
 		{name: "power cut after flushes that lied, while another was behind", prepare: lie, inject: func(r *run) { r.die(true) }, death: powerCut, play: script, skip: onlyBare},
 		{name: "restored image", prepare: older, inject: swapped(func(r *run) *memdev.Device { return r.before.Clone() }), play: script, skip: notWhileBare},
 		{name: "cloned image", inject: swapped(twin), want: []cluster.NodeState{cluster.NodeFailed}, expect: says("copies of one node"), play: script, skip: notWhileBare,
@@ -129,6 +131,8 @@ func memberRows() []*row {
 		}},
 		growRow("a member grows and a device fails", false),
 		growRow("a member grows and the process ends", true),
+		extendRow("a member gets one more device and a device fails", false),
+		extendRow("a member gets one more device and the process ends", true),
 		discardRow("a change is discarded and a device fails", false),
 		discardRow("a change is discarded and the process ends", true),
 	}
@@ -165,7 +169,7 @@ func notWhileBare(c cell) string {
 }
 
 func hang(r *run) {
-	r.m.Fault().Add(faultdev.Rule{Do: faultdev.Hang, Times: faultdev.Always})
+	r.ill.Fault().Add(faultdev.Rule{Do: faultdev.Hang, Times: faultdev.Always})
 }
 
 // slow makes each write take a tenth of the deadline.

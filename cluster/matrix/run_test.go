@@ -37,6 +37,7 @@ type run struct {
 	base *base
 	w    *rig.World
 	m    *rig.Member // the one with the fault
+	ill  *rig.Member // its device that has the fault
 	away *rig.Member // another master that is not there; nil = all are
 
 	life  *life
@@ -173,7 +174,7 @@ func (p *peers) step(name string, rep resync.Report) {
 	p.r.mu.Lock()
 	fn := p.r.onCopy
 	p.r.mu.Unlock()
-	if fn != nil && name == p.r.m.Name {
+	if fn != nil && named(name, p.r.m) {
 		fn(rep)
 	}
 }
@@ -191,7 +192,7 @@ func (r *run) watch(ctx context.Context, p *cluster.Pool) {
 				r.note("%s is %s at %s (%s)", n.Name, now, n.T, st.Health)
 				last[n.Name] = now
 			}
-			if n.Name == r.m.Name && r.hasFired() {
+			if named(n.Name, r.m) && r.hasFired() {
 				r.mu.Lock()
 				r.seen[n.State] = n
 				r.mu.Unlock()
@@ -209,7 +210,7 @@ func (r *run) watch(ctx context.Context, p *cluster.Pool) {
 func (r *run) hear(p *cluster.Pool, told int) int {
 	turns, total := p.History(told)
 	for _, e := range turns {
-		if e.Node == r.m.Name && r.hasFired() {
+		if named(e.Node, r.m) && r.hasFired() {
 			r.note("%s was %s: %s", e.Node, e.What, e.Error)
 			r.mu.Lock()
 			if s := cluster.NodeState(e.What); r.seen[s].State == "" {
@@ -240,9 +241,14 @@ func (r *run) reset() {
 // status is how the mount reports m.
 func (r *run) status() cluster.NodeStatus { return r.statusOf(r.m.Name) }
 
+// named reports whether that is what m is called, now or when it has one more device.
+func named(name string, m *rig.Member) bool {
+	return name == m.Name || strings.HasPrefix(name, m.Name+":")
+}
+
 func (r *run) statusOf(name string) cluster.NodeStatus {
 	for _, n := range r.life.pool.Status().Nodes {
-		if n.Name == name {
+		if n.Name == name || strings.HasPrefix(n.Name, name+":") {
 			return n
 		}
 	}
@@ -395,12 +401,16 @@ func (r *run) healthy() {
 	if err := r.life.pool.Wait(ctx, cluster.WaitHealthy); err != nil {
 		r.fail("not healthy again: %v\n%+v", err, r.life.pool.Status())
 	}
-	// A soft node that is away makes nobody ill: it is waited for here.
-	for _, n := range r.life.pool.Status().Nodes {
-		if n.Soft() {
-			r.until(n.Name+" in sync", func() bool { return r.statusOf(n.Name).State == cluster.NodeInSync })
+	// A soft node that is away makes nobody ill: it is waited for here. One that was
+	// not there at the mount has a line by its id until it is.
+	r.until("soft nodes in sync", func() bool {
+		for _, n := range r.life.pool.Status().Nodes {
+			if n.Soft() && n.State != cluster.NodeInSync {
+				return false
+			}
 		}
-	}
+		return true
+	})
 }
 
 // caughtUp waits until nobody is behind any more: who was slow before the last

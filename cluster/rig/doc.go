@@ -1,7 +1,7 @@
 // Package rig is a cluster in memory whose devices fail at an exact request.
 // Harnesses run the real pool on it.
 //
-//	pool -> gate -> faultdev -> crashdev -> memdev      one stack per member
+//	pool -> gate -> faultdev -> crashdev -> memdev      one stack per device
 //	         |        |           |
 //	         |        |           what a power cut leaves
 //	         |        rules: errors, hangs, delays, lies
@@ -12,6 +12,9 @@
 // add a rule, pull the device, kill the process, cut the power. Kill and Cut
 // stop all members at one instant: no request passes later, and none that
 // passed reports success later. Restart gives the devices as they were left.
+//
+// A member has one device; AddDevice gives it another, with rules and traps of its
+// own, which is a part of the volume once the pool has made it one.
 //
 // What is on a member is read back without the cluster: Tree walks its own
 // volume alone, Fsck checks it.

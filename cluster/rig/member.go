@@ -1,14 +1,12 @@
 package rig
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/crashdev"
 	"github.com/anvilfs/anvilfs/ondisk/faultdev"
@@ -27,6 +25,7 @@ var (
 type Member struct {
 	Name   string
 	Master bool
+	More   *Member // one more device of it, which its volume may not have yet; nil: there is none
 	w      *World
 
 	mu     sync.Mutex // guards what follows
@@ -138,17 +137,6 @@ func (m *Member) Opens() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.opens
-}
-
-// Spec is how a pool opens the member.
-func (m *Member) Spec() cluster.MemberSpec {
-	return cluster.MemberSpec{Name: m.Name, Open: func(context.Context) ([]ondisk.Device, error) {
-		g, err := m.open()
-		if err != nil {
-			return nil, err
-		}
-		return []ondisk.Device{g}, nil
-	}}
 }
 
 func (m *Member) open() (*gate, error) {

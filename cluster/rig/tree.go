@@ -13,7 +13,6 @@ import (
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/chain/fsck"
 	"github.com/anvilfs/anvilfs/ondisk"
-	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
 // A Tree is what one member has, read from its volume alone.
@@ -26,8 +25,7 @@ type Tree struct {
 
 // Tree reads all of the member's PFS; every block's check code is verified.
 func (m *Member) Tree(ctx context.Context) (*Tree, error) {
-	dev := m.Copy()
-	v, err := chain.Open(ctx, []ondisk.Device{dev}, chain.Options{ReadOnly: true})
+	v, err := chain.Open(ctx, m.Copies(), chain.Options{ReadOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name, err)
 	}
@@ -158,14 +156,10 @@ func (t *Tree) Difference(o *Tree) string {
 	return strings.Join(diff, "; ")
 }
 
-// Fsck returns what the checker finds on the member's device: everything
+// Fsck returns what the checker finds on the member's devices: everything
 // reached from any of its headers.
 func (m *Member) Fsck(ctx context.Context) ([]fsck.Finding, error) {
-	return check(ctx, m.Copy())
-}
-
-func check(ctx context.Context, dev *memdev.Device) ([]fsck.Finding, error) {
-	rep, err := fsck.Check(ctx, []ondisk.Device{dev}, fsck.Options{AllSlots: true, Workers: 1})
+	rep, err := fsck.Check(ctx, m.Copies(), fsck.Options{AllSlots: true, Workers: 1})
 	if err != nil {
 		return nil, err
 	}

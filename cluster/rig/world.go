@@ -89,23 +89,34 @@ func Name(i int) string { return string(rune('a'+i)) + ".img" }
 func (w *World) Clone() *World {
 	c := &World{}
 	for _, m := range w.Members {
-		n := &Member{Name: m.Name, Master: m.Master, w: c}
-		n.put(m.Copy())
-		c.Members = append(c.Members, n)
+		c.Members = append(c.Members, m.clone(c))
 	}
 	if w.Fast != nil {
-		c.Fast = &Member{Name: w.Fast.Name, w: c}
-		c.Fast.put(w.Fast.Copy())
+		c.Fast = w.Fast.clone(c)
 	}
 	return c
 }
 
-// All are the members, and the cache if there is one.
-func (w *World) All() []*Member {
-	if w.Fast == nil {
-		return w.Members
+func (m *Member) clone(w *World) *Member {
+	n := &Member{Name: m.Name, Master: m.Master, w: w}
+	n.put(m.Copy())
+	if m.More != nil {
+		n.More = m.More.clone(w)
 	}
-	return append(w.Members[:len(w.Members):len(w.Members)], w.Fast)
+	return n
+}
+
+// All are the devices: those of the members, and the cache if there is one.
+func (w *World) All() (all []*Member) {
+	for _, m := range w.Members {
+		if all = append(all, m); m.More != nil {
+			all = append(all, m.More)
+		}
+	}
+	if w.Fast != nil {
+		all = append(all, w.Fast)
+	}
+	return all
 }
 
 // AddCache puts an empty cache of size bytes before the members.
