@@ -24,6 +24,19 @@
 // key, blocks by offset, and which blocks below are gone. Blocks are encoded
 // once for all nodes, complete ones while the group is still open.
 //
+// A write that covers a part of a block which no overlay has does not wait for
+// the rest, if the caller allows that (Cost.Later) and nothing is known to be wrong
+// (engine.sound): the block is incomplete, and what it lacks is read from the layers below, in the background,
+// by who reads it, or at the close. Those layers say the same as long as the group
+// is above them. A block that is written over to its end, cut or punched before
+// that needs no read. A group is built when its blocks are complete. Without a
+// quorum it waits for that, as for its commit. What no member can read while there
+// is one would hold up all others: the group goes without that block, which stays
+// as it was and reads as an error. The write is lost then, though it was accepted
+// and though a part of the call may be there. Who syncs the file is told (Lost)
+// until the block is replaced, and at least once. While something is wrong the
+// block is read within the call, which fails if it cannot be.
+//
 // A group closes after Options.Commit, at 32 MiB in memory, and on Sync. All
 // who called Sync before it closed share its commit, and of those who do so side
 // by side the first is held for a moment until the others are there.

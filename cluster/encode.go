@@ -68,7 +68,7 @@ func (e *encoder) stop() {
 // early hands a block that was just filled to the end to the workers, once.
 func (e *encoder) early(o *overlay, n *onode, b *oblock) {
 	n.mu.Lock()
-	first := !b.early && len(b.buf) == ondisk.LogicalBlock
+	first := !b.early && len(b.buf) == ondisk.LogicalBlock && len(b.gaps) == 0
 	b.early = b.early || first
 	n.mu.Unlock()
 	if !first {
@@ -87,7 +87,7 @@ func (e *encoder) early(o *overlay, n *onode, b *oblock) {
 func encodeBlock(o *overlay, n *onode, b *oblock, comp, check uint8) error {
 	n.mu.Lock()
 	buf := b.buf
-	if b.ready || b.frozen || len(buf) == 0 {
+	if b.ready || b.frozen || len(buf) == 0 || len(b.gaps) > 0 {
 		n.mu.Unlock()
 		return nil
 	}
@@ -176,6 +176,9 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.fillRest(ctx, g, nodes); err != nil {
+		return nil, err
+	}
 	if err := p.encodeRest(ctx, g.overlay, nodes); err != nil {
 		return nil, err
 	}
@@ -189,11 +192,17 @@ func (p *Pool) build(ctx context.Context, g *group) (*chain.Batch, error) {
 		n.mu.Lock()
 		b.Changes = n.changes(b.Changes, g.isNew(n.inum), p.lastInum.Load())
 		for _, blk := range n.blocks {
+			if len(blk.gaps) > 0 {
+				err = fmt.Errorf("inode %d: block %#x: not complete", n.inum, blk.key)
+			}
 			if !blk.shared && !blk.frozen && cap(blk.buf) > 0 {
 				g.bufs = append(g.bufs, blk.buf)
 			}
 		}
 		n.mu.Unlock()
+	}
+	if err != nil {
+		return nil, err
 	}
 	if p.recent != nil {
 		p.recent.merge(ctx, p, b)

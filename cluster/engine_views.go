@@ -52,6 +52,33 @@ func (e *engine) changing() bool {
 	return e.pub.changing
 }
 
+// sound reports whether all that is to be read can be, as far as is known: there
+// are two masters at least, all of them are there and in sync, and of the bad blocks
+// that were met since the mount none is left, on any member.
+func (e *engine) sound() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := &e.pub
+	if !p.quorum || !p.serving || p.charter == nil || p.charter.Config.Joint != nil {
+		return false
+	}
+	there, wanted := 0, 0
+	for _, m := range p.charter.Config.Members {
+		if m.Role == ondisk.PFSMaster {
+			wanted++
+		}
+	}
+	for _, v := range p.members {
+		if v.m.bad.Load() != v.m.repaired.Load() {
+			return false
+		}
+		if v.conn != nil && v.report.Role == ondisk.PFSMaster && v.report.State == NodeInSync {
+			there++
+		}
+	}
+	return there >= 2 && there == wanted
+}
+
 // changed returns a channel that is closed when a node, the quorum or the
 // set of readable nodes changes.
 func (e *engine) changed() <-chan struct{} {

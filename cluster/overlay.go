@@ -31,6 +31,8 @@ type overlay struct {
 	load load
 
 	encoding sync.WaitGroup // blocks handed to the workers early
+	filling  sync.WaitGroup // incomplete blocks handed to the fillers
+	partial  atomic.Bool    // some block was incomplete once
 }
 
 type overlayShard struct {
@@ -68,6 +70,7 @@ type onode struct {
 	dir     *odir        // nil: no entry changed
 	holes   []span       // blocks that are gone below, apart and sorted
 	blocks  []*oblock    // by key
+	growing *oblock      // incomplete, and left alone while it may be written to its end
 
 	// The first block and its place, so that a small file takes one object.
 	one   oblock

@@ -23,6 +23,7 @@ type oblock struct {
 	enc    *ondisk.EncodedBlock
 	twin   bool    // another block of the overlay may have the same enc
 	from   *source // the content is another block's, and there is no buf; nil = it is in buf
+	partial
 }
 
 // blockAt is the key of the block that holds off.
@@ -127,6 +128,7 @@ const (
 	dataHole                    // zeros
 	dataHere                    // it has the bytes
 	dataShared                  // it knows which block of the layers below has them
+	dataPart                    // it has some of the bytes, and those below have the others
 )
 
 // look tells where the content of the block at key is; bytes is valid while
@@ -162,6 +164,9 @@ func (n *onode) copyOut(key uint64, at int, dst []byte) layerData {
 	bytes, where := n.look(key)
 	switch where {
 	case dataHere:
+		if b := n.block(key); b != nil && b.lacks(at, at+len(dst)) {
+			return dataPart
+		}
 		clear(dst[copy(dst, bytes[min(at, len(bytes)):]):])
 	case dataHole:
 		clear(dst)
@@ -194,6 +199,7 @@ func (o *overlay) store(n *onode, key uint64, at int, p []byte) *oblock {
 	end := at + len(p)
 	o.resize(b, max(len(b.buf), end))
 	copy(b.buf[at:], p)
+	b.known(at, end)
 	return b
 }
 
@@ -216,6 +222,7 @@ func (o *overlay) resize(b *oblock, n int) {
 	if n > old {
 		clear(b.buf[old:n])
 	}
+	b.known(n, ondisk.LogicalBlock)
 	o.load.addData(old, n)
 }
 

@@ -88,7 +88,15 @@ func (p *Pool) readSource(ctx context.Context, s *state, below []*overlay, src *
 		return err
 	}
 	for i, o := range below {
-		switch n := o.find(src.Inum); n.copyOut(src.Key, at, dst) {
+		n := o.find(src.Inum)
+		where := n.copyOut(src.Key, at, dst)
+		for where == dataPart {
+			if err := p.fillBlock(ctx, o, n, src.Key); err != nil {
+				return err
+			}
+			where = n.copyOut(src.Key, at, dst)
+		}
+		switch where {
 		case dataHere, dataHole:
 			return nil
 		case dataShared:

@@ -65,6 +65,9 @@ type Options struct {
 	// Damaged is told of each try to repair what a read found; err is nil if
 	// it was repaired. It must not block. nil = nobody wants to know.
 	Damaged func(d Damage, err error)
+	// Lost is told that something that was written to an inode is lost (see Pool.Lost).
+	// It must not block. nil = nobody wants to know.
+	Lost func(inum uint64)
 
 	Now func() time.Time // of snapshots; nil = the system's
 
@@ -118,6 +121,7 @@ type engineAPI interface {
 	hasQuorum() bool
 	changing() bool
 	stale() bool
+	sound() bool
 	reportRead(node int, d time.Duration, err error, ref *chain.NodeError)
 	gone(node int) bool
 	coming(mask uint64) bool
@@ -187,6 +191,8 @@ type Pool struct {
 	hedge  hedge
 	front  *front
 	encode encoder
+	fill   filler
+	lost   lostWrites
 	upkeep upkeep
 	events events
 	txgs   txgMeter
@@ -260,6 +266,7 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 	p.lastInum.Store(max(root.Meta.PFSInum, ondisk.InumFirst-1))
 	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
 	p.encode.start(p)
+	p.fill.start(p)
 	p.workers.Add(1)
 	go p.commitLoop()
 	return p, nil
@@ -277,10 +284,13 @@ func (p *Pool) Close(ctx context.Context) error {
 		p.state.Load().open.touched.Store(true)
 		if err = p.Settle(ctx); err != nil {
 			err = fmt.Errorf("final commit: %w", err)
+		} else {
+			err = p.LostAny()
 		}
 	}
 	p.cancel()
 	p.workers.Wait()
+	p.fill.stop(ctx)
 	p.encode.stop()
 	p.stateMu.Lock()
 	p.install(p.state.Load().open, nil, nil, nil) // who looks from now on finds no views

@@ -30,6 +30,7 @@ type fakeEngine struct {
 	slow    time.Duration // each commit takes longer
 	noViews bool
 	noQuota bool
+	unsound bool
 	wrap    func(node int, v *chain.View) *chain.View
 }
 
@@ -121,6 +122,12 @@ func (e *fakeEngine) reportRead(_ int, _ time.Duration, err error, _ *chain.Node
 func (e *fakeEngine) changing() bool { return false }
 
 func (e *fakeEngine) stale() bool { return false }
+
+func (e *fakeEngine) sound() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.unsound
+}
 
 func (e *fakeEngine) gone(int) bool { return false }
 
@@ -285,6 +292,7 @@ func crash(p *Pool) {
 	p.closing.Store(true)
 	p.cancel()
 	p.workers.Wait()
+	p.fill.stop(context.Background())
 	p.encode.stop()
 	p.state.Load().release()
 }
@@ -299,7 +307,7 @@ func closePool(t testing.TB, p *Pool) {
 // call runs fn in a transaction.
 func call(t testing.TB, p *Pool, fn func(*Txn) error) {
 	t.Helper()
-	tx, err := p.Begin(context.Background(), Cost{Leaves: 4, Bytes: 128 << 10})
+	tx, err := p.Begin(context.Background(), Cost{Leaves: 4, Bytes: 128 << 10, Later: true})
 	if err != nil {
 		t.Fatalf("begin: %v", err)
 	}

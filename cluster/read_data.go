@@ -25,6 +25,12 @@ func (p *Pool) ReadData(ctx context.Context, inum, off uint64, dst []byte) error
 		part := dst[pos:min(len(dst), pos+ondisk.LogicalBlock-at)]
 		pos += len(part)
 		where := l.copyOut(key, at, part)
+		for where == dataPart {
+			if err := l.fillTop(ctx, p, s, key); err != nil {
+				return err
+			}
+			where = l.copyOut(key, at, part)
+		}
 		if where == dataBelow {
 			run += len(part)
 			continue

@@ -16,6 +16,9 @@ type Cost struct {
 	// Small says that no block of the data is longer than SmallBlock: it fits
 	// wherever something is free.
 	Small bool
+	// Later says that of what the call writes to parts of blocks some may be found
+	// to be lost afterwards: the caller asks Lost behind each Sync.
+	Later bool
 }
 
 // SmallBlock is what fits in the smallest piece of free space.
@@ -198,7 +201,7 @@ func (p *Pool) begin(ctx context.Context, cost Cost, useReserve bool) (*Txn, err
 		}
 		p.budget.enter(bytes, data)
 		if p.fits(0, data, useReserve) || useReserve && round > lastWay && Fits(p.outstanding(), p.budget.enough.Load(), 0, true) {
-			return &Txn{p: p, g: g, cost: bytes, data: data}, nil
+			return &Txn{p: p, g: g, cost: bytes, data: data, later: cost.Later}, nil
 		}
 		// Those who wait for room do not take it from each other.
 		p.budget.leave(bytes, data)

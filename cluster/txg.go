@@ -25,6 +25,7 @@ type group struct {
 	hurry    atomic.Bool  // someone waits for it to be durable
 	syncers  atomic.Int32 // how many do, or did until a try failed
 	settle   atomic.Bool  // someone waits for it to be in the trees
+	unread   atomic.Int64 // when a block could first not be completed, in ns; 0 = never
 
 	opsMu sync.Mutex // guards ops, which are complete when the group is sealed
 	ops   []chain.PFSOp
@@ -292,6 +293,7 @@ func (p *Pool) commitOpen() {
 		}
 	}
 	p.txgs.committed(b, time.Since(began))
+	p.lost.committed(b)
 	if logged {
 		p.keep()
 	} else {

@@ -19,6 +19,8 @@ type Txn struct {
 	data bool  // it may have large blocks
 	done bool
 
+	later bool // as in Cost
+
 	charged []uint64 // accounts that grow by what is written
 }
 
@@ -208,15 +210,5 @@ func (o *overlay) eachKey(dir, hash uint64, fn func(*dent)) (deleted bool) {
 func (t *Txn) content(ctx context.Context, inum, key uint64, buf []byte) error {
 	s := t.p.acquire()
 	defer s.release()
-	below := s.below(t.g.overlay)
-	for i, o := range below {
-		switch n := o.find(inum); n.copyOut(key, 0, buf) {
-		case dataBelow:
-		case dataShared:
-			return t.p.readSource(ctx, s, below[i+1:], n.source(key), inum, key, 0, buf)
-		default:
-			return nil
-		}
-	}
-	return t.p.readTree(ctx, s, inum, key, buf)
+	return t.p.readUnder(ctx, s, s.below(t.g.overlay), inum, key, buf)
 }

@@ -26,6 +26,7 @@ func (t *Txn) WriteData(ctx context.Context, inum, off uint64, p []byte) error {
 		if err != nil {
 			return err
 		}
+		t.p.fill.wrote(t.g.overlay, n, b)
 		if at+len(part) == ondisk.LogicalBlock {
 			t.p.encode.early(t.g.overlay, n, b)
 		}
@@ -52,18 +53,18 @@ func (t *Txn) writeBlock(ctx context.Context, n *onode, key uint64, at int, part
 		return b, nil
 	}
 	n.mu.Unlock()
-	base, err := t.base(ctx, n, key, at, len(part))
+	buf, gaps, err := t.base(ctx, n, key, at, len(part))
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if base == nil {
-		return t.store(n, key, at, part), nil
+	if buf != nil {
+		b := t.g.adopt(n, key, buf)
+		b.gaps = gaps
+		t.grow(0, len(buf))
 	}
-	b := t.g.adopt(n, key, base)
-	t.grow(0, len(base))
-	return t.store(n, b.key, at, part), nil
+	return t.store(n, key, at, part), nil
 }
 
 // store writes p at byte at of a block, whose growth is the call's.
@@ -100,26 +101,47 @@ func (o *overlay) adopt(n *onode, key uint64, buf []byte) *oblock {
 }
 
 // base returns the content below of a block that is about to be written
-// [at, at+n); nil: the write covers it.
-func (t *Txn) base(ctx context.Context, n *onode, key uint64, at, count int) ([]byte, error) {
+// [at, at+n), or room for it and what of it is not there yet; nil: the write covers
+// it.
+func (t *Txn) base(ctx context.Context, n *onode, key uint64, at, count int) (buf []byte, gaps []piece, err error) {
 	have, size, err := t.baseLen(ctx, n.inum, key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if size < key {
 		if err := t.sealEnd(ctx, n, size); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if have == 0 || at == 0 && count >= have {
-		return nil, nil
+		return nil, nil, nil
 	}
-	buf := getBuffer(have)
+	buf = getBuffer(have)
+	if t.mayDefer(n.inum, key) {
+		t.g.partial.Store(true)
+		return buf, []piece{{0, have}}, nil
+	}
 	if err := t.content(ctx, n.inum, key, buf); err != nil {
 		putBuffer(buf)
-		return nil, err
+		return nil, nil, err
 	}
-	return buf, nil
+	return buf, nil, nil
+}
+
+// mayDefer reports whether the content below a block may be read after the call:
+// it can be, as far as anybody knows, and if not, the caller will be told.
+func (t *Txn) mayDefer(inum, key uint64) bool {
+	if !t.later || !t.p.engine.sound() {
+		return false
+	}
+	s := t.p.acquire()
+	defer s.release()
+	for _, o := range s.below(t.g.overlay) {
+		if _, where := o.find(inum).where(key); where != dataBelow {
+			return where == dataHere
+		}
+	}
+	return true
 }
 
 // baseLen is how many bytes of the block the layers below have, and the size
@@ -262,6 +284,7 @@ func (t *Txn) zeroPart(ctx context.Context, inum, key uint64, from, to int) erro
 		}
 		t.g.resize(b, len(b.buf)) // so that it may be changed
 		clear(b.buf[from:to])
+		b.known(from, to)
 	})
 }
 

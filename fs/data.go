@@ -89,6 +89,14 @@ func (f *FS) Write(ctx context.Context, inum, off uint64, p []byte, kill bool) (
 	return len(p), nil
 }
 
+// syncFile returns when what was written to a file is durable.
+func (f *FS) syncFile(ctx context.Context, inum uint64) error {
+	if err := f.store.Sync(ctx); err != nil {
+		return err
+	}
+	return f.store.Lost(inum)
+}
+
 // lockFile locks a regular file whose content may change.
 func (f *FS) lockFile(ctx context.Context, inum uint64) (*node, *Record, error) {
 	n, rec, err := f.lock(ctx, inum)
@@ -125,6 +133,7 @@ func (f *FS) writeLocked(ctx context.Context, n *node, off uint64, p []byte, kil
 	defer grant.end()
 	cost := writeCost(len(p))
 	cost.Small = max(rec.Meta.Size, end) <= cluster.SmallBlock
+	cost.Later = true // syncFile asks
 	t, err := f.store.Begin(ctx, cost)
 	if err != nil {
 		return err

@@ -45,7 +45,9 @@
 //
 // A system call that changes something is one Txn, so one transaction group.
 // Steps that can fail come before steps that cannot. Long calls (copy, writes
-// above the request size) are several Txns, as they are several requests.
+// above the request size) are several Txns, as they are several requests. Of a
+// write into a block whose rest no member can read, that block may be lost (package
+// cluster), and each fsync of the file fails until it is replaced.
 //
 // # Accounts
 //

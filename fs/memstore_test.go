@@ -180,6 +180,8 @@ func (s *memStore) Begin(_ context.Context, c Cost) (Txn, error) {
 
 func (s *memStore) BeginFree(context.Context) (Txn, error) { return &memTxn{s: s}, nil }
 func (s *memStore) Sync(context.Context) error             { return nil }
+func (s *memStore) Lost(uint64) error                      { return nil }
+func (s *memStore) LostAny() error                         { return nil }
 
 func (s *memStore) StatFS() StatFS {
 	s.mu.Lock()

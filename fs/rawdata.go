@@ -91,7 +91,7 @@ func (r *raw) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint6
 		n, err = r.fs.Copy(ctx, in.NodeId, in.OffIn, in.NodeIdOut, in.OffOut, in.Len, kill)
 	}
 	if err == nil && r.syncAll {
-		err = r.fs.store.Sync(context.Background())
+		err = r.fs.syncFile(context.Background(), in.NodeIdOut)
 	}
 	return n, r.status(err)
 }
@@ -137,7 +137,7 @@ func (r *raw) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 			return r.status(err)
 		}
 	}
-	return r.status(r.fs.store.Sync(ctx))
+	return r.status(r.fs.syncFile(ctx, in.NodeId))
 }
 
 func (r *raw) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
@@ -209,5 +209,9 @@ func (r *raw) SyncFS(cancel <-chan struct{}) syscall.Errno {
 	if r.readOnly {
 		return 0
 	}
-	return Errno(r.fs.store.Sync(contextOf(cancel)))
+	err := r.fs.store.Sync(contextOf(cancel))
+	if err == nil {
+		err = r.fs.store.LostAny()
+	}
+	return Errno(err)
 }

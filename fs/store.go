@@ -45,6 +45,10 @@ type Store interface {
 	SettleData(ctx context.Context, inum, lo, hi uint64) error
 	// Sync returns when everything that Ended before is durable.
 	Sync(ctx context.Context) error
+	// Lost tells once why something that was written to an inode could not be
+	// made durable, though Sync returned nil; LostAny, to any inode.
+	Lost(inum uint64) error
+	LostAny() error
 	StatFS() StatFS
 }
 

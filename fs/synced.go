@@ -61,7 +61,7 @@ func (s synced) rest(did fuse.Status, inum uint64) fuse.Status {
 	if !did.Ok() || !s.syncAll {
 		return did
 	}
-	st := s.status(s.fs.store.Sync(context.Background()))
+	st := s.status(s.fs.syncFile(context.Background(), inum))
 	if !st.Ok() {
 		s.invalidate(inum)
 	}

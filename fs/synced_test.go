@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // countingStore counts how often all was made durable.
@@ -16,6 +19,36 @@ type countingStore struct {
 	*memStore
 	syncs atomic.Int64
 	fails atomic.Bool
+	lost  atomic.Bool // a write to any file, which who asks is told once
+}
+
+func (s *countingStore) Lost(inum uint64) error {
+	if inum >= ondisk.InumFirst && s.lost.Swap(false) {
+		return syscall.EIO
+	}
+	return nil
+}
+
+func (s *countingStore) LostAny() error { return s.Lost(ondisk.InumFirst) }
+
+// An accepted write that could not be made durable is told by fsync, once.
+func TestLostWriteIsTold(t *testing.T) {
+	dir, store := mountCounting(t, 0)
+	f, err := os.Create(filepath.Join(dir, "f"))
+	must(t, err)
+	defer f.Close()
+	for name, sync := range map[string]func() error{"fsync": f.Sync, "fdatasync": func() error { return unix.Fdatasync(int(f.Fd())) }} {
+		if _, err := f.WriteString("x"); err != nil {
+			t.Fatal(err)
+		}
+		store.lost.Store(true)
+		if err := sync(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := sync(); err != nil {
+			t.Errorf("%s again: %v", name, err)
+		}
+	}
 }
 
 func (s *countingStore) Sync(context.Context) error {

@@ -33,6 +33,7 @@ type care struct {
 	workers sync.WaitGroup
 	once    sync.Once       // closes the ledger
 	mounted chan *fs.Server // has it once it is there
+	stale   chan uint64     // inodes of which the kernel keeps what is not there
 }
 
 // A finding is something bad, and what came of the try to repair it.
@@ -43,7 +44,7 @@ type finding struct {
 }
 
 func newCare(log *slog.Logger) *care {
-	return &care{log: log, found: make(chan finding, 256), cancel: func() {}, mounted: make(chan *fs.Server, 1)}
+	return &care{log: log, found: make(chan finding, 256), cancel: func() {}, mounted: make(chan *fs.Server, 1), stale: make(chan uint64, 256)}
 }
 
 // damaged is told by the pool; it must not wait.
@@ -52,6 +53,29 @@ func (c *care) damaged(d cluster.Damage, err error) {
 	case c.found <- finding{damage: d, err: err}:
 	default:
 		c.log.Warn("so much is bad that some is not written down", "what", d.String())
+	}
+}
+
+// lost is told by the pool that an inode has not what was written to it; it must
+// not wait.
+func (c *care) lost(inum uint64) {
+	select {
+	case c.stale <- inum:
+	default:
+	}
+}
+
+// forget lets the kernel forget what it keeps of inodes that have something else.
+func (c *care) forget(ctx context.Context) {
+	for {
+		select {
+		case inum := <-c.stale:
+			s := <-c.mounted
+			c.mounted <- s
+			s.InvalidateInode(inum)
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -97,6 +121,7 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 	c.scrub = scrub.NewManager(mender, so)
 	c.workers.Go(func() { c.scrub.Run(ctx) })
 	c.workers.Go(func() { c.record(ctx, p) })
+	c.workers.Go(func() { c.forget(ctx) })
 }
 
 // copied has what is bad on a node tried again: it was copied meanwhile, and most

@@ -194,7 +194,8 @@ func (r *fsckRepair) certain(ctx context.Context, s source) ([]fsck.Fix, error) 
 
 // withPool opens a filesystem that is not mounted for fn, and closes it.
 func withPool(ctx context.Context, s source, fn func(*cluster.Pool) error) (err error) {
-	p, err := openPool(ctx, s, &mountOptions{}, nil, slog.New(slog.DiscardHandler))
+	log := slog.New(slog.DiscardHandler)
+	p, err := openPool(ctx, s, &mountOptions{}, newCare(log), log)
 	if err != nil {
 		return err
 	}

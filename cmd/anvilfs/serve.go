@@ -53,16 +53,16 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		return err
 	}
 	look := newCare(log)
-	p, err := openPool(ctx, s, o, look.damaged, log)
+	p, err := openPool(ctx, s, o, look, log)
 	if errors.Is(err, cluster.ErrIsSnapshot) {
 		ready.note(s.label + " is a snapshot: it is mounted read-only")
 		o.readOnly = true
-		p, err = openPool(ctx, s, o, look.damaged, log)
+		p, err = openPool(ctx, s, o, look, log)
 	}
 	if errors.Is(err, cluster.ErrSoftAlone) {
 		ready.note("no master of " + s.label + " was given: it is mounted read-only")
 		o.readOnly = true
-		p, err = openPool(ctx, s, o, look.damaged, log)
+		p, err = openPool(ctx, s, o, look, log)
 	}
 	if err != nil {
 		return namePlaces(err, o.state)
@@ -245,10 +245,10 @@ const defaultMemory = 256 << 20
 
 // openPool opens the members. A device that an earlier mount is just letting
 // go of is waited for, as unmounting and mounting in a row is usual.
-func openPool(ctx context.Context, s source, o *mountOptions, damaged func(cluster.Damage, error), log *slog.Logger) (*cluster.Pool, error) {
+func openPool(ctx context.Context, s source, o *mountOptions, look *care, log *slog.Logger) (*cluster.Pool, error) {
 	opts := cluster.Options{
 		Label: s.label, ReadOnly: o.readOnly, Commit: o.commit, Deadline: o.deadline,
-		Memory: o.memory, OnNoQuorum: o.quorum, Dedup: o.dedup, NoLog: o.noLog, Damaged: damaged, Logger: log,
+		Memory: o.memory, OnNoQuorum: o.quorum, Dedup: o.dedup, NoLog: o.noLog, Damaged: look.damaged, Lost: look.lost, Logger: log,
 	}
 	if opts.Memory == 0 {
 		opts.Memory = defaultMemory
