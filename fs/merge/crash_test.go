@@ -260,3 +260,16 @@ func TestNumbersLast(t *testing.T) {
 	s.close()
 	s.sound()
 }
+
+// When a merge returns nothing of it is in memory only: the branch, which has it
+// too, may end.
+func TestMergedIsDurable(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.part(func() { s.do("write a one") }, func() {}, func() { s.do("write a two\nwrite b new") })
+	s.must(s.run(Options{}).Merge(s.ctx))
+	if d := s.pool.Status().Dirty; d.Bytes > d.Logged {
+		t.Errorf("%d bytes are in memory only (%d logged)", d.Bytes, d.Logged)
+	}
+	s.close()
+}
