@@ -256,7 +256,7 @@ func found(paths []string) foundMember {
 
 // escapeName is the inverse of what parseSource does with a path.
 func escapeName(path string) string {
-	text := strings.NewReplacer(`\`, `\\`, ",", `\,`, ":", `\:`, "@", `\@`).Replace(path)
+	text := strings.ReplaceAll(memberWord(path), "@", `\@`)
 	if strings.HasPrefix(text, cachePrefix) || strings.HasPrefix(text, fstabPrefix) {
 		text = `\` + text
 	}

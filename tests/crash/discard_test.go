@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/chain/crashtest"
@@ -17,12 +16,7 @@ func TestDiscard(t *testing.T) { cutRounds(t, goalDiscard, discardRound) }
 func discardRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
 	t.Helper()
 	c := &comeback{seed: seed, gives: true}
-	rec, err := c.record(t.Context())
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	}
-	e.Explore(t.Context(), rec, crashtest.Job{Name: fmt.Sprintf("discard, seed %d", seed), Replay: fmt.Sprintf("discard,%d", seed),
-		Seed: seed, Max: 3, Only: only})
+	cutStory(t, e, "discard", seed, 3, only, c.record)
 }
 
 // TestReplayDiscard shows one failure of TestDiscard again.

@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,15 +21,13 @@ func TestMerge(t *testing.T) { cutRounds(t, goalMerge, mergeRound) }
 func mergeRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
 	t.Helper()
 	c := &comeback{seed: seed, race: seed%2 == 1}
-	rec, err := c.record(t.Context())
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	}
-	if err := c.asPlanned(); err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	}
-	e.Explore(t.Context(), rec, crashtest.Job{Name: fmt.Sprintf("merge, seed %d", seed), Replay: fmt.Sprintf("merge,%d", seed),
-		Seed: seed, Max: 1, Only: only})
+	cutStory(t, e, "merge", seed, 1, only, func(ctx context.Context) (*crashtest.Recording, error) {
+		rec, err := c.record(ctx)
+		if err == nil {
+			err = c.asPlanned()
+		}
+		return rec, err
+	})
 }
 
 // asPlanned demands that the merge decides what it is meant to: all ways in

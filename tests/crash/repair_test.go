@@ -42,16 +42,11 @@ func TestRepair(t *testing.T) { cutRounds(t, goalRepair, repairRound) }
 func repairRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
 	t.Helper()
 	c := &tidying{seed: seed}
-	rec, err := c.record(t.Context())
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	}
 	most := 1
 	if bar.Of(t) == bar.Nightly {
 		most = 3
 	}
-	e.Explore(t.Context(), rec, crashtest.Job{Name: fmt.Sprintf("repair, seed %d", seed), Replay: fmt.Sprintf("repair,%d", seed),
-		Seed: seed, Max: most, Only: only})
+	cutStory(t, e, "repair", seed, most, only, c.record)
 }
 
 // TestReplayRepair shows one failure of TestRepair again.

@@ -1,6 +1,8 @@
 package crash
 
 import (
+	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,6 +32,18 @@ func cutRounds(t *testing.T, goal bar.Goal, round cutRound) {
 	}
 	t.Logf("%v", e.Counts())
 	goal.Check(t, e.Counts().Distinct)
+}
+
+// cutStory cuts the story that record tells from a seed, up to most cuts deep.
+func cutStory(t *testing.T, e *crashtest.Explorer, name string, seed uint64, most int, only string,
+	record func(context.Context) (*crashtest.Recording, error)) {
+	t.Helper()
+	rec, err := record(t.Context())
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	e.Explore(t.Context(), rec, crashtest.Job{Name: fmt.Sprintf("%s, seed %d", name, seed), Replay: fmt.Sprintf("%s,%d", name, seed),
+		Seed: seed, Max: most, Only: only})
 }
 
 // replayRound shows one failure again, if -replay names one of these rounds.

@@ -41,12 +41,7 @@ func TestScrub(t *testing.T) { cutRounds(t, goalScrub, scrubRound) }
 func scrubRound(t *testing.T, e *crashtest.Explorer, seed uint64, only string) {
 	t.Helper()
 	c := &mending{seed: seed}
-	rec, err := c.record(t.Context())
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	}
-	e.Explore(t.Context(), rec, crashtest.Job{Name: fmt.Sprintf("scrub, seed %d", seed), Replay: fmt.Sprintf("scrub,%d", seed),
-		Seed: seed, Max: 3, Only: only})
+	cutStory(t, e, "scrub", seed, 3, only, c.record)
 }
 
 // TestReplayScrub shows one failure of TestScrub again.
