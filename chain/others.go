@@ -52,6 +52,16 @@ func Lacks(devs []ondisk.Device) bool {
 	return false
 }
 
+// Header is the header that an open of the device would go by, the spare copy
+// included. It reads, and nothing else.
+func Header(dev ondisk.Device) (*ondisk.VolumeHeader, error) {
+	s, err := readSlots(dev)
+	if err != nil {
+		return nil, err
+	}
+	return s.header(), nil
+}
+
 // secondary is the header of a new volume behind the first.
 func secondary(first *ondisk.VolumeHeader, id int, size uint64) *ondisk.VolumeHeader {
 	h := &ondisk.VolumeHeader{

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
@@ -151,7 +152,7 @@ func atOnce[T, R any](ctx context.Context, items []T, fn func(T, context.Context
 	return list
 }
 
-// lookAt reads the newest header that is sound.
+// lookAt reads the header of what may be a volume.
 func lookAt(path string, _ context.Context) foundDevice {
 	d := foundDevice{path: path}
 	// A drive without a medium does not answer an open that waits for one.
@@ -166,19 +167,24 @@ func lookAt(path string, _ context.Context) foundDevice {
 		d.err = err
 		return d
 	}
-	buf := make([]byte, ondisk.HeaderSize)
-	for _, off := range ondisk.SlotOffsets(uint64(size)) {
-		if _, err := f.ReadAt(buf, off); err != nil {
-			d.err = err
-			continue
-		}
-		h, err := ondisk.DecodeVolumeHeader(buf)
-		if err == nil && (d.hdr == nil || h.MirrorTid > d.hdr.MirrorTid) {
-			d.hdr = h
-		}
+	d.hdr, err = chain.Header(peeked{f: f, size: size})
+	if !errors.Is(err, ondisk.ErrNotHammer2) {
+		d.err = err
 	}
 	return d
 }
+
+// peeked reads a device without the lock of those who use it: most of what is
+// looked at is none of ours, and nobody is to be kept from it.
+type peeked struct {
+	ondisk.Device // nothing else is asked of it
+	f             *os.File
+	size          int64
+}
+
+func (p peeked) ReadAt(b []byte, off int64) (int, error) { return p.f.ReadAt(b, off) }
+func (p peeked) Size() int64                             { return p.size }
+func (p peeked) Name() string                            { return p.f.Name() }
 
 // volumesOn puts devices together that are one volume.
 func volumesOn(devs []foundDevice) (sets []foundMember) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -143,5 +144,33 @@ func TestBlockDevices(t *testing.T) {
 	}
 	if slices.Sort(list); !slices.Equal(list, want) {
 		t.Errorf("%q, want %q", list, want)
+	}
+}
+
+// A volume whose first header is gone is found by the one beside it, as a mount finds
+// it; one with none that is sound is named as damaged, and not passed over.
+func TestScanOfDamagedHeaders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	if code := run(t.Context(), []string{"anvilfs", "newfs", "-q", "-s", "64m", path}, os.Stdout, os.Stderr); code != 0 {
+		t.Fatalf("newfs: %d", code)
+	}
+	spoil := func(off int64) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt([]byte("torn"), off+200); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spoil(0)
+	if d := lookAt(path, t.Context()); d.err != nil || d.hdr == nil {
+		t.Errorf("with a damaged first header: %v, %v", d.hdr, d.err)
+	}
+	spoil(ondisk.ReservedSize - ondisk.HeaderSize)
+	if d := lookAt(path, t.Context()); d.hdr != nil || !errors.Is(d.err, ondisk.ErrCorrupt) {
+		t.Errorf("with none that is sound: %v, %v", d.hdr, d.err)
 	}
 }
