@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,28 +92,42 @@ func TestMutations(t *testing.T) {
 	root, all := list(t)
 	r := &Runner{Root: root, Dir: t.TempDir()}
 	some := turn(t, all)
-	start, n := time.Now(), 0
-	for i := range some {
-		if caught.Over(t, start, n) {
-			t.Logf("time is up after %d of %d", i, len(some))
-			break
-		}
-		m := &some[i]
-		begin := time.Now()
-		how, err := r.Try(t.Context(), m)
-		switch {
-		case errors.Is(err, ErrSkipped):
-			t.Logf("%v", err)
-		case err != nil:
-			t.Error(err)
-		default:
-			n++
-			t.Logf("%s: noticed in %v: %s", m.Name, time.Since(begin).Round(100*time.Millisecond), how)
-		}
+	start := time.Now()
+	var tried, n atomic.Int64
+	var at sync.WaitGroup
+	for range runtime.NumCPU() {
+		at.Go(func() {
+			for i := tried.Add(1) - 1; i < int64(len(some)); i = tried.Add(1) - 1 {
+				if caught.Over(t, start, int(n.Load())) {
+					t.Logf("time is up after %d of %d", i, len(some))
+					break
+				}
+				if noticed(t, r, &some[i]) {
+					n.Add(1)
+				}
+			}
+		})
 	}
+	at.Wait()
 	if *onlyFlag == "" {
-		caught.Check(t, n)
+		caught.Check(t, int(n.Load()))
 	}
+}
+
+// noticed tries one breakage, and says how that went.
+func noticed(t *testing.T, r *Runner, m *Mutation) bool {
+	t.Helper()
+	begin := time.Now()
+	how, err := r.Try(t.Context(), m)
+	switch {
+	case errors.Is(err, ErrSkipped):
+		t.Logf("%v", err)
+	case err != nil:
+		t.Error(err)
+	default:
+		t.Logf("%s: noticed in %v: %s", m.Name, time.Since(begin).Round(100*time.Millisecond), how)
+	}
+	return err == nil
 }
 
 func TestParse(t *testing.T) {

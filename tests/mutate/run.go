@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -19,12 +20,15 @@ const testTime = 90 * time.Second
 // ErrSkipped: the test cannot run on this machine.
 var ErrSkipped = errors.New("skipped here")
 
-// A Runner tries mutations.
+// A Runner tries mutations, also several at a time.
 type Runner struct {
 	Root string // of the tree
 	Dir  string // for programs; its owner removes it
 
-	sound map[Test]error // what the test did without a mutation
+	checks sync.Mutex // tests of the regression tree go one by one: some look at all of the machine
+
+	mu    sync.Mutex
+	sound map[Test]func() error // what the test did without a mutation
 }
 
 // Try runs the test of m with and without it, and says what is wrong; nil:
@@ -34,18 +38,22 @@ func (r *Runner) Try(ctx context.Context, m *Mutation) (how string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := r.withoutIt(ctx, m.Test); err != nil {
+	if err := r.withoutIt(ctx, m.Test)(); err != nil {
 		return "", fmt.Errorf("%s: without it %v: %w", m.Name, m.Test, err)
 	}
-	overlay, err := r.overlay(file, broken)
+	dir, err := os.MkdirTemp(r.Dir, "broken")
 	if err != nil {
 		return "", err
 	}
-	program := filepath.Join(r.Dir, "broken")
+	defer os.RemoveAll(dir)
+	overlay, err := overlay(dir, file, broken)
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "program")
 	if err := r.build(ctx, m.Test, program, "-overlay", overlay); err != nil {
 		return "", fmt.Errorf("%s does not compile: %w", m.Name, err)
 	}
-	defer os.Remove(program)
 	out, err := r.run(ctx, m.Test, program)
 	switch {
 	case ctx.Err() != nil:
@@ -56,37 +64,47 @@ func (r *Runner) Try(ctx context.Context, m *Mutation) (how string, err error) {
 	return complaint(out), nil
 }
 
-// withoutIt runs a test on the code as it is, once.
-func (r *Runner) withoutIt(ctx context.Context, t Test) error {
-	if err, known := r.sound[t]; known {
-		return err
-	}
-	program := filepath.Join(r.Dir, "sound")
-	err := r.build(ctx, t, program)
-	if err == nil {
-		var out string
-		switch out, err = r.run(ctx, t, program); {
-		case err != nil:
-			err = fmt.Errorf("%w: %s", err, complaint(out))
-		case t.Check != "" && strings.Contains(out, "1 skipped"):
-			err = ErrSkipped
-		case t.Check == "" && strings.Contains(out, "no tests to run"):
-			err = errors.New("there is no such test")
-		case t.Check == "" && strings.Contains(out, "--- SKIP") && !strings.Contains(out, "--- PASS"):
-			err = ErrSkipped
-		}
-	}
-	os.Remove(program)
+// withoutIt runs a test on the code as it is, once: who else asks waits for that.
+func (r *Runner) withoutIt(ctx context.Context, t Test) func() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.sound == nil {
-		r.sound = make(map[Test]error)
+		r.sound = make(map[Test]func() error)
 	}
-	r.sound[t] = err
-	return err
+	if r.sound[t] == nil {
+		r.sound[t] = sync.OnceValue(func() error { return r.passes(ctx, t) })
+	}
+	return r.sound[t]
 }
 
-// overlay writes the broken file and what the compiler has to know of it.
-func (r *Runner) overlay(file, broken string) (string, error) {
-	instead := filepath.Join(r.Dir, "broken.go")
+// passes runs a test on the code as it is.
+func (r *Runner) passes(ctx context.Context, t Test) error {
+	dir, err := os.MkdirTemp(r.Dir, "sound")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "program")
+	if err := r.build(ctx, t, program); err != nil {
+		return err
+	}
+	out, err := r.run(ctx, t, program)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s", err, complaint(out))
+	case t.Check != "" && strings.Contains(out, "1 skipped"):
+		return ErrSkipped
+	case t.Check == "" && strings.Contains(out, "no tests to run"):
+		return errors.New("there is no such test")
+	case t.Check == "" && strings.Contains(out, "--- SKIP") && !strings.Contains(out, "--- PASS"):
+		return ErrSkipped
+	}
+	return nil
+}
+
+// overlay writes the broken file into dir, and what the compiler has to know of it.
+func overlay(dir, file, broken string) (string, error) {
+	instead := filepath.Join(dir, "broken.go")
 	if err := os.WriteFile(instead, []byte(broken), 0o644); err != nil {
 		return "", err
 	}
@@ -94,7 +112,7 @@ func (r *Runner) overlay(file, broken string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	overlay := filepath.Join(r.Dir, "overlay.json")
+	overlay := filepath.Join(dir, "overlay.json")
 	return overlay, os.WriteFile(overlay, text, 0o644)
 }
 
@@ -118,6 +136,10 @@ func (r *Runner) build(ctx context.Context, t Test, program string, flags ...str
 
 // run runs the test with a program. A test that takes too long failed.
 func (r *Runner) run(ctx context.Context, t Test, program string) (string, error) {
+	if t.Check != "" {
+		r.checks.Lock()
+		defer r.checks.Unlock()
+	}
 	ctx, cancel := context.WithTimeout(ctx, testTime+30*time.Second)
 	defer cancel()
 	var c *exec.Cmd
