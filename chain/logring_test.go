@@ -102,3 +102,33 @@ func TestLogFails(t *testing.T) {
 		}
 	}
 }
+
+// A record is replayed only onto the state that it was made for, and each only
+// behind the one before it.
+func TestLogFollows(t *testing.T) {
+	l := newLogger(t, 44, false)
+	base := l.pos
+	l.mustLog(3)
+	l.mustLog(3)
+	good := map[ondisk.UUID]ondisk.Tid{l.fsid: base.T}
+	for name, c := range map[string]struct {
+		change func(h *ondisk.VolumeHeader)
+		trees  map[ondisk.UUID]ondisk.Tid
+		want   int
+	}{
+		"as it was":           {func(*ondisk.VolumeHeader) {}, good, 2},
+		"another history":     {func(h *ondisk.VolumeHeader) { h.State(l.fsid).H[5] ^= 1 }, good, 0},
+		"another promise":     {func(h *ondisk.VolumeHeader) { h.State(l.fsid).PromisedEpoch++ }, good, 0},
+		"a tree further on":   {func(*ondisk.VolumeHeader) {}, map[ondisk.UUID]ondisk.Tid{l.fsid: base.T + 1}, 0},
+		"a state further on":  {func(h *ondisk.VolumeHeader) { h.State(l.fsid).T++ }, map[ondisk.UUID]ondisk.Tid{l.fsid: base.T + 1}, 0},
+		"no such PFS by then": {func(*ondisk.VolumeHeader) {}, nil, 0},
+	} {
+		h := l.v.hdr.Clone()
+		c.change(h)
+		found, err := ReadLog(l.dev.Clone(), h, c.trees)
+		if len(found) != c.want || (err == nil) != (c.want == 2) || err != nil && !errors.Is(err, ondisk.ErrCorrupt) {
+			t.Errorf("%s: %d txgs, %v", name, len(found), err)
+		}
+	}
+	l.crash()
+}

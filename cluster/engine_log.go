@@ -33,27 +33,25 @@ func (e *engine) wantLevel() {
 	e.levelBy.Store(int64(e.now() + levelFor))
 	for _, v := range e.attached() {
 		if c := v.conn; !e.o.ReadOnly && v.readable && c.shownAt() != c.position() {
-			e.level(v.m, c)
+			e.level(c)
 		}
 	}
 }
 
 // level brings the log of a member into its tree, in the background.
-func (e *engine) level(m *member, c *conn) {
+func (e *engine) level(c *conn) {
 	if c.leveling.Swap(true) {
 		return
 	}
 	e.tasks.Go(func() {
 		defer c.leveling.Store(false)
 		err := c.level(e.ctx)
-		switch {
-		case errors.Is(err, chain.ErrVolumeFailed):
-			e.post(func() {
-				if m.conn == c {
-					e.fail(m, err.Error())
-				}
-			})
-		case err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, chain.ErrClosed):
+		for _, known := range []error{context.Canceled, chain.ErrClosed, chain.ErrVolumeFailed} { // the last is looked for
+			if errors.Is(err, known) {
+				return
+			}
+		}
+		if err != nil {
 			e.log.Warn("the intent log could not be brought into the tree", "member", c.name, "err", err)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
 )
 
 // A group goes into the log if it is small, somebody waits for it, and nobody for
@@ -96,4 +98,22 @@ func TestNothingIsLoggedMeanwhile(t *testing.T) {
 			t.Error("nothing is logged after copies were compared")
 		}
 	})
+}
+
+// A member whose log cannot be brought into its tree, since its device fails, is
+// known to have failed then, not when something is written to it next.
+func TestLevelOntoAFailedDevice(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{Commit: time.Hour})
+	inum := makeFile(t, p, ondisk.InumRoot, "file", ondisk.ObjFile)
+	write(t, p, inum, 0, []byte("content"))
+	check(t, p.Sync(c.ctx))
+	if p.state.Load().logged == nil {
+		t.Fatal("a small txg that somebody waits for is not logged")
+	}
+	e := p.engine.(*engine)
+	e.ask(func() { e.written = e.now() + time.Hour }) // nothing is sealed meanwhile
+	c.fault[1].Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write, Times: faultdev.Always})
+	e.wantLevel()
+	untilStates(t, e, "in-sync failed in-sync")
 }

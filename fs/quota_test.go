@@ -245,6 +245,29 @@ func TestQuotaCountedNotCommitted(t *testing.T) {
 	r.check("committed", nil)
 }
 
+// What is in the intent log only when the first account begins is charged as what
+// is in the trees: it is not there for the settlement unless it is committed before.
+func TestQuotaOverLog(t *testing.T) {
+	r := newQuotaRig(t)
+	d := r.mkdir(ondisk.InumRoot, "d")
+	a := r.make(d, "a", ondisk.ObjFile)
+	r.write(a, 0, noise(3<<16, 1))
+	r.must(r.pool.Settle(r.ctx))
+	r.write(a, 0, noise(1<<16, 2))
+	b := r.make(d, "b", ondisk.ObjFile)
+	r.write(b, 0, noise(2<<16, 3))
+	r.must(r.f.Unlink(r.ctx, d, "a"))
+	r.must(r.pool.Sync(r.ctx))
+	if logged := r.pool.Status().Dirty.Logged; logged == 0 {
+		t.Fatal("nothing is in the log only")
+	}
+	r.quota(d, Limits{})
+	r.write(b, 1<<16, noise(1<<16, 4))
+	r.check("begun over a log", nil)
+	r.close()
+	r.fsck()
+}
+
 func TestQuotaEnforced(t *testing.T) {
 	r := newQuotaRig(t)
 	d := r.mkdir(ondisk.InumRoot, "d")
