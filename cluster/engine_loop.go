@@ -230,7 +230,7 @@ func (e *engine) behind(b core.Behind) {
 		if m.conn.reason() == "" {
 			m.conn.setReason(whyDisputed)
 		}
-		m.enter(NodeForeign, m.conn.reason(), "node discard "+m.spec.Name+" drops that change")
+		m.enter(NodeForeign, m.conn.reason(), "anvilfs node discard MNT NODE drops that change")
 		return
 	case m.flags&core.Tainted != 0:
 		if m.conn.reason() == "" { // the others say so, in an election

@@ -165,7 +165,7 @@ func (e *engine) setRole(ctx context.Context, name string, role ondisk.PFSType) 
 		case in.Role == role:
 			return nil, fmt.Errorf("%s is a %v already", name, role)
 		case role == ondisk.PFSMaster && !e.synced(in.Fsid):
-			return nil, fmt.Errorf("%s is not in sync: a copy that is not complete gets no vote (anvilfs wait resync)", name)
+			return nil, fmt.Errorf("%s is not in sync: a copy that is not complete gets no vote: anvilfs wait resync MNT returns when it is", name)
 		}
 		for i := range now {
 			if now[i].Fsid == in.Fsid {

@@ -277,10 +277,10 @@ func (e *engine) refuse(opened []opening) error {
 		case r.c.info.Type == ondisk.PFSCache:
 			return refusef("%s is a cache, no member: name it as cache=%s behind a member", r.c.name, r.c.name)
 		case r.c.snap && !readOnly:
-			return &refusal{fmt.Sprintf("%s: %s is a snapshot and cannot be changed: mount it with ro, or make a clone of it with anvilfs snapshot clone",
+			return &refusal{fmt.Sprintf("%s: %s is a snapshot and cannot be changed: mount it with ro, or make a clone of it with anvilfs snapshot clone MNT NAME LABEL",
 				r.c.name, r.c.label), ErrIsSnapshot}
 		case r.c.solo && len(opened) > 1:
-			return refusef("%s: PFS %s is not part of a cluster: mount it alone, add it with node replace, or run newfs -f again if that was interrupted", r.c.name, r.c.label)
+			return refusef("%s: PFS %s is not part of a cluster: mount it alone, add it with anvilfs node replace MNT NODE DEVICE, or run anvilfs newfs -f again if that was interrupted", r.c.name, r.c.label)
 		case r.c.info.Clid != first.info.Clid:
 			return e.strangers(opened)
 		}

@@ -59,7 +59,7 @@ func (e *engine) offlineNow(ctx context.Context, name string) error {
 		}
 		c, m.conn, m.hold = m.conn, nil, nil
 		m.attempt++ // planned reopenings are void
-		m.enter(NodeOffline, "by the operator", "node online "+name)
+		m.enter(NodeOffline, "by the operator", "anvilfs node online MNT NODE")
 		if c != nil {
 			c.mute()
 			m.last, m.at = c.position(), c.since() // it may have come further since the last report
@@ -275,7 +275,7 @@ func (e *engine) expel() {
 		c := m.conn
 		m.conn, m.hold = nil, nil
 		m.attempt++
-		m.enter(NodeOffline, "not a member of the cluster any more", "node replace makes it one, with new content")
+		m.enter(NodeOffline, "not a member of the cluster any more", "anvilfs node add -f MNT NODE makes it one, with new content")
 		c.mute()
 		e.step(core.Detach{Node: m.fsid})
 		e.closeLater(m, c)

@@ -17,9 +17,9 @@ func twins(a, b opening) error {
 		a, b = b, a
 	}
 	if a.d.Pos == b.d.Pos {
-		return refusef("%s in the same state: leave one of them out, and give it new content before it is used again (node replace, newfs)", both)
+		return refusef("%s in the same state: leave one of them out, and give it new content before it is used again (anvilfs node replace MNT NODE DEVICE, or anvilfs newfs)", both)
 	}
-	return refusef("%s: %s is the old one, at %s, and %s at %s: leave %s out, and give it new content before it is used again (node replace, newfs)",
+	return refusef("%s: %s is the old one, at %s, and %s at %s: leave %s out, and give it new content before it is used again (anvilfs node replace MNT NODE DEVICE, or anvilfs newfs)",
 		both, b.c.name, b.asOf(), a.c.name, a.asOf(), b.c.name)
 }
 
@@ -67,7 +67,7 @@ func (e *engine) strangers(opened []opening) error {
 	}
 	text := "what was given is of different clusters, or different snapshots: " + strings.Join(sides, "; ")
 	if 2*len(names[most]) > sum {
-		return refusef("%s. Leave %s out of the mount: node add or node replace take a device in, with new content", text, strings.Join(odd, " and "))
+		return refusef("%s. Leave %s out of the mount: anvilfs node add MNT DEVICE takes a device in, with new content", text, strings.Join(odd, " and "))
 	}
-	return refusef("%s. Mount those of one of them only: node add or node replace take a device in, with new content", text)
+	return refusef("%s. Mount those of one of them only: anvilfs node add MNT DEVICE takes a device in, with new content", text)
 }

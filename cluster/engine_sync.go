@@ -104,7 +104,7 @@ func (e *engine) takeMember(name string) (*hold, error) {
 	case m.conn == nil || m.hold != nil:
 		return nil, fmt.Errorf("%s cannot be resynced now: %s", name, m.state)
 	case m.state == NodeForeign:
-		return nil, fmt.Errorf("%s was changed by another system: node discard or replace it first", name)
+		return nil, fmt.Errorf("%s was changed by another system: anvilfs node discard MNT NODE drops that change", name)
 	}
 	m.hold = &hold{m, m.conn}
 	e.step(core.Detach{Node: m.fsid})

@@ -269,7 +269,7 @@ func (e *engine) nodes() []NodeReport {
 	for _, m := range p.charter.Config.Members {
 		if !given[m.Fsid] {
 			out = append(out, NodeReport{Name: m.Fsid.String(), Fsid: m.Fsid, Role: m.Role, State: NodeMissing,
-				Err: "not given to the mount", Remedy: "mount with it, or node replace", Replaces: m.Replaces})
+				Err: "not given to the mount", Remedy: "mount with it, or anvilfs node replace MNT NODE DEVICE", Replaces: m.Replaces})
 		}
 	}
 	return out

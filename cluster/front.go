@@ -35,7 +35,7 @@ const (
 )
 
 // errOneCache: a second one would be in nobody's way and of no use.
-var errOneCache = errors.New("there is a cache already: node remove it first")
+var errOneCache = errors.New("there is a cache already: anvilfs node remove MNT CACHE first")
 
 // A front is the place for one cache before the members of a pool. It is a
 // chain.BlockCache, of nothing while no cache is on: views are made through it
@@ -116,7 +116,7 @@ func (f *front) enter(s CacheState, err error) {
 		f.log.Warn("the cache is not used", "device", f.spec.Name, "state", string(s), "err", err)
 	}
 	if s == CacheFailed || s == CacheHung {
-		ev.Next = "node online " + f.spec.Name
+		ev.Next = "anvilfs node online MNT NODE"
 	}
 	if f.send != nil && s != CacheOpening {
 		f.send(ev)

@@ -19,7 +19,7 @@ type cacheVolume struct {
 }
 
 // ErrNotCache: the device carries no cache of this cluster.
-var ErrNotCache = errors.New("it is no cache of this cluster: anvilfs node add --role cache makes it one")
+var ErrNotCache = errors.New("it is no cache of this cluster: anvilfs node add MNT DEVICE --role cache makes it one")
 
 // FormatCache makes a volume whose only use is to be a cache of a cluster.
 func FormatCache(ctx context.Context, devs []ondisk.Device, label string, clid ondisk.UUID, now time.Time) (*chain.FormatResult, error) {

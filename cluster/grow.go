@@ -72,7 +72,7 @@ func (p *Pool) growNode(ctx context.Context, name string, add *Addition) (grown,
 	case add != nil && !w.joined.Load():
 		err = nothingChanged(add, err)
 	default:
-		err = fmt.Errorf("%w: the member goes on when it does; check its cable and disk, node replace puts another one in its place", err)
+		err = fmt.Errorf("%w: the member goes on when it does; check its cable and disk, anvilfs node replace MNT NODE DEVICE puts another one in its place", err)
 	}
 	return r.by, r.size, err
 }
@@ -127,7 +127,7 @@ func (e *engine) growable(name string, add *Addition) (m *member, vol *chain.Vol
 		case m.growing:
 			err = fmt.Errorf("%s is being grown at this moment", name)
 		case m.state == NodeOffline:
-			err = errors.New("it is offline: anvilfs node online brings it back, or anvilfs grow grows its device by itself")
+			err = errors.New("it is offline: anvilfs node online MNT NODE brings it back, or anvilfs grow grows its device by itself")
 		case m.conn == nil, m.flags != 0, m.state == NodeBranch, add != nil && m.hold != nil:
 			why := ""
 			if m.err != "" {

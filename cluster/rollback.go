@@ -150,7 +150,7 @@ func (p *Pool) canRollBack(ctx context.Context, t *SnapshotTable, name string) (
 	e = t.Entries[i]
 	for _, n := range p.engine.volumes() {
 		if own, infos, err := n.look(ctx); err == nil && e.On(infos, n.Fsid) == nil && own.Has(e.Name, e.Clid) {
-			return e, fmt.Errorf("%s does not have snapshot %q yet: wait for it with anvilfs wait snapshots, on a mount", n.Name, name)
+			return e, fmt.Errorf("%s does not have snapshot %q yet: wait for it with anvilfs wait snapshots MNT, on a mount", n.Name, name)
 		}
 	}
 	return e, nil

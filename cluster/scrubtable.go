@@ -81,7 +81,7 @@ func (e *engine) repairRoot(ctx context.Context, m *member, d Damage) error {
 	}
 	switch {
 	case d.Inum == 0:
-		return errors.Join(fmt.Errorf("what leads to the filesystem and its snapshots cannot be read: node replace %s", d.Node), err)
+		return errors.Join(fmt.Errorf("what leads to the filesystem and its snapshots cannot be read: anvilfs node replace MNT %s DEVICE", d.Node), err)
 	case d.Label == e.o.Label:
 		return e.condemn(damage{m: m, Leaf: d.Leaf})
 	}

@@ -228,7 +228,7 @@ func (t *SnapshotTable) Delete(name string, now time.Time) (op chain.PFSOp, err 
 }
 
 func noSnapshot(name string) error {
-	return fmt.Errorf("%q: %w: snapshot list shows those there are", name, ErrNoSnapshot)
+	return fmt.Errorf("%q: %w: anvilfs snapshot list MNT shows those there are", name, ErrNoSnapshot)
 }
 
 func untilText(t time.Time) string {

@@ -81,7 +81,7 @@ func (c *checker) accounts(p *pfsState) {
 	}
 }
 
-const remedyCount = "anvilfs quota recount counts anew; systems that know no accounts leave them as they were"
+const remedyCount = "anvilfs quota recount MNT counts anew; systems that know no accounts leave them as they were"
 
 // charged compares what an inode is charged with its blocks, where all of
 // them are in the inode.

@@ -229,7 +229,7 @@ func (c *checker) checkState(p *pfsState) {
 	f := Finding{
 		Severity: Warning, PFS: p.label,
 		What:   fmt.Sprintf("the PFS is at tid %v, its cluster state says %v", p.ref.MirrorTid, e.T),
-		Remedy: "it was changed outside of its cluster: adopt or discard that (anvilfs node)",
+		Remedy: "it was changed outside of its cluster: mount it; where it has others, anvilfs node discard MNT NODE copies it anew from them",
 	}
 	if c.hdr.WrittenByUs() && p.ref.MirrorTid < e.T {
 		f.Severity, f.Remedy = Error, "acknowledged changes are missing: resync this node"

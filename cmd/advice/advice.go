@@ -36,7 +36,7 @@ const lowSpace = 20
 // For is the advice on a mount at dir, worst first. known is what is known of
 // its copies beside the status; size prints bytes.
 func For(st *cluster.Status, known *Integrity, dir string, size func(uint64) string) []Advice {
-	a := &adviser{st: st, dir: quote(dir), size: size}
+	a := &adviser{st: st, mnt: dir, dir: quote(dir), size: size}
 	if st.Health == cluster.PoolStalled {
 		a.stalled()
 	}
@@ -68,12 +68,14 @@ func Worst(list []Advice) (l Level, ok bool) {
 
 type adviser struct {
 	st   *cluster.Status
-	dir  string
+	mnt  string
+	dir  string // mnt, for a shell
 	size func(uint64) string
 	list []Advice
 }
 
 func (a *adviser) add(l Level, what, risk, soon, do string) {
+	what, soon = Typed(what, a.mnt, ""), Typed(soon, a.mnt, "")
 	a.list = append(a.list, Advice{l, what, risk, soon, do})
 }
 
@@ -165,7 +167,7 @@ func more(n *cluster.NodeStatus, command func(verb, rest string) string) string 
 	if n.Total < ondisk.ZoneSize {
 		return command("replace", " LARGER-DEVICE")
 	}
-	return command("grow", " --add DEVICE") + "   (or node replace, with a larger one)"
+	return command("grow", " --add DEVICE") + "   (or " + command("replace", " LARGER-DEVICE") + ")"
 }
 
 // soft is advice on a soft node, which may be away; false: it is in a state of
@@ -226,7 +228,7 @@ func (a *adviser) unstick(n *cluster.NodeStatus, noRoom bool, command func(verb,
 	case noRoom:
 		return more(n, command)
 	}
-	return "anvilfs scrub start --wait " + a.dir + "   (anvilfs errors list names files that no copy has right)"
+	return "anvilfs scrub start --wait " + a.dir + "   (anvilfs errors list " + a.dir + " names files that no copy has right)"
 }
 
 // oneLess is what can happen while a master is away.

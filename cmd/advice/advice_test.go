@@ -190,3 +190,22 @@ func TestQuote(t *testing.T) {
 		}
 	}
 }
+
+// Symptom: what a node, or an error, said was to be typed lacked the name of the
+// program and the mount point, and was an error when it was typed.
+func TestTyped(t *testing.T) {
+	for _, c := range []struct{ text, dir, node, want string }{
+		{"anvilfs node online MNT NODE", "/mnt", "b.img", "anvilfs node online /mnt b.img"},
+		{"anvilfs node online MNT NODE merges it, anvilfs node discard MNT NODE gives it up", "/my mnt", "$b",
+			"anvilfs node online '/my mnt' '$b' merges it, anvilfs node discard '/my mnt' '$b' gives it up"},
+		{"mount with it, or anvilfs node replace MNT NODE DEVICE", "/mnt", "b", "mount with it, or anvilfs node replace /mnt b DEVICE"},
+		{"anvilfs node remove MNT NODE", "/mnt", "", "anvilfs node remove /mnt NODE"},
+		{"anvilfs scrub start --wait MNT", "/mnt", "b", "anvilfs scrub start --wait /mnt"},
+		{"MNT NODE: anvilfs scrub start MNT", "", "b", "MNT NODE: anvilfs scrub start MNT"},
+		{"MNT is not MNTS: anvilfs sync MNTS", "/mnt", "b", "MNT is not MNTS: anvilfs sync MNTS"},
+	} {
+		if got := Typed(c.text, c.dir, c.node); got != c.want {
+			t.Errorf("%q: %s, want %s", c.text, got, c.want)
+		}
+	}
+}

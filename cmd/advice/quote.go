@@ -2,6 +2,7 @@ package advice
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -54,4 +55,22 @@ func Printable(text string) string {
 		text = text[n:]
 	}
 	return b.String()
+}
+
+// typable is a command in a text of a room that does not know the mount.
+var typable = regexp.MustCompile(`(anvilfs (?:[a-z-]+ )+)MNT\b( NODE\b)?`)
+
+// Typed is a text in which commands can be typed as they stand: those that say MNT,
+// and NODE, get the mount point and the node that the text is about. "" leaves the
+// word there.
+func Typed(text, dir, node string) string {
+	return typable.ReplaceAllStringFunc(text, func(command string) string {
+		if dir != "" {
+			command = strings.Replace(command, "MNT", Quote(dir), 1)
+		}
+		if before, ok := strings.CutSuffix(command, " NODE"); ok && node != "" {
+			command = before + " " + Quote(node)
+		}
+		return command
+	})
 }

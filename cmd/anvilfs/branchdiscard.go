@@ -143,7 +143,7 @@ func (b *branches) find(name string) (*cluster.BranchNode, error) {
 	case i < 0:
 		return nil, fmt.Errorf("%s is no member", name)
 	case st.Nodes[i].State == cluster.NodeMissing:
-		return nil, errors.New("it is away: what it has is known when it is here; mount with it and -o nomerge, or give it up for good (node remove)")
+		return nil, errors.New("it is away: what it has is known when it is here; mount with it and -o nomerge, or give it up for good (anvilfs node remove MNT NODE)")
 	}
 	return nil, nil
 }

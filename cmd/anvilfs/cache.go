@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // cacheNamed finds a cache; nil if there is none of that name.
@@ -21,7 +22,7 @@ func cacheNamed(list []cluster.CacheStatus, name string) *cluster.CacheStatus {
 }
 
 // sayCache says what a command did to a cache; c is nil if it is gone.
-func sayCache(w io.Writer, verb, name string, c *cluster.CacheStatus) {
+func sayCache(w io.Writer, dir, verb, name string, c *cluster.CacheStatus) {
 	switch {
 	case c == nil:
 		fmt.Fprintf(w, "%s is no cache any more: leave it out of mounts from now on\n", name)
@@ -29,26 +30,26 @@ func sayCache(w io.Writer, verb, name string, c *cluster.CacheStatus) {
 	case verb == "add":
 		fmt.Fprintf(w, "%s is a cache: name it as %s%s in mounts and fstab from now on\n", name, cachePrefix, name)
 	}
-	fmt.Fprintln(w, describeCache(c))
+	fmt.Fprintln(w, describeCache(c, dir))
 }
 
 // cacheState is the state in the words of people.
 func cacheState(s cluster.CacheState) string { return strings.TrimPrefix(string(s), "cache-") }
 
-// describeCache is a cache in one line.
-func describeCache(c *cluster.CacheStatus) string {
+// describeCache is a cache of the mount at dir in one line.
+func describeCache(c *cluster.CacheStatus, dir string) string {
 	s := fmt.Sprintf("cache %s is %s", c.Name, cacheState(c.State))
 	if c.Error != "" {
-		s += ": " + c.Error
+		s += ": " + advice.Typed(c.Error, dir, "")
 	}
 	if c.State == cluster.CacheFailed || c.State == cluster.CacheHung {
-		s += "; it is tried again from time to time, or by node online"
+		s += "; it is tried again from time to time, or by " + advice.Typed("anvilfs node online MNT NODE", dir, c.Name)
 	}
 	return s
 }
 
 // printCaches is the table of caches for people; nothing without one.
-func printCaches(w io.Writer, list []cluster.CacheStatus, size func(uint64) string) {
+func printCaches(w io.Writer, list []cluster.CacheStatus, dir string, size func(uint64) string) {
 	if len(list) == 0 {
 		return
 	}
@@ -62,7 +63,7 @@ func printCaches(w io.Writer, list []cluster.CacheStatus, size func(uint64) stri
 	_ = tw.Flush() // an error shows in w's own writes
 	for i := range list {
 		if list[i].Error != "" {
-			fmt.Fprintf(w, "  %s\n", describeCache(&list[i]))
+			fmt.Fprintf(w, "  %s\n", describeCache(&list[i], dir))
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (c *controller) badness(words []string, w io.Writer) error {
 				Errors        []ledger.Entry `json:"errors"`
 			}{careVersion, append([]ledger.Entry{}, list...)})
 		}
-		return printErrors(w, list)
+		return printErrors(w, list, c.server.Dir)
 	case "retry":
 		n, err := l.Retry()
 		if err != nil {

@@ -244,7 +244,7 @@ func (c *controller) growNode(ctx context.Context, name string, words []string, 
 	}
 	for _, n := range c.pool.Status().Nodes {
 		if n.Name == name {
-			fmt.Fprintln(w, describeNode(&n))
+			fmt.Fprintln(w, describeNode(&n, c.server.Dir))
 		}
 	}
 	return nil

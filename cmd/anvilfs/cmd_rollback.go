@@ -131,7 +131,7 @@ func (c *controller) rollback(ctx context.Context, words []string, w io.Writer) 
 	server := c.mount.Load()
 	switch {
 	case flags.NArg() != 1:
-		return errors.New("snapshot rollback takes the name of a snapshot: snapshot list shows those there are")
+		return errors.New("snapshot rollback takes the name of a snapshot: anvilfs snapshot list MNT shows those there are")
 	case server == nil:
 		return errors.New("snapshot rollback: the mount is not complete yet: try again")
 	}

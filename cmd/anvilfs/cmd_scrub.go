@@ -120,7 +120,7 @@ func (c *controller) scrubbing(ctx context.Context, words []string, w io.Writer)
 				scrub.Report
 			}{careVersion, rep})
 		}
-		printScrub(w, &rep, time.Now())
+		printScrub(w, &rep, c.server.Dir, time.Now())
 		return nil
 	}
 	return fmt.Errorf("scrub has no command %q: start, pause, resume, stop and status", verb)
@@ -162,9 +162,9 @@ func (c *controller) scrubResume(words []string) error {
 }
 
 // printScrub says how far a scrub is and what it found.
-func printScrub(w io.Writer, r *scrub.Report, now time.Time) {
+func printScrub(w io.Writer, r *scrub.Report, dir string, now time.Time) {
 	if r.Phase == scrub.Idle {
-		fmt.Fprintln(w, "no scrub was run here: anvilfs scrub start MNT begins one")
+		fmt.Fprintln(w, advice.Typed("no scrub was run here: anvilfs scrub start MNT begins one", dir, ""))
 		return
 	}
 	fmt.Fprintf(w, "scrub     %s", r.Phase)

@@ -67,6 +67,23 @@ type serverStatus struct {
 
 // Command carries out one line written to the control file.
 func (c *controller) Command(ctx context.Context, line string, w io.Writer) error {
+	err := c.command(ctx, line, w)
+	if err == nil {
+		return nil
+	}
+	return &typedError{advice.Typed(err.Error(), c.server.Dir, ""), err}
+}
+
+// A typedError is an error of which the commands can be typed as they stand.
+type typedError struct {
+	text string
+	err  error
+}
+
+func (e *typedError) Error() string { return e.text }
+func (e *typedError) Unwrap() error { return e.err }
+
+func (c *controller) command(ctx context.Context, line string, w io.Writer) error {
 	words, err := splitWords(line)
 	if err != nil {
 		return err
@@ -174,8 +191,13 @@ func (c *controller) report() *mountStatus {
 	m.Calls, m.Out = c.calls.Report()
 	m.Server.Metrics, _ = c.metrics.Load().(string)
 	for i := range m.Nodes {
-		if n := &m.Nodes[i]; n.State == cluster.NodeBranch && c.branches.waits(n.Name) {
-			n.Next = "node online " + n.Name + " merges it, node discard gives it up"
+		n := &m.Nodes[i]
+		if n.State == cluster.NodeBranch && c.branches.waits(n.Name) {
+			n.Next = "anvilfs node online MNT NODE merges it, anvilfs node discard MNT NODE gives it up"
+		}
+		first := m.Next == n.Name+": "+n.Next
+		if n.Next = advice.Typed(n.Next, c.server.Dir, n.Name); first {
+			m.Next = n.Name + ": " + n.Next
 		}
 	}
 	m.Layout = c.layout.findings(&m.Status)
@@ -230,7 +252,7 @@ func (c *controller) waitFor(ctx context.Context, what string) error {
 	}
 	err := c.care.scrub.Wait(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("the scrub still runs: scrub status says how long it takes")
+		return errors.New("the scrub still runs: anvilfs scrub status MNT says how long it takes")
 	}
 	return err
 }
@@ -258,7 +280,7 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		return fmt.Errorf("node %s %s: %w", verb, name, err)
 	}
 	if now := c.pool.Status().Caches; cacheNamed(was, name) != nil || cacheNamed(now, name) != nil {
-		sayCache(w, verb, name, cacheNamed(now, name))
+		sayCache(w, c.server.Dir, verb, name, cacheNamed(now, name))
 		return nil
 	}
 	switch verb {
@@ -272,7 +294,7 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 	st := c.pool.Status()
 	for _, n := range st.Nodes {
 		if n.Name == name && verb != "remove" || len(rest) > 0 && n.Name == rest[0] {
-			fmt.Fprintln(w, describeNode(&n))
+			fmt.Fprintln(w, describeNode(&n, c.server.Dir))
 		}
 	}
 	if q := st.Quorum; verb != "offline" && verb != "online" && q.Masters > 2 && q.Masters%2 == 0 {

@@ -16,7 +16,7 @@ import (
 
 // printErrors lists what is bad by path, and below each path where, so that a line
 // fits a terminal; the reasons, which many have in common, come last.
-func printErrors(w io.Writer, list []ledger.Entry) error {
+func printErrors(w io.Writer, list []ledger.Entry, dir string) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "nothing is known to be bad")
 		return err
@@ -32,8 +32,8 @@ func printErrors(w io.Writer, list []ledger.Entry) error {
 		}
 		row := []string{"  " + advice.Printable(e.Node), errorPlace(e), strconv.FormatInt(e.Count, 10), minute(e.Last), minute(e.Next), errorState(e)}
 		rows[path] = append(rows[path], row)
-		if e.Repaired.IsZero() && !slices.Contains(why, advice.Printable(e.What)) {
-			why = append(why, advice.Printable(e.What))
+		if reason := advice.Printable(advice.Typed(e.What, dir, e.Node)); e.Repaired.IsZero() && !slices.Contains(why, reason) {
+			why = append(why, reason)
 		}
 	}
 	heads := make(map[int]string) // paths, by the row that they stand before

@@ -45,7 +45,7 @@ why
     said
 `
 	var b strings.Builder
-	if err := printErrors(&b, list); err != nil {
+	if err := printErrors(&b, list, "/mnt"); err != nil {
 		t.Fatal(err)
 	}
 	got := strings.ReplaceAll(b.String(), strings.Repeat("é", 90), "LONG")

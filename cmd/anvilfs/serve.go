@@ -68,7 +68,7 @@ func serveMount(ctx context.Context, s source, dir string, o *mountOptions, read
 		return namePlaces(err, o.state)
 	}
 	seen := openSightings(p.ID().String(), o.state, log)
-	noteNodes(p, seen, ready)
+	noteNodes(p, seen, dir, ready)
 	ctl := newController(p, look, seen, s, dir, log) // before the directory is left
 	if err := os.Chdir("/"); err != nil {            // do not keep a directory busy
 		return err
@@ -159,7 +159,7 @@ func (c *controller) stop() {
 // noteNodes says what is not as it should be when a mount begins. A soft node
 // that is away is as it should be; and so are masters, if it is the soft node
 // that was mounted.
-func noteNodes(p *cluster.Pool, seen *sightings, ready *readiness) {
+func noteNodes(p *cluster.Pool, seen *sightings, dir string, ready *readiness) {
 	st := p.Status()
 	st.Nodes = seen.annotate(st.Nodes)
 	if st.Branch != nil {
@@ -171,12 +171,12 @@ func noteNodes(p *cluster.Pool, seen *sightings, ready *readiness) {
 	for _, n := range st.Nodes {
 		away := n.State == cluster.NodeMissing && (n.Soft() || st.Shown != nil)
 		if troubled(n.State) && !away {
-			ready.note(describeNode(&n))
+			ready.note(describeNode(&n, dir))
 		}
 	}
 	for _, c := range st.Caches {
 		if c.State != cluster.CacheOn && c.State != cluster.CacheOpening {
-			ready.note(describeCache(&c))
+			ready.note(describeCache(&c, dir))
 		}
 	}
 }

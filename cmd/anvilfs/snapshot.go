@@ -186,7 +186,7 @@ func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snap
 		i := slices.IndexFunc(list, func(r cluster.SnapshotReport) bool { return r.Name == name })
 		switch {
 		case i < 0:
-			return fmt.Errorf("snapshot delete: %q: %w: snapshot list shows those there are", name, cluster.ErrNoSnapshot)
+			return fmt.Errorf("snapshot delete: %q: %w: anvilfs snapshot list MNT shows those there are", name, cluster.ErrNoSnapshot)
 		case len(list[i].Holds) > 0:
 			fmt.Fprintf(w, "%s would stay: it is held by %s\n", name, holdWords(list[i].Holds))
 		default:

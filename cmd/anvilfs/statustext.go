@@ -47,7 +47,7 @@ func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
 		fmt.Fprintf(w, ", %s in the intent log", size(uint64(st.Dirty.Logged)))
 	}
 	fmt.Fprintln(w)
-	printNodes(w, st, size)
+	printNodes(w, st, dir, size)
 }
 
 // advice is what to say of the mount, worst first.
@@ -97,7 +97,7 @@ func printAdvice(w io.Writer, list []advice.Advice, least advice.Level) {
 	}
 }
 
-func printNodes(w io.Writer, st *cluster.Status, size func(uint64) string) {
+func printNodes(w io.Writer, st *cluster.Status, dir string, size func(uint64) string) {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tw, "  NODE\tROLE\tSTATE\tTID\tFREE\tBAD/FIXED")
 	for i := range st.Nodes {
@@ -114,7 +114,7 @@ func printNodes(w io.Writer, st *cluster.Status, size func(uint64) string) {
 			fmt.Fprintf(w, "  %s: %s\n", st.Nodes[i].Name, line)
 		}
 	}
-	printCaches(w, st.Caches, size)
+	printCaches(w, st.Caches, dir, size)
 }
 
 // branchWords say what a branch is.
@@ -144,8 +144,8 @@ func quorumWords(st *cluster.Status) string {
 	return fmt.Sprintf(": %s (%d of %d masters in sync, %d needed)", held, q.InSync, q.Masters, q.Need)
 }
 
-// describeNode is a node in one line.
-func describeNode(n *cluster.NodeStatus) string {
+// describeNode is a node of the mount at dir in one line.
+func describeNode(n *cluster.NodeStatus, dir string) string {
 	s := fmt.Sprintf("%s is %s", n.Name, n.State)
 	if n.Error != "" {
 		s += ": " + n.Error
@@ -154,7 +154,7 @@ func describeNode(n *cluster.NodeStatus) string {
 		s += ", last seen as " + n.LastSeen
 	}
 	if n.Next != "" {
-		s += " (" + n.Next + ")"
+		s += " (" + advice.Typed(n.Next, dir, n.Name) + ")"
 	}
 	return s
 }

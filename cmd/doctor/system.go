@@ -29,7 +29,7 @@ func (m *Machine) mountHelpers() []Finding {
 	if m.helper("umount.fuse.anvilfs") == "" {
 		list = append(list, found("umount(8)", Warning,
 			"umount(8) returns before the media is complete: /sbin/umount.fuse.anvilfs is missing.",
-			helpersFrom+"; anvilfs umount waits without it"))
+			helpersFrom+"; anvilfs umount MNT waits without it"))
 	} else {
 		list = append(list, ok("umount(8)", "It waits until the media is complete."))
 	}

@@ -92,7 +92,7 @@ func (j *judge) larger(m Member) string {
 	if m.Size < ondisk.ZoneSize {
 		return j.node("replace", m.Name, " LARGER-DEVICE")
 	}
-	return j.node("grow", m.Name, " --add DEVICE") + "   (or node replace, with a larger one)"
+	return j.node("grow", m.Name, " --add DEVICE") + "   (or " + j.node("replace", m.Name, " LARGER-DEVICE") + ")"
 }
 
 // on are the members of a list that lie on a disk.

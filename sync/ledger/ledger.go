@@ -27,7 +27,7 @@ var (
 )
 
 // ErrFull: so much is bad that no more is written down.
-var ErrFull = errors.New("the ledger is full: replace the member, or errors clear")
+var ErrFull = errors.New("the ledger is full: replace the member, or anvilfs errors clear MNT")
 
 // An Entry is something that was found bad.
 type Entry struct {

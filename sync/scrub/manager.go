@@ -16,8 +16,8 @@ const DefaultTranquility = 2
 
 // Errors of commands.
 var (
-	ErrRunning = errors.New("a scrub is running: scrub status shows it, scrub resume -t N gives it another pace, scrub stop ends it")
-	ErrNone    = errors.New("no scrub is running: scrub start begins one")
+	ErrRunning = errors.New("a scrub is running: anvilfs scrub status MNT shows it, anvilfs scrub resume MNT -t N gives it another pace, anvilfs scrub stop MNT ends it")
+	ErrNone    = errors.New("no scrub is running: anvilfs scrub start MNT begins one")
 )
 
 // A Manager runs the scrubs of one pool, one at a time.
@@ -210,13 +210,13 @@ func (m *Manager) Wait(ctx context.Context) error {
 	m.mu.Unlock()
 	switch {
 	case rep.Phase == Idle:
-		return errors.New("no scrub was run here: scrub start begins one")
+		return errors.New("no scrub was run here: anvilfs scrub start MNT begins one")
 	case rep.Phase == Failed:
 		return fmt.Errorf("the scrub failed: %s", rep.Err)
 	case rep.Phase != Done:
-		return errors.New("the scrub was ended before it was done: scrub status shows how far it came")
+		return errors.New("the scrub was ended before it was done: anvilfs scrub status MNT shows how far it came")
 	case rep.Unrepaired > 0:
-		return fmt.Errorf("the scrub left %d bad: errors list names the paths", rep.Unrepaired)
+		return fmt.Errorf("the scrub left %d bad: anvilfs errors list MNT names the paths", rep.Unrepaired)
 	}
 	if len(rep.Absent) > 0 {
 		a := &rep.Absent[0]
