@@ -2,17 +2,33 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// completeWords lets shells offer mount points and nodes. What a command's
-// words are is read from its Use: MNT, NODE, and words in small letters with
-// bars between.
+// flagChoices are the words that flags take, by the name of the flag.
+var flagChoices = map[string][]string{
+	"role":        {"master", "slave", "soft-slave", "soft-master", "cache"},
+	"keep":        {"ours", "theirs", "both"},
+	"compression": {"lz4", "none", "autozero", "zlib"},
+	"check":       {"xxhash64", "iscsi32", "sha192"},
+	"sort":        {"name", "size", "inodes"},
+}
+
+// completeWords lets shells offer mount points, nodes and snapshots. What a
+// command's words are is read from its Use: MNT, NODE, NAME, and words in small
+// letters with bars between.
 func completeWords(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		completeWords(sub)
+	}
+	for name, list := range flagChoices {
+		if f := c.Flags().Lookup(name); f != nil && f.Value.Type() == "string" {
+			_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)) // fails for no flag
+		}
 	}
 	words := strings.Fields(c.Use)[1:]
 	if !strings.Contains(c.Use, "MNT") {
@@ -24,6 +40,8 @@ func completeWords(c *cobra.Command) {
 		switch {
 		case word == "NODE":
 			return nodeNames(c.Context(), args[0]), nothing
+		case strings.TrimSuffix(word, "...") == "NAME" && len(args) > 0:
+			return snapshotNames(c.Context(), args[0]), nothing
 		case strings.Contains(word, "MNT"):
 			return mountPoints(), cobra.ShellCompDirectiveDefault
 		case strings.ToLower(word) == word:
@@ -54,4 +72,22 @@ func nodeNames(ctx context.Context, dir string) []string {
 		return nil
 	}
 	return st.names()
+}
+
+// snapshotNames are those of a mount; none of one that does not answer.
+func snapshotNames(ctx context.Context, dir string) []string {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	var names []string
+	_, err := bounded(ctx, dir, func() ([]byte, error) {
+		list, err := os.ReadDir(filepath.Join(dir, ".anvilfs", "snapshots"))
+		for _, e := range list {
+			names = append(names, e.Name())
+		}
+		return nil, err
+	})
+	if err != nil {
+		return nil
+	}
+	return names
 }

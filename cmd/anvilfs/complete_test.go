@@ -3,15 +3,30 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
 func TestCompletion(t *testing.T) {
+	dir := t.TempDir() // what a mount shows of its snapshots
+	for _, name := range []string{"monday", "before a move"} {
+		if err := os.MkdirAll(filepath.Join(dir, ".anvilfs", "snapshots", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for words, want := range map[string]string{
-		"wait ":   "resync\nquorum\nhealthy\nsnapshots\nscrub\n:4\n",
-		"node of": "offline\tStop using a node and close its device: it can be pulled\n:4\n",
+		"wait ":                               "resync\nquorum\nhealthy\nsnapshots\nscrub\n:4\n",
+		"node of":                             "offline\tStop using a node and close its device: it can be pulled\n:4\n",
+		"snapshot delete " + dir + " b":       "before a move\nmonday\n:4\n",
+		"snapshot delete " + dir + " monday ": "before a move\nmonday\n:4\n",
+		"snapshot rollback " + dir + " ":      "before a move\nmonday\n:4\n",
+		"snapshot create " + dir + " ":        ":4\n",
+		"snapshot hold /nowhere ":             ":4\n",
+		"node add --role ":                    "master\nslave\nsoft-slave\nsoft-master\ncache\n:4\n",
+		"newfs --check ":                      "xxhash64\niscsi32\nsha192\n:4\n",
 		// No mount is there to ask.
 		"node offline /nowhere ": ":4\n",
 	} {
