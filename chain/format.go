@@ -223,8 +223,11 @@ func (f *formatter) clear(ctx context.Context) error {
 // zeroRange zeroes [beg, end), but writes only where there is anything else:
 // sparse files stay sparse.
 func zeroRange(ctx context.Context, d ondisk.Device, beg, end uint64) error {
-	const step = 1 << 20
-	buf, zero := ondisk.AlignedBuffer(step), ondisk.AlignedBuffer(step)
+	if beg >= end {
+		return nil
+	}
+	step := min(1<<20, end-beg)
+	buf, zero := ondisk.AlignedBuffer(int(step)), ondisk.AlignedBuffer(int(step))
 	for ; beg < end; beg += step {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -191,6 +191,24 @@ func TestLogUnreadable(t *testing.T) {
 	}
 }
 
+// What is read with one request, and cannot be, hides no record in it.
+func TestLogRotBesideABadPage(t *testing.T) {
+	l := newLogger(t, 27, false)
+	beg := l.v.ilog.at
+	for range 3 {
+		l.mustLog(1)
+	}
+	end := l.v.ilog.at
+	if end-beg > 12*pageLen {
+		t.Fatalf("the records take %d bytes", end-beg)
+	}
+	image := l.dev.Clone()
+	image.WriteAt([]byte("rotten"), beg)
+	if _, err := Open(bg, []ondisk.Device{badPage{image, end + pageLen}}, Options{}); !errors.Is(err, ErrLogStuck) {
+		t.Errorf("the first of three records is rotten, and a place behind them cannot be read: %v", err)
+	}
+}
+
 // positionAt is where a PFS is by the header.
 func positionAt(v *Volume, fsid ondisk.UUID) ondisk.Tid {
 	e, _ := v.State(fsid)

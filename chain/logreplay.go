@@ -103,21 +103,37 @@ func (r *logReader) readAt(off int64, number uint64) (x *LogTxg, n int64, err er
 // there, was once durable: the one after it was begun only then. A record that
 // was torn by a crash has none after it.
 func (r *logReader) acknowledged(number uint64) error {
-	offs := []int64{r.beg}
-	for off := r.next; off < min(r.next+maxLogged+pageLen, r.end); off += pageLen {
-		offs = append(offs, off)
-	}
-	page := ondisk.AlignedBuffer(pageLen)
-	for _, off := range offs {
-		if r.get(page, off) != nil {
-			continue // space that may never have been written tells nothing
-		}
+	var err error
+	look := func(page []byte) bool {
 		if recordLen(page, r.hdr.Mark.LogSeed, number+1) > 0 {
 			T := ondisk.Tid(binary.LittleEndian.Uint64(page[recPrevT:]))
-			return damaged("intent log: record %d, which led to txg %v, cannot be read, and was acknowledged", number, T)
+			err = damaged("intent log: record %d, which led to txg %v, cannot be read, and was acknowledged", number, T)
+		}
+		return err == nil
+	}
+	if r.eachPage(r.beg, r.beg+pageLen, look) {
+		r.eachPage(r.next, min(r.next+maxLogged+pageLen, r.end), look)
+	}
+	return err
+}
+
+// eachPage shows the pages in [beg, end), many with one request, until look has
+// enough, which it reports. Pages that cannot be read are left out: space that may
+// never have been written tells nothing.
+func (r *logReader) eachPage(beg, end int64, look func(page []byte) bool) (all bool) {
+	const many = 16 * pageLen
+	buf := ondisk.AlignedBuffer(many)
+	for at := beg; at < end; at += many {
+		part := buf[:min(many, end-at)]
+		whole := r.get(part, at) == nil
+		for n := 0; n < len(part); n += pageLen {
+			page := part[n : n+pageLen]
+			if (whole || r.get(page, at+int64(n)) == nil) && !look(page) {
+				return false
+			}
 		}
 	}
-	return nil
+	return true
 }
 
 func (r *logReader) get(p []byte, off int64) error {
