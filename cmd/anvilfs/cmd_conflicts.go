@@ -88,7 +88,7 @@ func resolve(ctx context.Context, out io.Writer, dir, path, keep string) error {
 	}
 	for i := range list.Conflicts {
 		k := &list.Conflicts[i]
-		if k.Path != inside && k.Copy != inside {
+		if string(k.Path) != inside && string(k.Copy) != inside {
 			continue
 		}
 		if err := settle(out, dir, k, keep); err != nil {
@@ -98,7 +98,7 @@ func resolve(ctx context.Context, out io.Writer, dir, path, keep string) error {
 		if k.Copy != "" {
 			id = k.Copy
 		}
-		_, err := tell(ctx, dir, "conflicts", "forget", id)
+		_, err := tell(ctx, dir, "conflicts", "forget", string(id))
 		return err
 	}
 	return fmt.Errorf("there is no conflict about %s: anvilfs conflicts list %s shows them", path, dir)
@@ -127,7 +127,7 @@ func below(dir, path string) (string, error) {
 
 // settle does to the files what was decided.
 func settle(out io.Writer, dir string, k *conflictJSON, keep string) error {
-	path, copied := filepath.Join(dir, k.Path), filepath.Join(dir, k.Copy)
+	path, copied := filepath.Join(dir, string(k.Path)), filepath.Join(dir, string(k.Copy))
 	switch {
 	case keep == keepBoth || keep == keepTheirs && k.Copy == "":
 		fmt.Fprintf(out, "%s stays as it is\n", k.Path)

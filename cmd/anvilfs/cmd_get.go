@@ -10,15 +10,18 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // A storedJSON is a file as get --json tells of it.
 type storedJSON struct {
-	Path              string `json:"path"`
-	Compression       string `json:"compression"`
-	CompressionSource string `json:"compression_source"`
-	Check             string `json:"check"`
-	CheckSource       string `json:"check_source"`
+	Path              ondisk.RawName `json:"path"`
+	Compression       string         `json:"compression"`
+	CompressionSource string         `json:"compression_source"`
+	Check             string         `json:"check"`
+	CheckSource       string         `json:"check_source"`
 }
 
 const getHelp = `Show how files are stored. With a list of properties, or all, in front of the
@@ -179,7 +182,7 @@ func storedList(files []storedFile) any {
 		Files   []storedJSON `json:"files"`
 	}{1, []storedJSON{}}
 	for _, f := range files {
-		list.Files = append(list.Files, storedJSON{f.path, f.values[0], f.source[0], f.values[1], f.source[1]})
+		list.Files = append(list.Files, storedJSON{ondisk.RawName(f.path), f.values[0], f.source[0], f.values[1], f.source[1]})
 	}
 	return list
 }
@@ -194,14 +197,18 @@ func storedTable(files []storedFile, wanted []string, heading bool) *table {
 	default:
 		t.row("PATH", "PROPERTY", "VALUE", "SOURCE")
 	}
+	shown := func(text string) string { return text }
+	if heading {
+		shown = advice.Printable
+	}
 	for _, f := range files {
 		if wanted == nil {
-			t.row(append([]string{f.path}, f.values...)...)
+			t.row(append([]string{shown(f.path)}, f.values...)...)
 			continue
 		}
 		for _, name := range wanted {
 			i := slices.IndexFunc(properties, func(p property) bool { return p.name == name })
-			t.row(f.path, name, f.values[i], f.source[i])
+			t.row(shown(f.path), name, f.values[i], shown(f.source[i]))
 		}
 	}
 	return t

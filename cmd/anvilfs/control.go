@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,7 +168,7 @@ func (c *controller) Status(w io.Writer) error {
 // the last commit.
 func (c *controller) Quotas(w io.Writer) error {
 	list := slices.Clone(c.trees.trees())
-	slices.SortFunc(list, func(a, b advice.Tree) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(list, func(a, b advice.Tree) int { return cmp.Compare(a.Path, b.Path) })
 	return printQuotas(w, list, &quotaWords{json: true})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // quotaVersion is the output_version of the JSON of quota and du.
@@ -179,7 +180,7 @@ func (c *controller) quotaShow(ctx context.Context, files *fs.FS, inum uint64, n
 	if !ok {
 		return fmt.Errorf("%s is in no tree with a quota: anvilfs quota set gives it one", name)
 	}
-	return printQuotas(w, []advice.Tree{{Path: c.pool.PathOf(ctx, root), Percent: q.Percent(), Quota: q}}, f)
+	return printQuotas(w, []advice.Tree{{Path: ondisk.RawName(c.pool.PathOf(ctx, root)), Percent: q.Percent(), Quota: q}}, f)
 }
 
 func printQuotas(w io.Writer, list []advice.Tree, f *quotaWords) error {
@@ -211,7 +212,7 @@ func printQuotas(w io.Writer, list []advice.Tree, f *quotaWords) error {
 		if q.MaxBytes+q.MaxInodes > 0 {
 			full = fmt.Sprintf("%d%%", q.Percent)
 		}
-		t.row(advice.Printable(q.Path), size(q.Bytes), limit(q.MaxBytes, size), count(q.Inodes), limit(q.MaxInodes, count), full, quotaState(&q.Quota))
+		t.row(advice.Printable(string(q.Path)), size(q.Bytes), limit(q.MaxBytes, size), count(q.Inodes), limit(q.MaxInodes, count), full, quotaState(&q.Quota))
 	}
 	t.print(w)
 	return nil
@@ -285,7 +286,7 @@ func printUse(w io.Writer, list []fs.TreeUse, f *quotaWords, took time.Duration)
 	size := sizes(f.exact)
 	t := newTable("SPACE", "INODES", "PATH")
 	for _, u := range list {
-		t.row(size(u.Bytes), strconv.FormatUint(u.Inodes, 10), u.Path)
+		t.row(size(u.Bytes), strconv.FormatUint(u.Inodes, 10), advice.Printable(string(u.Path)))
 	}
 	t.print(w)
 	return nil

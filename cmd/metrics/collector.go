@@ -166,7 +166,7 @@ func (s *shot) trees(list []advice.Tree) {
 	for i := range list {
 		t := &list[i]
 		// Names of files are any bytes, labels are UTF-8 and tell series apart.
-		name := strings.ToValidUTF8(t.Path, "\uFFFD")
+		name := strings.ToValidUTF8(string(t.Path), "\uFFFD")
 		if told[name] {
 			name = fmt.Sprintf("%s (inode %d)", name, t.Inum)
 		}

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 const (
@@ -32,14 +33,14 @@ var ErrFull = errors.New("the ledger is full: replace the member, or anvilfs err
 // An Entry is something that was found bad.
 type Entry struct {
 	cluster.Damage
-	Path     string    `json:"path"`
-	What     string    `json:"what"` // the last error; "" once repaired
-	First    time.Time `json:"first_seen"`
-	Last     time.Time `json:"last_seen"`
-	Count    int64     `json:"count"`
-	Tries    int       `json:"tries"` // since it was repaired last
-	Next     time.Time `json:"next_try,omitzero"`
-	Repaired time.Time `json:"repaired,omitzero"` // zero = it is bad
+	Path     ondisk.RawName `json:"path"`
+	What     string         `json:"what"` // the last error; "" once repaired
+	First    time.Time      `json:"first_seen"`
+	Last     time.Time      `json:"last_seen"`
+	Count    int64          `json:"count"`
+	Tries    int            `json:"tries"` // since it was repaired last
+	Next     time.Time      `json:"next_try,omitzero"`
+	Repaired time.Time      `json:"repaired,omitzero"` // zero = it is bad
 }
 
 // A Ledger is open until Close.
@@ -84,7 +85,7 @@ func (l *Ledger) Found(d cluster.Damage, path string, err error) error {
 			e.Damage, e.First = d, now
 		}
 		if path != "" {
-			e.Path = path
+			e.Path = ondisk.RawName(path)
 		}
 		e.Last = now
 		e.Count++

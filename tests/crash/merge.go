@@ -360,14 +360,14 @@ func (m *merging) decide() (bool, error) {
 	id := k.Copy
 	switch k.Path {
 	case "both": // ours
-		err = m.f.Rename(m.ctx, k.CopyDir, k.CopyName, k.Dir, k.Name, 0)
+		err = m.f.Rename(m.ctx, k.CopyDir, string(k.CopyName), k.Dir, string(k.Name), 0)
 	case "both2": // theirs
-		err = m.f.Unlink(m.ctx, k.CopyDir, k.CopyName)
+		err = m.f.Unlink(m.ctx, k.CopyDir, string(k.CopyName))
 	default:
 		id = k.Path
 	}
 	if err == nil {
-		err = merge.Forget(m.ctx, m.f, id)
+		err = merge.Forget(m.ctx, m.f, string(id))
 	}
 	return true, errors.Join(err, m.sync())
 }
