@@ -2,6 +2,7 @@ package chain
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -36,16 +37,26 @@ func (l *life) restore(name string, clid ondisk.UUID, from, to uint64, n int) *B
 
 func (l *life) unique(label string, others ...string) uint64 {
 	l.Helper()
+	return l.uniques(append([]string{label}, others...), append([]int{0}, slices.Repeat([]int{ofOthers}, len(others))...), 1)[0]
+}
+
+// uniques is UniqueBytes of PFSs by their labels; all of it has to be known.
+func (l *life) uniques(labels []string, of []int, groups int) (counts []uint64) {
+	l.Helper()
 	var views []*View
-	for _, o := range append([]string{label}, others...) {
+	for _, o := range labels {
 		v, err := l.v.View(bg, o)
 		l.must(err)
 		defer v.Release()
 		views = append(views, v)
 	}
-	n, err := UniqueBytes(bg, views[0], views[1:])
+	all, err := UniqueBytes(bg, views, of, groups)
 	l.must(err)
-	return n
+	for _, n := range all {
+		l.must(n.Err)
+		counts = append(counts, n.Bytes)
+	}
+	return counts
 }
 
 // readable reads all blocks of an inode.

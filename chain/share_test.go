@@ -313,15 +313,7 @@ func TestUniqueBytesWithSharing(t *testing.T) {
 	l := newLife(t, 7, 256<<20)
 	unique := func() uint64 {
 		t.Helper()
-		snap, err := l.v.View(bg, "snap")
-		l.must(err)
-		defer snap.Release()
-		head, err := l.v.View(bg, "DATA")
-		l.must(err)
-		defer head.Release()
-		n, err := UniqueBytes(bg, snap, []*View{head})
-		l.must(err)
-		return n
+		return l.unique("snap", "DATA")
 	}
 	l.big(5000, 16)
 	l.share(5000, 5001, 8, Change{Inum: 5001, Kind: KindInode, Inode: fileMeta(5001)})

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,202 +9,296 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
-// UniqueBytes counts the blocks that v reaches and none of others does, all of
-// one volume: about what becomes free when v's PFS is deleted. It reads the
-// tables of v that are not shared, and of the others those with the same keys.
+// A Unique is what only the views of one group reach.
+type Unique struct {
+	Bytes uint64
+	Err   error // not nil: it is not known, since tables cannot be read
+}
+
+// ofOthers is the group of views that nobody asks about, and of what views of
+// several groups reach.
+const ofOthers = -1
+
+// UniqueBytes counts for each of groups the blocks that its views reach and no
+// other: about what becomes free when their PFSs are deleted together. views are
+// all of one volume; of[i] is the group of views[i], or -1. What is returned as
+// an error is the context's.
+//
+// All trees are gone through side by side, and what is at one place once,
+// whoever has it: the cost is that of reading, once, the tables at those places
+// at which some group differs from all others.
 //
 // Blocks that have several places are looked for in all inodes that say they
-// have some; of what v may have from an older snapshot, which says nothing, all
-// of the others is looked through, once. Those that other writers shared under
-// different keys count as unique.
-func UniqueBytes(ctx context.Context, v *View, others []*View) (uint64, error) {
-	u := &uniqueCount{reader: &v.reader}
-	shared := v.root.Meta.SharedTid != 0
-	var sets [][]ondisk.Blockref
-	for _, o := range others {
-		sets = append(sets, o.root.set)
-		shared = shared || o.root.Meta.SharedTid != 0
+// have some; of what a group may have from an older snapshot, which says nothing,
+// all of the others is looked through, once. Those that other writers shared
+// under different keys count as unique.
+func UniqueBytes(ctx context.Context, views []*View, of []int, groups int) ([]Unique, error) {
+	u := &uniqueCount{views: views, of: of, out: make([]Unique, groups)}
+	if len(views) == 0 {
+		return u.out, nil
 	}
-	if shared {
-		u.data = make(map[uint64]uint64)
+	u.reader = &views[0].reader
+	var roots []placed
+	for i, v := range views {
+		if v.root.Meta.SharedTid != 0 && u.data == nil {
+			u.data = make(map[uint64]claim)
+		}
+		if of[i] != ofOthers {
+			u.out[of[i]].Bytes += uint64(v.root.Ref.Size())
+		}
+		roots = appendPlaced(roots, v.root.set, placed{group: of[i], mark: v.root.Meta.SharedTid})
 	}
-	u.bytes = uint64(v.root.Ref.Size())
-	err := u.array(ctx, rootOwner, v.root.set, sets, 0)
-	for _, o := range others {
-		if err == nil && len(u.data) > 0 && o.root.Meta.SharedTid != 0 {
-			err = u.elsewhere(ctx, o)
+	err := u.tree(ctx, rootOwner, roots)
+	for i := range views {
+		if err == nil && len(u.data) > 0 {
+			err = u.elsewhere(ctx, i)
 		}
 	}
-	if err == nil {
-		err = u.lenders(ctx, v, others)
+	for g := range groups {
+		if err == nil && len(u.data) > 0 {
+			err = u.lenders(ctx, g)
+		}
 	}
-	return u.bytes, err
+	return u.out, err
 }
 
 type uniqueCount struct {
+	views  []*View
+	of     []int
 	reader *treeReader
-	bytes  uint64
-	data   map[uint64]uint64 // size of each data block in bytes, by address; nil = each has one place
-	lent   map[uint64]bool   // those that an inode of v may have from elsewhere
-	shared ondisk.Tid        // of the inode whose blocks are counted
+	out    []Unique
+	data   map[uint64]claim // data blocks that were counted, by address; nil = each has one place
 }
 
-// array counts an array of v; others are the arrays of the same tree that may
-// have some of its keys, tables among them not entered yet.
-func (u *uniqueCount) array(ctx context.Context, o owner, refs []ondisk.Blockref, others [][]ondisk.Blockref, depth int) error {
-	if depth == maxDepth {
-		return errTooDeep
-	}
+// A placed is a reference in one of the trees that are gone through, or in
+// several that have it at the same place.
+type placed struct {
+	ref   *ondisk.Blockref
+	group int
+	depth int        // tables above it in its tree
+	mark  ondisk.Tid // SharedTid of the inode that it is in
+}
+
+// A claim is that a data block is of one group only.
+type claim struct {
+	group int // ofOthers: it was found to be not
+	size  uint64
+	lent  bool // an inode of the group may have it from elsewhere
+}
+
+// appendPlaced appends refs, all but their place as in like.
+func appendPlaced(to []placed, refs []ondisk.Blockref, like placed) []placed {
 	for i := range refs {
-		ref := &refs[i]
-		near, shared, err := u.narrow(ctx, o, ref, others)
-		if err != nil {
-			return err
+		if like.ref = &refs[i]; like.ref.DataOff != 0 {
+			to = append(to, like)
 		}
-		if shared {
+	}
+	return to
+}
+
+// tree counts what is at some places of one tree, as all have it.
+func (u *uniqueCount) tree(ctx context.Context, o owner, at []placed) error {
+	slices.SortFunc(at, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.ref.Key, b.ref.Key), cmp.Compare(b.ref.LastKey(), a.ref.LastKey()), cmp.Compare(a.ref.DataOff, b.ref.DataOff))
+	})
+	n := 0
+	for i := range at {
+		if n > 0 && at[n-1].same(&at[i]) {
+			at[n-1].join(&at[i])
 			continue
 		}
-		u.add(ref)
-		switch ref.Type {
-		case ondisk.TypeIndirect:
-			kids, err := u.reader.table(ctx, o, ref)
-			if err == nil {
-				err = u.array(ctx, o, kids, near, depth+1)
-			}
-			if err != nil {
-				return err
-			}
-		case ondisk.TypeInode:
-			if err := u.inode(ctx, o, ref, near, depth); err != nil {
-				return err
-			}
+		at[n] = at[i]
+		n++
+	}
+	for at = at[:n]; len(at) > 0; {
+		// Ranges lie in each other or apart, and the widest comes first.
+		end, last := 1, at[0].ref.LastKey()
+		for end < len(at) && at[end].ref.Key <= last {
+			end++
+		}
+		if err := u.spot(ctx, o, at[:end]); err != nil {
+			return err
+		}
+		at = at[end:]
+	}
+	return nil
+}
+
+// same reports whether p and q are one block at one place.
+func (p *placed) same(q *placed) bool {
+	return p.ref.DataOff == q.ref.DataOff && p.ref.Key == q.ref.Key && p.ref.KeyBits == q.ref.KeyBits
+}
+
+func (p *placed) join(q *placed) {
+	if p.group != q.group {
+		p.group = ofOthers
+	}
+	p.depth, p.mark = max(p.depth, q.depth), max(p.mark, q.mark)
+}
+
+// spot counts what is at keys of which at[0] covers all.
+func (u *uniqueCount) spot(ctx context.Context, o owner, at []placed) error {
+	if !slices.ContainsFunc(at, func(p placed) bool { return p.group != ofOthers }) {
+		return nil
+	}
+	var err error
+	if at[0].ref.Type == ondisk.TypeIndirect {
+		err = u.tables(ctx, o, at)
+	} else {
+		err = u.leaves(ctx, o, at)
+	}
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// What is in the table may be what others seem to have alone.
+	for i := range at {
+		if g := at[i].group; g != ofOthers {
+			u.out[g].Err = err
 		}
 	}
 	return nil
 }
 
-// add counts a block, once.
-func (u *uniqueCount) add(ref *ondisk.Blockref) {
-	if ref.DataOff == 0 {
-		return
-	}
-	if u.data != nil && ref.Type == ondisk.TypeData {
-		if u.data[ref.Off()] != 0 {
-			return
+// tables counts the widest tables, and replaces them by what is in them.
+func (u *uniqueCount) tables(ctx context.Context, o owner, at []placed) error {
+	var below []placed
+	for i := range at {
+		p := &at[i]
+		if p.ref.Type != ondisk.TypeIndirect || p.ref.LastKey() != at[0].ref.LastKey() || p.ref.Key != at[0].ref.Key {
+			below = append(below, *p)
+			continue
 		}
-		u.data[ref.Off()] = uint64(ref.Size())
-		if ref.MirrorTid <= u.shared {
-			if u.lent == nil {
-				u.lent = make(map[uint64]bool)
-			}
-			u.lent[ref.Off()] = true
+		if p.depth == maxDepth {
+			return errTooDeep
 		}
+		u.count(p)
+		kids, err := u.reader.table(ctx, o, p.ref)
+		if err != nil {
+			return err
+		}
+		below = appendPlaced(below, kids, placed{group: p.group, depth: p.depth + 1, mark: p.mark})
 	}
-	u.bytes += uint64(ref.Size())
+	return u.tree(ctx, o, below)
 }
 
-// elsewhere takes off what o has under other keys.
-func (u *uniqueCount) elsewhere(ctx context.Context, o *View) error {
+// leaves counts leaves, and what hangs below those that are inodes.
+func (u *uniqueCount) leaves(ctx context.Context, o owner, at []placed) error {
+	below := make(map[owner][]placed)
+	for i := range at {
+		p := &at[i]
+		u.count(p)
+		if p.ref.Type != ondisk.TypeInode {
+			continue
+		}
+		rec, err := u.reader.inode(ctx, o, p.ref)
+		if err != nil {
+			return err
+		}
+		own := rec.owner(o)
+		below[own] = appendPlaced(below[own], rec.set, placed{group: p.group, mark: rec.Meta.SharedTid})
+	}
+	for own, refs := range below {
+		if err := u.tree(ctx, own, refs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count counts a block, once.
+func (u *uniqueCount) count(p *placed) {
+	if p.group == ofOthers {
+		return
+	}
+	size := uint64(p.ref.Size())
+	if u.data != nil && p.ref.Type == ondisk.TypeData {
+		c, known := u.data[p.ref.Off()]
+		switch {
+		case !known:
+			c = claim{group: p.group, size: size}
+		case c.group != p.group:
+			u.drop(p.ref.Off(), p.group)
+			return
+		default:
+			size = 0
+		}
+		c.lent = c.lent || p.ref.MirrorTid <= p.mark
+		u.data[p.ref.Off()] = c
+	}
+	u.out[p.group].Bytes += size
+}
+
+// drop notes that a view of some group has a block. Its claim stays as one that
+// was in vain, so that no other group makes it.
+func (u *uniqueCount) drop(off uint64, group int) {
+	if c, ok := u.data[off]; ok && c.group != ofOthers && c.group != group {
+		u.out[c.group].Bytes -= c.size
+		u.data[off] = claim{group: ofOthers}
+	}
+}
+
+// elsewhere takes off what views[i] has under other keys.
+func (u *uniqueCount) elsewhere(ctx context.Context, i int) error {
+	v := u.views[i]
+	if v.root.Meta.SharedTid == 0 {
+		return nil
+	}
 	var failed error
-	err := o.Inodes(ctx, 0, ondisk.DirBit, func(rec *InodeRec) bool {
+	err := v.Inodes(ctx, 0, ondisk.DirBit, func(rec *InodeRec) bool {
 		if rec.Meta.SharedTid == 0 {
 			return true
 		}
-		failed = o.dataRefs(ctx, rec, 0, ondisk.DirBit, func(ref *ondisk.Blockref) (bool, error) {
+		failed = v.dataRefs(ctx, rec, 0, ondisk.DirBit, func(ref *ondisk.Blockref) (bool, error) {
 			if ref.MirrorTid <= rec.Meta.SharedTid {
-				u.bytes -= u.data[ref.Off()]
-				delete(u.data, ref.Off())
+				u.drop(ref.Off(), u.of[i])
 			}
 			return true, nil
 		})
 		return failed == nil
 	})
-	return errors.Join(err, failed)
-}
-
-// lenders takes off what the others have wherever it is.
-func (u *uniqueCount) lenders(ctx context.Context, v *View, others []*View) error {
-	for off := range u.lent {
-		if u.data[off] == 0 {
-			delete(u.lent, off)
+	if err = errors.Join(err, failed); err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for g := range u.out {
+		if g != u.of[i] {
+			u.out[g].Err = err
 		}
 	}
-	vol, ok := v.reader.src.(*Volume)
-	if len(u.lent) == 0 || !ok {
+	return nil
+}
+
+// lenders takes off of what a group may have from elsewhere that which others
+// have, wherever it is.
+func (u *uniqueCount) lenders(ctx context.Context, group int) error {
+	left := 0
+	for _, c := range u.data {
+		if c.group == group && c.lent {
+			left++
+		}
+	}
+	vol, ok := u.reader.src.(*Volume)
+	if !ok {
 		return nil
 	}
 	s := &treeScan{v: vol, visit: func(r *ondisk.Blockref) {
-		if r.Type == ondisk.TypeData && u.lent[r.Off()] {
-			u.bytes -= u.data[r.Off()]
-			delete(u.lent, r.Off())
+		if c := u.data[r.Off()]; r.Type == ondisk.TypeData && c.group == group && c.lent {
+			u.drop(r.Off(), ofOthers)
+			left--
 		}
 	}}
-	for _, o := range others {
-		if len(u.lent) == 0 {
+	for i, v := range u.views {
+		if left == 0 {
 			return nil
 		}
-		if err := s.run(ctx, o.root.Ref); err != nil {
-			return err
-		}
-	}
-	return s.damage()
-}
-
-// inode counts what hangs below an inode that is not shared itself.
-func (u *uniqueCount) inode(ctx context.Context, o owner, ref *ondisk.Blockref, near [][]ondisk.Blockref, depth int) error {
-	rec, err := u.reader.inode(ctx, o, ref)
-	if err != nil {
-		return err
-	}
-	own := rec.owner(o)
-	var sets [][]ondisk.Blockref
-	for _, refs := range near {
-		same := refs[search(refs, ref.Key):]
-		if len(same) == 0 || same[0].Key != ref.Key || same[0].Type != ondisk.TypeInode {
+		if u.of[i] == group {
 			continue
 		}
-		other, err := u.reader.inode(ctx, o, &same[0])
-		if err != nil {
+		if err := s.run(ctx, v.root.Ref); err != nil {
 			return err
 		}
-		if other.owner(o).kind == own.kind {
-			sets = append(sets, other.set)
-		}
 	}
-	was := u.shared
-	defer func() { u.shared = was }()
-	u.shared = rec.Meta.SharedTid
-	return u.array(ctx, own, rec.set, sets, depth+1)
-}
-
-// narrow enters the tables of the others that are wider than ref, and reports
-// whether one of them has ref's very block.
-func (u *uniqueCount) narrow(ctx context.Context, o owner, ref *ondisk.Blockref, others [][]ondisk.Blockref) (near [][]ondisk.Blockref, shared bool, err error) {
-	for _, refs := range others {
-		for depth := 0; ; depth++ {
-			refs = refs[search(refs, ref.Key):]
-			end := slices.IndexFunc(refs, func(r ondisk.Blockref) bool { return r.Key > ref.LastKey() })
-			if end >= 0 {
-				refs = refs[:end]
-			}
-			if len(refs) == 0 {
-				break
-			}
-			if r := &refs[0]; r.DataOff == ref.DataOff && r.Key == ref.Key && ref.DataOff != 0 {
-				return nil, true, nil
-			}
-			r := &refs[0]
-			if r.Type != ondisk.TypeIndirect || len(refs) > 1 || r.Key > ref.Key || r.LastKey() < ref.LastKey() {
-				near = append(near, refs)
-				break
-			}
-			if depth == maxDepth {
-				return nil, false, errTooDeep
-			}
-			if refs, err = u.reader.table(ctx, o, r); err != nil {
-				return nil, false, err
-			}
-		}
+	if err := s.damage(); err != nil && left > 0 {
+		u.out[group].Err = err
 	}
-	return near, false, nil
+	return nil
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -52,9 +53,11 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 			continue
 		}
 		have := make([]*chain.PFSInfo, len(reports))
+		of := make(map[string]int)
 		complete := true
 		for i := range table.Entries {
 			have[i] = table.Entries[i].On(infos, n.Fsid)
+			of[table.Entries[i].Name] = i
 			complete = complete && have[i] != nil
 			if e := &table.Entries[i]; have[i] == nil && n.InSync && !own.Has(e.Name, e.Clid) {
 				continue // on its way, as to the slowest for a moment
@@ -62,7 +65,7 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 			reports[i].seen(n.Name, have[i], &tids[i])
 		}
 		if !counted && complete {
-			counts, err := within(ctx, &unhurried, func() ([]int64, error) { return countUnique(ctx, n.Vol, infos, table.Entries) }, nil)
+			counts, err := within(ctx, &unhurried, func() ([]int64, error) { return countUnique(ctx, n.Vol, infos, of, len(reports)) }, nil)
 			if err != nil {
 				return nil, err
 			}
@@ -107,40 +110,65 @@ func (r *SnapshotReport) seen(member string, have *chain.PFSInfo, tid *ondisk.Ti
 // uniquePatience bounds the counting of what is unique.
 const uniquePatience = 10 * time.Minute
 
-// countUnique counts on a volume that has them all; -1 where it cannot.
-func countUnique(ctx context.Context, vol *chain.Volume, infos []chain.PFSInfo, entries []SnapshotEntry) ([]int64, error) {
-	counts := make([]int64, len(entries))
-	views := make(map[string]*chain.View)
+// UniqueTo counts what goes if all of those snapshots are deleted together, but
+// nothing else; false: it cannot be known now.
+func (p *Pool) UniqueTo(ctx context.Context, names []string) (bytes uint64, ok bool, err error) {
+	table, _, err := p.snapshotTable(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	of := make(map[string]int)
+	for _, name := range names {
+		of[name] = 0
+	}
+	for _, n := range p.engine.volumes() {
+		n.Limit = uniquePatience
+		_, infos, err := n.look(ctx)
+		complete := err == nil
+		for i := range table.Entries {
+			_, asked := of[table.Entries[i].Name]
+			complete = complete && (!asked || table.Entries[i].On(infos, n.Fsid) != nil)
+		}
+		if !complete {
+			continue
+		}
+		counts, err := within(ctx, &n, func() ([]int64, error) { return countUnique(ctx, n.Vol, infos, of, 1) }, nil)
+		if err != nil {
+			return 0, false, err
+		}
+		return uint64(max(counts[0], 0)), counts[0] >= 0, nil
+	}
+	return 0, false, nil
+}
+
+// countUnique counts on a volume what groups of PFSs have for themselves; of is
+// the group of a label, others are of none. -1 where it cannot be known.
+func countUnique(ctx context.Context, vol *chain.Volume, infos []chain.PFSInfo, of map[string]int, groups int) ([]int64, error) {
+	counts := slices.Repeat([]int64{-1}, groups)
+	var views []*chain.View
 	defer func() {
 		for _, v := range views {
 			v.Release()
 		}
 	}()
-	for i := range counts {
-		counts[i] = -1
-	}
+	var groupOf []int
 	for i := range infos {
 		v, err := vol.View(ctx, infos[i].Label)
 		if err != nil {
 			return counts, ctx.Err() // gone, or damaged: nothing can be said
 		}
-		views[infos[i].Label] = v
+		views = append(views, v)
+		g, asked := of[infos[i].Label]
+		if !asked {
+			g = -1
+		}
+		groupOf = append(groupOf, g)
 	}
-	for i := range entries {
-		mine := views[entries[i].Name]
-		var others []*chain.View
-		for label, v := range views {
-			if label != entries[i].Name {
-				others = append(others, v)
-			}
-		}
-		n, err := chain.UniqueBytes(ctx, mine, others)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err == nil {
-			counts[i] = int64(n)
+	found, err := chain.UniqueBytes(ctx, views, groupOf, groups)
+	for i := range found {
+		if err == nil && found[i].Err == nil {
+			counts[i] = int64(found[i].Bytes)
 		}
 	}
-	return counts, nil
+	return counts, err
 }

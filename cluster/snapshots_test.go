@@ -260,6 +260,17 @@ func TestUniqueBytes(t *testing.T) {
 	if freed < list[0].Unique/2 || freed > list[0].Unique+1<<20 {
 		t.Errorf("deleting it freed %d bytes, said were %d", freed, list[0].Unique)
 	}
+	both, ok, err := p.UniqueTo(t.Context(), []string{"b", "c"})
+	if err != nil || !ok || both < 300_000 {
+		t.Errorf("two snapshots in a row have %d bytes together, %v, %v", both, ok, err)
+	}
+	before = vol.Space().Free
+	check(t, p.SnapshotDelete(t.Context(), "b", "c"))
+	_, err = vol.Bulkfree(t.Context(), chain.BulkfreeOptions{})
+	check(t, err)
+	if freed := vol.Space().Free - before; freed < both/2 || freed > both+1<<20 {
+		t.Errorf("deleting them freed %d bytes, said were %d", freed, both)
+	}
 }
 
 // listing is the files of a pool as readers see them.

@@ -69,7 +69,7 @@ tables in which a snapshot differs from all others: --quick leaves it out.`, 0, 
 		`The space that only they held is found in the background, or by bulkfree. A
 snapshot that is held is not deleted. Files in it that are open stay readable.`, 1, -1,
 		func(f *pflag.FlagSet, w *snapshotWords) {
-			f.BoolVarP(&w.dryRun, "dry-run", "n", false, "say what would go, and change nothing")
+			f.BoolVarP(&w.dryRun, "dry-run", "n", false, "say what would go, and what space, and change nothing")
 		}},
 	{"hold", "NAME", "Keep a snapshot from being deleted",
 		"Each owner has one hold on a snapshot; holding again sets its end anew.", 1, 1, holdFlags},

@@ -182,6 +182,7 @@ func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snap
 	if err != nil {
 		return err
 	}
+	var deleted []string
 	for _, name := range names {
 		i := slices.IndexFunc(list, func(r cluster.SnapshotReport) bool { return r.Name == name })
 		switch {
@@ -191,9 +192,23 @@ func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snap
 			fmt.Fprintf(w, "%s would stay: it is held by %s\n", name, holdWords(list[i].Holds))
 		default:
 			fmt.Fprintf(w, "%s would be deleted: %s are its own\n", name, bytesOrDash(list[i].Unique, false))
+			deleted = append(deleted, name)
 		}
 	}
-	return nil
+	return c.sayTogether(ctx, deleted, w)
+}
+
+// sayTogether tells what snapshots have together and nothing else has: of what
+// two have, neither has it for its own.
+func (c *controller) sayTogether(ctx context.Context, names []string, w io.Writer) error {
+	if len(names) < 2 {
+		return nil
+	}
+	n, ok, err := c.pool.UniqueTo(ctx, names)
+	if err == nil && ok {
+		_, err = fmt.Fprintf(w, "together they free %s\n", human(n))
+	}
+	return err
 }
 
 func (c *controller) snapshotList(ctx context.Context, f *snapshotWords, w io.Writer) error {
