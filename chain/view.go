@@ -60,6 +60,9 @@ func (v *View) T() ondisk.Tid { return v.root.Ref.MirrorTid }
 // Root is the blockref of the PFS root inode.
 func (v *View) Root() ondisk.Blockref { return v.root.Ref }
 
+// PFS describes the PFS.
+func (v *View) PFS() PFSInfo { return describePFS(&v.root) }
+
 // Retain adds a holder, who calls Release later.
 func (v *View) Retain() {
 	if v.refs.Add(1) <= 1 {

@@ -28,7 +28,9 @@ type upkeep struct {
 	next  time.Time     // no background run before
 	pause time.Duration // after the last run
 
-	busy atomic.Bool
+	busy    atomic.Bool
+	waiting atomic.Bool   // for next
+	wake    chan struct{} // for who watches to look whether something is due
 }
 
 // tidy starts the housekeeping that is due.
@@ -46,9 +48,15 @@ func (p *Pool) tidy() {
 	}
 	u := &p.upkeep
 	u.mu.Lock()
-	due := time.Now().After(u.next)
+	early := time.Until(u.next)
 	u.mu.Unlock()
-	if !due || u.busy.Swap(true) {
+	if early > 0 {
+		if s.Lost > 0 {
+			p.tidyIn(early)
+		}
+		return
+	}
+	if u.busy.Swap(true) {
 		return
 	}
 	p.workers.Go(func() {
@@ -57,6 +65,28 @@ func (p *Pool) tidy() {
 			p.log.Warn("bulkfree failed", "error", err)
 		}
 	})
+}
+
+// tidyIn has it looked again by then, also if nothing is committed until then.
+func (p *Pool) tidyIn(d time.Duration) {
+	u := &p.upkeep
+	if !u.waiting.Swap(true) {
+		time.AfterFunc(d, func() {
+			u.waiting.Store(false)
+			poke(u.wake)
+		})
+	}
+}
+
+// Dropped is called when nobody reads a snapshot any more that is deleted, or one
+// is deleted by hand: that earlier runs found nothing says nothing now.
+func (p *Pool) Dropped() {
+	u := &p.upkeep
+	u.mu.Lock()
+	u.next, u.pause = time.Time{}, 0
+	u.mu.Unlock()
+	p.budget.freedAt.Store(0)
+	poke(u.wake)
 }
 
 // bulkfree finds space that nothing uses on the members that lost at least so

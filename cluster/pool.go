@@ -188,6 +188,7 @@ type Pool struct {
 	front  *front
 	encode encoder
 	upkeep upkeep
+	forget atomic.Pointer[func(ctx context.Context)] // nil: nobody has to
 	events events
 	txgs   txgMeter
 	crowd  crowd   // the commit loop's
@@ -230,6 +231,7 @@ func newPool(ctx context.Context, e engineAPI, o Options) (*Pool, error) {
 		firstChange: make(chan struct{}, 1),
 		wish:        make(chan struct{}, 1),
 		snapTurn:    make(chan struct{}, 1),
+		upkeep:      upkeep{wake: make(chan struct{}, 1)},
 	}
 	p.viewsCh.Store(newSignal())
 	p.room.Store(newSignal())

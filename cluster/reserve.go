@@ -48,6 +48,7 @@ type budget struct {
 	hard    int64 // above this many they wait
 
 	turn    chan struct{} // held by the one who makes room
+	oldest  chan struct{} // held by the one who gives up snapshots for it
 	freedAt atomic.Uint64 // tid after the last bulkfree
 }
 
@@ -60,7 +61,7 @@ func (b *budget) init(o *Options) {
 	b.hard = max(o.Memory/4, 4<<20)
 	b.soft = b.hard * 3 / 4
 	b.closeAt = min(groupBytes, b.hard/2)
-	b.turn = make(chan struct{}, 1)
+	b.turn, b.oldest = make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
 // measure asks the engine how much room there is. The caller holds stateMu.
@@ -204,8 +205,8 @@ func (p *Pool) begin(ctx context.Context, cost Cost, useReserve bool) (*Txn, err
 		p.budget.leave(bytes, data)
 		g.leave()
 		err := p.makeRoom(ctx, round, bytes, data, useReserve)
-		if errors.Is(err, ErrNoSpace) && !useReserve && p.freeOldest(ctx) {
-			round, err = 0, nil // and look for what only it held
+		if errors.Is(err, ErrNoSpace) && !useReserve {
+			round, err = 0, p.freeSnapshot(ctx, bytes, data)
 		}
 		if err != nil {
 			return nil, err

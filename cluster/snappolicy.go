@@ -134,10 +134,41 @@ func (p *Pool) ApplySnapshotPolicy(ctx context.Context) error {
 		}
 	}
 	if names := table.Expired(now); len(names) > 0 {
-		return p.SnapshotDelete(ctx, names...)
+		return p.deleteSnapshots(ctx, names...)
 	}
 	return nil
 }
+
+// freeSnapshot gives a writer of so many bytes, for whom there is no room, that
+// of an automatic snapshot. One at a time does it, and finds what it freed before
+// the next looks whether that is enough: ErrNoSpace if no more may go.
+func (p *Pool) freeSnapshot(ctx context.Context, bytes int64, data bool) error {
+	select {
+	case p.budget.oldest <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.budget.oldest }()
+	if p.fits(bytes, data, false) {
+		return nil
+	}
+	if !p.freeOldest(ctx) {
+		return ErrNoSpace
+	}
+	if forget := p.forget.Load(); forget != nil {
+		(*forget)(ctx)
+	}
+	for way := range lastWay + 1 {
+		if err := p.makeRoom(ctx, way, bytes, data, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OnForget sets what has others let go of snapshots that are deleted, and waits
+// for it a moment: the space of what is looked at cannot be found.
+func (p *Pool) OnForget(forget func(ctx context.Context)) { p.forget.Store(&forget) }
 
 // freeOldest deletes the oldest automatic snapshot that nobody holds, if the
 // policy lets writers have its space. false: there is none, or it may not go.
@@ -152,7 +183,7 @@ func (p *Pool) freeOldest(ctx context.Context) bool {
 		return false
 	}
 	name := table.Entries[i].Name
-	err = p.SnapshotDelete(ctx, name)
+	err = p.deleteSnapshots(ctx, name)
 	if err != nil && !errors.Is(err, ErrNoSnapshot) { // somebody else was quicker
 		p.log.Warn("the oldest automatic snapshot could not be freed", "snapshot", name, "err", err)
 		return false

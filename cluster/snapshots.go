@@ -190,6 +190,16 @@ func (p *Pool) labelFree(ctx context.Context, name string) error {
 // SnapshotDelete removes snapshots, all or none of them. One that is held
 // stays: ErrHeld.
 func (p *Pool) SnapshotDelete(ctx context.Context, names ...string) error {
+	err := p.deleteSnapshots(ctx, names...)
+	if err == nil {
+		p.Dropped()
+	}
+	return err
+}
+
+// deleteSnapshots is SnapshotDelete for who does it again and again: a walk that
+// finds their space is not worth it each time.
+func (p *Pool) deleteSnapshots(ctx context.Context, names ...string) error {
 	now := p.now()
 	err := p.changeSnapshots(ctx, func(t *SnapshotTable) (ops []chain.PFSOp, err error) {
 		for i, name := range names {

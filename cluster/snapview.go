@@ -125,13 +125,12 @@ func (e *snapshotEngine) views() []nodeView {
 
 // open returns nil if the member does not have the snapshot.
 func (e *snapshotEngine) open(n nodeVolume) *chain.View {
-	ctx := context.Background()
-	infos, err := n.pfss(ctx)
-	if err != nil || e.entry.On(infos, n.Fsid) == nil {
+	v, err := n.view(context.Background(), e.entry.Name)
+	if err != nil {
 		return nil
 	}
-	v, err := n.view(ctx, e.entry.Name)
-	if err != nil {
+	if e.entry.On([]chain.PFSInfo{v.PFS()}, n.Fsid) == nil {
+		v.Release()
 		return nil
 	}
 	return v

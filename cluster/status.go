@@ -347,6 +347,7 @@ func (p *Pool) watch() {
 		}
 		select {
 		case <-changed:
+		case <-p.upkeep.wake:
 		case <-p.ctx.Done():
 			return
 		}

@@ -28,6 +28,8 @@ func SnapshotsOf(p *cluster.Pool) Snapshots { return poolSnapshots{p} }
 
 type poolSnapshots struct{ *cluster.Pool }
 
+func (s poolSnapshots) Dropped() { s.Pool.Dropped() }
+
 func (s poolSnapshots) OpenSnapshot(ctx context.Context, n cluster.SnapshotName) (SnapshotStore, error) {
 	p, err := s.Pool.OpenSnapshot(ctx, n)
 	if err != nil {

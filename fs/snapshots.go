@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 type Snapshots interface {
 	SnapshotNames(ctx context.Context) ([]cluster.SnapshotName, error)
 	OpenSnapshot(ctx context.Context, s cluster.SnapshotName) (SnapshotStore, error)
+	Dropped() // a store of one that is deleted was closed
 }
 
 // A SnapshotStore is a snapshot to be read.
@@ -53,6 +55,7 @@ type snapshots struct {
 	mu      sync.Mutex // guards what follows, and the pins of slots
 	slots   map[uint64]*slot
 	closing sync.WaitGroup
+	ending  atomic.Int32 // of those that are being closed
 	closed  bool
 }
 
@@ -63,7 +66,8 @@ type slot struct {
 	n     uint64
 	raw   *raw
 	store SnapshotStore
-	pins  int // those at work on it besides requests below it
+	pins  int  // those at work on it besides requests below it
+	gone  bool // it was found to be deleted
 }
 
 func newSnapshots(source Snapshots, log *slog.Logger, nodes int) *snapshots {
@@ -195,7 +199,14 @@ func (s *snapshots) release(sl *slot) {
 		return
 	}
 	delete(s.slots, sl.n)
-	s.closing.Go(func() { s.end(sl) })
+	s.ending.Add(1)
+	gone := sl.gone
+	s.closing.Go(func() {
+		defer s.ending.Add(-1)
+		if s.end(sl); gone {
+			s.source.Dropped()
+		}
+	})
 }
 
 // end closes what is below a slot.
@@ -236,6 +247,9 @@ func (s *snapshots) gone(ctx context.Context) []*slot {
 	kept := out[:0]
 	for _, sl := range out {
 		if now, ok, err := s.find(ctx, sl.snap.Name); err == nil && (!ok || now.Clid != sl.snap.Clid) {
+			s.mu.Lock()
+			sl.gone = true
+			s.mu.Unlock()
 			kept = append(kept, sl)
 		} else {
 			s.unpin(sl)

@@ -16,6 +16,7 @@ import (
 type sweeper struct {
 	conn   *conn
 	wish   chan struct{}
+	asked  chan chan struct{} // by those who wait until it is closed
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -23,12 +24,13 @@ type sweeper struct {
 const (
 	sweepFirst = time.Second
 	sweepMax   = time.Minute
+	sweepWait  = 2 * time.Second // the kernel needs milliseconds to forget what nobody uses
 )
 
 func (w *sweeper) start(c *conn) {
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(context.Background())
-	w.conn, w.wish = c, make(chan struct{}, 1)
+	w.conn, w.wish, w.asked = c, make(chan struct{}, 1), make(chan chan struct{})
 	w.done.Go(func() { w.run(ctx) })
 }
 
@@ -46,6 +48,37 @@ func (s *Server) SweepSnapshots() {
 	}
 }
 
+// ForgetSnapshots makes the kernel forget deleted snapshots, and waits until they
+// are closed: a bulkfree finds the space of all that nobody uses then. What
+// programs have in use it waits for no longer than a moment.
+func (s *Server) ForgetSnapshots(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, sweepWait)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case s.sweeper.asked <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done(): // the kernel waits for somebody
+	}
+}
+
+// forget looks until nothing is left to be closed, or for as long as one waits.
+func (w *sweeper) forget(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, sweepWait)
+	defer cancel()
+	for pause := time.Millisecond; w.look(ctx); pause *= 2 {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (w *sweeper) run(ctx context.Context) {
 	timer := time.NewTimer(sweepMax)
 	pause := sweepFirst
@@ -53,13 +86,14 @@ func (w *sweeper) run(ctx context.Context) {
 		select {
 		case <-w.wish:
 			pause = sweepFirst
+		case done := <-w.asked:
+			pause = sweepFirst
+			w.forget(ctx)
+			close(done)
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		}
-		if w.conn.raw.ctl.snaps.source == nil {
-			continue
 		}
 		if !w.look(ctx) {
 			pause = sweepMax // others than commands delete snapshots, too
@@ -69,16 +103,19 @@ func (w *sweeper) run(ctx context.Context) {
 	}
 }
 
-// look does it once; false: no snapshot in use is deleted.
+// look does it once; false: no snapshot in use is deleted, and none is being closed.
 func (w *sweeper) look(ctx context.Context) bool {
 	snaps := w.conn.raw.ctl.snaps
+	if snaps.source == nil {
+		return false
+	}
 	gone := snaps.gone(ctx)
 	for _, sl := range gone {
 		w.conn.invalidateEntry(snapshotsInum, sl.snap.Name)
 		w.prune(ctx, sl)
 		snaps.unpin(sl)
 	}
-	return len(gone) > 0
+	return len(gone) > 0 || snaps.ending.Load() > 0
 }
 
 // prune drops the names that the kernel may know in the directories that it

@@ -36,6 +36,19 @@ func (c *checker) names(p *pfsState) {
 	s.highest()
 	s.merge()
 	s.attached()
+	s.unnamedThen()
+}
+
+// unnamedThen tells of the orphans of a snapshot together: in each there is what
+// programs had open, as temporary files of databases.
+func (s *census) unnamedThen() {
+	if n := s.p.orphans; n > 0 && s.p.snapshot() {
+		what := "a file had been deleted and was open still when it was made"
+		if n > 1 {
+			what = fmt.Sprintf("%d files had been deleted and were open still when it was made", n)
+		}
+		s.found(Info, 0, what, remedySnapshot)
+	}
 }
 
 func (s *census) found(sev Severity, inum uint64, what, remedy string) {
@@ -107,7 +120,9 @@ func (s *census) inode(in *inodeNote, names []nameNote) {
 		}
 		return
 	case len(names) == 0 && in.links == 0:
-		s.p.orphans++
+		if s.p.orphans++; s.p.snapshot() {
+			return // nothing stopped there: see unnamedThen
+		}
 		s.found(Info, in.inum, "an orphan: open when it was deleted and the system stopped", "the next read-write mount removes it")
 		s.fix(Fix{Kind: FixDelete, Inum: in.inum})
 		return

@@ -37,3 +37,27 @@ func TestWrongNamesOfASnapshot(t *testing.T) {
 		}
 	}
 }
+
+// Symptom: of each file that a program had open without a name when a snapshot was
+// made, fsck said on a line of its own that the system had stopped.
+func TestUnnamedFilesOfASnapshot(t *testing.T) {
+	m := newMaker(t, 64<<20)
+	m.tree()
+	for i := range uint64(3) {
+		m.inode(3000+i, ondisk.ObjFile, func(i *ondisk.InodeMeta) { i.Nlinks = 0 })
+	}
+	m.commit(ondisk.MakeTid(1, 1), func(txn *chain.Txn) error { return txn.Snapshot(bg, "DATA", "SNAP", chain.SnapSpec{}) })
+	rep := check(t, Options{}, m.dev)
+	var of []Finding
+	for _, f := range rep.Findings {
+		if f.PFS == "SNAP" {
+			of = append(of, f)
+		}
+	}
+	if len(of) != 1 || of[0].Severity != Info || of[0].What != "3 files had been deleted and were open still when it was made" {
+		t.Errorf("%v", of)
+	}
+	if len(rep.Findings) != 4 || !rep.Clean() {
+		t.Errorf("%v", rep.Findings)
+	}
+}

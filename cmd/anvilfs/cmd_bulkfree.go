@@ -40,6 +40,9 @@ command does it now, on a mount or on a volume that is not mounted.`,
 // bulkfree does it on all nodes of a mount.
 func (c *controller) bulkfree(ctx context.Context, w io.Writer) error {
 	before := c.pool.StatFS()
+	if s := c.mount.Load(); s != nil {
+		s.ForgetSnapshots(ctx)
+	}
 	if err := c.pool.Bulkfree(ctx); err != nil {
 		return err
 	}
