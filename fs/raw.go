@@ -179,7 +179,14 @@ func (r *raw) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *
 	if t == ondisk.ObjChar || t == ondisk.ObjBlock {
 		what.Major, what.Minor = decodeDev(in.Rdev)
 	}
-	return r.create(cancel, &in.InHeader, name, what, out)
+	st := r.create(cancel, &in.InHeader, name, what, out)
+	if st == fuse.Status(errExist) && t == ondisk.ObjFile {
+		// It may be an open(2) that takes what is there, and the kernel remembers
+		// that there was none, as before a rollback. It looks again, and then opens
+		// it, or says that it exists.
+		return fuse.Status(errStale)
+	}
+	return st
 }
 
 func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // rollback is what the control file's command does.
@@ -368,4 +370,35 @@ func toErrno(err error) error {
 		return nil
 	}
 	return Errno(err)
+}
+
+// Symptom: open(2) with O_CREAT answered "File exists", which no program expects,
+// where a rollback had just brought a file that the kernel knew not to be there.
+func TestCreateOfWhatCameMeanwhile(t *testing.T) {
+	dir, s, _ := mountMem(t)
+	for i, flags := range []int{os.O_CREATE | os.O_RDWR, os.O_CREATE | os.O_WRONLY | os.O_TRUNC, os.O_CREATE | os.O_EXCL | os.O_RDWR} {
+		name := fmt.Sprint("f", i)
+		if _, err := os.Stat(filepath.Join(dir, name)); !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		rec, err := s.FS.Create(t.Context(), ondisk.InumRoot, name, NewNode{Type: ondisk.ObjFile, Mode: 0o644})
+		must(t, err)
+		f, err := os.OpenFile(filepath.Join(dir, name), flags, 0o644)
+		if flags&os.O_EXCL != 0 {
+			if !os.IsExist(err) {
+				t.Errorf("exclusive: %v", err)
+			}
+			continue
+		}
+		must(t, err)
+		var st syscall.Stat_t
+		must(t, syscall.Fstat(int(f.Fd()), &st))
+		if st.Ino != rec.Meta.Inum {
+			t.Errorf("inode %d was opened, want %d", st.Ino, rec.Meta.Inum)
+		}
+		must(t, f.Close())
+	}
+	if err := syscall.Mknod(filepath.Join(dir, "f0"), syscall.S_IFREG|0o644, 0); err != syscall.EEXIST {
+		t.Errorf("mknod: %v", err)
+	}
 }
