@@ -53,8 +53,9 @@ func (v *Volume) Bulkfree(ctx context.Context, o BulkfreeOptions) (BulkfreeRepor
 		}
 	}
 	v.mu.Lock()
-	// What only views had is lost still, and to be found when they are gone.
-	v.lost -= min(v.lost, before-min(before, b.viewed))
+	// What only views had is lost still, and to be found when they are gone; so is
+	// what they had when the first pass began, and no more when the second did.
+	v.lost -= min(v.lost, before-min(before, b.viewed+b.staged))
 	v.mu.Unlock()
 	// The headers that still reach the chunks have to go before reuse.
 	err := v.DrainFrees(ctx)
@@ -89,6 +90,7 @@ type bulkPass struct {
 
 	views  bool   // the walk is at what views have
 	viewed uint64 // bytes of chunks that nothing else reaches, but for the quarantine's
+	staged uint64 // bytes of chunks that this pass was the first to find
 }
 
 func (b *bulkPass) run(ctx context.Context) error {
@@ -244,6 +246,7 @@ func (b *bulkPass) mergeZone(z *zone, gone []region) []region {
 				delete(fm.alloc.traced, off)
 				fm.setChunks(z, seg, c, ondisk.ChunkRadix, ondisk.ChunkStaged)
 				b.rep.Staged += ondisk.ChunkSize
+				b.staged += ondisk.ChunkSize
 			case state == ondisk.ChunkStaged && b.pass > 1:
 				gone = addRegion(gone, off, ondisk.ChunkRadix)
 				b.rep.Freed += ondisk.ChunkSize

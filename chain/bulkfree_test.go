@@ -1,7 +1,9 @@
 package chain
 
 import (
+	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -216,5 +218,40 @@ func TestBulkfreeDamage(t *testing.T) {
 	}
 	if after := l.v.Space(); after != before {
 		t.Errorf("space %+v, %+v before", after, before)
+	}
+}
+
+// A calledContext calls a function when it is first asked whether it has ended.
+type calledContext struct {
+	context.Context
+	once *sync.Once
+	fn   func()
+}
+
+func (c calledContext) Err() error {
+	c.once.Do(c.fn)
+	return c.Context.Err()
+}
+
+// Symptom: a snapshot that was closed while a bulkfree ran, between its passes, had
+// its space neither free nor counted as lost: no other bulkfree was begun.
+func TestBulkfreeWhileViewEnds(t *testing.T) {
+	l := newLife(t, 2, 128<<20)
+	l.big(5000, 16)
+	l.must(l.txn(func(t *Txn) error { return t.Snapshot(bg, "DATA", "snap", SnapSpec{}) }))
+	l.drop(5000)
+	view, err := l.v.View(bg, "snap")
+	l.must(err)
+	l.must(l.txn(func(t *Txn) error { return t.DeletePFS(bg, "snap") }))
+	full := l.used()
+	_, err = l.v.Bulkfree(calledContext{bg, new(sync.Once), view.Release}, BulkfreeOptions{})
+	l.must(err)
+	if lost := l.v.Space().Lost; lost < 16<<16 && l.used() > full-16<<16 {
+		t.Errorf("%d bytes are said to be lost, %d are in use of %d before", lost, l.used(), full)
+	}
+	_, err = l.v.Bulkfree(bg, BulkfreeOptions{})
+	l.must(err)
+	if lost := l.v.Space().Lost; lost > 0 || l.used() > full-16<<16 {
+		t.Errorf("at last %d bytes are said to be lost, %d are in use of %d before", lost, l.used(), full)
 	}
 }

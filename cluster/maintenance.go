@@ -27,6 +27,7 @@ type upkeep struct {
 	mu    sync.Mutex
 	next  time.Time     // no background run before
 	pause time.Duration // after the last run
+	hurry bool          // something was dropped while one ran
 
 	busy    atomic.Bool
 	waiting atomic.Bool   // for next
@@ -60,6 +61,7 @@ func (p *Pool) tidy() {
 		return
 	}
 	p.workers.Go(func() {
+		defer poke(u.wake) // what was dropped meanwhile
 		defer u.busy.Store(false)
 		if err := p.bulkfree(p.ctx, lost, o); err != nil && !errors.Is(err, context.Canceled) {
 			p.log.Warn("bulkfree failed", "error", err)
@@ -83,7 +85,7 @@ func (p *Pool) tidyIn(d time.Duration) {
 func (p *Pool) Dropped() {
 	u := &p.upkeep
 	u.mu.Lock()
-	u.next, u.pause = time.Time{}, 0
+	u.next, u.pause, u.hurry = time.Time{}, 0, true
 	u.mu.Unlock()
 	p.budget.freedAt.Store(0)
 	poke(u.wake)
@@ -92,19 +94,25 @@ func (p *Pool) Dropped() {
 // bulkfree finds space that nothing uses on the members that lost at least so
 // many bytes, and sets the time of the next background run by how much it found.
 func (p *Pool) bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error {
+	u := &p.upkeep
+	u.mu.Lock()
+	u.hurry = false
+	u.mu.Unlock()
 	before := p.engine.space()
 	err := p.engine.bulkfree(ctx, lost, o)
 	after := p.engine.space()
 	gain := int64(after.Free+after.Pending) - int64(before.Free+before.Pending)
-	u := &p.upkeep
 	u.mu.Lock()
-	if gain >= int64(after.Total/bulkfreeGain) {
+	switch {
+	case u.hurry:
+	case gain >= int64(after.Total/bulkfreeGain):
 		u.pause = bulkfreeMin
-	} else {
+	default:
 		u.pause = min(max(2*u.pause, bulkfreeMin), bulkfreeMax)
 	}
 	u.next = time.Now().Add(u.pause)
 	u.mu.Unlock()
+	poke(u.wake)
 	if err == nil {
 		p.log.Info("bulkfree", "found", gain, "next", u.pause)
 		p.refresh()
@@ -119,10 +127,11 @@ func (p *Pool) bulkfreeOnce(ctx context.Context) error {
 	if p.budget.freedAt.Load() == t {
 		return nil
 	}
+	p.budget.freedAt.Store(t) // unless something is dropped meanwhile
 	if err := p.bulkfree(ctx, 0, chain.BulkfreeOptions{}); err != nil {
+		p.budget.freedAt.Store(0)
 		return err
 	}
-	p.budget.freedAt.Store(t)
 	if p.engine.space().Pending == 0 {
 		return nil
 	}
