@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -24,7 +25,8 @@ type sweeper struct {
 const (
 	sweepFirst = time.Second
 	sweepMax   = time.Minute
-	sweepWait  = 2 * time.Second // the kernel needs milliseconds to forget what nobody uses
+	sweepWait  = 2 * time.Second // with nothing closed: the rest is in use
+	sweepMost  = 20 * time.Second
 )
 
 func (w *sweeper) start(c *conn) {
@@ -52,7 +54,7 @@ func (s *Server) SweepSnapshots() {
 // are closed: a bulkfree finds the space of all that nobody uses then. What
 // programs have in use it waits for no longer than a moment.
 func (s *Server) ForgetSnapshots(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, sweepWait)
+	ctx, cancel := context.WithTimeout(ctx, sweepMost)
 	defer cancel()
 	done := make(chan struct{})
 	select {
@@ -66,11 +68,19 @@ func (s *Server) ForgetSnapshots(ctx context.Context) {
 	}
 }
 
-// forget looks until nothing is left to be closed, or for as long as one waits.
+// forget looks until nothing is left to be closed, or what is left stays so.
 func (w *sweeper) forget(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, sweepWait)
+	ctx, cancel := context.WithTimeout(ctx, sweepMost)
 	defer cancel()
-	for pause := time.Millisecond; w.look(ctx); pause *= 2 {
+	least, since := math.MaxInt, time.Now()
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		left := w.look(ctx)
+		if left < least {
+			least, since = left, time.Now()
+		}
+		if left == 0 || time.Since(since) > sweepWait {
+			return
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -95,7 +105,7 @@ func (w *sweeper) run(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		if !w.look(ctx) {
+		if w.look(ctx) == 0 {
 			pause = sweepMax // others than commands delete snapshots, too
 		}
 		timer.Reset(pause)
@@ -103,11 +113,12 @@ func (w *sweeper) run(ctx context.Context) {
 	}
 }
 
-// look does it once; false: no snapshot in use is deleted, and none is being closed.
-func (w *sweeper) look(ctx context.Context) bool {
+// look does it once, and returns how many snapshots are deleted and in use, or
+// being closed.
+func (w *sweeper) look(ctx context.Context) int {
 	snaps := w.conn.raw.ctl.snaps
 	if snaps.source == nil {
-		return false
+		return 0
 	}
 	gone := snaps.gone(ctx)
 	for _, sl := range gone {
@@ -115,7 +126,7 @@ func (w *sweeper) look(ctx context.Context) bool {
 		w.prune(ctx, sl)
 		snaps.unpin(sl)
 	}
-	return len(gone) > 0 || snaps.ending.Load() > 0
+	return len(gone) + int(snaps.ending.Load())
 }
 
 // prune drops the names that the kernel may know in the directories that it
