@@ -64,7 +64,7 @@ func layoutMembers(st *cluster.Status) (list []layout.Member) {
 		}
 		list = append(list, layout.Member{Name: n.Name, Role: n.Role, Size: n.Total})
 	}
-	slices.SortFunc(list, func(a, b layout.Member) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b layout.Member) int { return compareNames(a.Name, b.Name) })
 	return list
 }
 

@@ -121,7 +121,7 @@ func scan(ctx context.Context, paths []string) (list []foundMember, unread []err
 			list = append(list, *s)
 		}
 	}
-	slices.SortFunc(list, func(a, b foundMember) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(list, func(a, b foundMember) int { return compareNames(a.name, b.name) })
 	return list, unread
 }
 

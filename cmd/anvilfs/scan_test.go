@@ -119,6 +119,22 @@ func TestFilesystems(t *testing.T) {
 	}
 }
 
+// Names are put in the order in which people count, in all that a scan lists.
+func TestScanCountsAsPeopleDo(t *testing.T) {
+	want := []string{"a", "a1", "a01", "a1b", "a2", "a10", "a10a9", "a10a10", "ab", "b99999999999999999999", "b100000000000000000000"}
+	got := slices.Clone(want)
+	slices.Reverse(got)
+	slices.SortFunc(got, compareNames)
+	if want[1], want[2] = want[2], want[1]; !slices.Equal(got, want) { // equal numbers: as the bytes are
+		t.Errorf("sorted %v", got)
+	}
+	law := charter(1, 1, 2)
+	list := filesystems([]foundMember{holding("/loop10", 2, 9, law), holding("/loop8", 1, 9, law)}, func(string, string) string { return "" })
+	if list[0].Source != "/loop8,/loop10@HOME" {
+		t.Errorf("to be mounted as %s", list[0].Source)
+	}
+}
+
 // Devices without a medium, and those that others are made of, are no members.
 func TestBlockDevices(t *testing.T) {
 	root := t.TempDir()

@@ -114,7 +114,7 @@ func (f *foundFS) judge(h *cluster.Holding) foundNode {
 
 // complete says what is not here, and how to mount what is.
 func (f *foundFS) complete(here map[ondisk.UUID]bool, seen func(clid, fsid string) string) {
-	slices.SortFunc(f.Nodes, func(a, b foundNode) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(f.Nodes, func(a, b foundNode) int { return compareNames(a.Name, b.Name) })
 	var names []string
 	for _, n := range f.Nodes {
 		if n.Member {
@@ -137,6 +137,29 @@ func (f *foundFS) complete(here map[ondisk.UUID]bool, seen func(clid, fsid strin
 		f.Missing = append(f.Missing, foundNode{Name: seen(f.ID, id), Fsid: id, Role: m.Role.String(), State: "not here", Member: true})
 	}
 }
+
+// compareNames puts names in the order in which people count: loop8 before loop10.
+func compareNames(a, b string) int {
+	for x, y := a, b; x != "" && y != ""; {
+		n, m := digits(x), digits(y)
+		if n == 0 || m == 0 {
+			if x[0] != y[0] {
+				return cmp.Compare(x[0], y[0])
+			}
+			x, y = x[1:], y[1:]
+			continue
+		}
+		u, v := strings.TrimLeft(x[:n], "0"), strings.TrimLeft(y[:m], "0")
+		if c := cmp.Or(cmp.Compare(len(u), len(v)), strings.Compare(u, v)); c != 0 {
+			return c
+		}
+		x, y = x[n:], y[m:]
+	}
+	return strings.Compare(a, b)
+}
+
+// digits is how many digits s begins with.
+func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
 
 func escapeLabel(label string) string {
 	return strings.NewReplacer(`\`, `\\`, "@", `\@`).Replace(label)
