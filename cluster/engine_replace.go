@@ -27,7 +27,7 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 	if err != nil {
 		return err
 	}
-	fresh := Member{Fsid: ondisk.NewUUID(), Role: ondisk.PFSSlave, Replaces: old.Fsid, Incarnation: ondisk.NewUUID()}
+	fresh := Member{Fsid: ondisk.NewUUID(), Role: ondisk.PFSSlave, Incarnation: ondisk.NewUUID()}
 	if err := e.prepare(ctx, with, fresh, force); err != nil {
 		return err
 	}
@@ -35,13 +35,30 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 		if !slices.ContainsFunc(now, func(m Member) bool { return m.Fsid == old.Fsid }) {
 			return nil, fmt.Errorf("%s is no member of the cluster any more", name)
 		}
-		earlier := func(m Member) bool { return m.Replaces == old.Fsid } // attempts
-		return append(slices.DeleteFunc(now, earlier), fresh), nil
+		return succeed(now, old.Fsid, fresh), nil
 	})
 	if err != nil {
 		return err
 	}
 	return e.enroll(ctx, with)
+}
+
+// succeed adds a member that is to take the place of old. If old is on its way to
+// a place itself - another's, or that of a master - fresh takes over the way, and old
+// is an attempt that ends, as are all earlier ones.
+func succeed(now []Member, old ondisk.UUID, fresh Member) []Member {
+	at := slices.IndexFunc(now, func(m Member) bool { return m.Fsid == old })
+	way := now[at].Replaces
+	switch way {
+	case ondisk.UUID{}:
+		fresh.Replaces = old
+	case old:
+		fresh.Replaces = fresh.Fsid
+	default:
+		fresh.Replaces = way
+	}
+	ends := func(m Member) bool { return !m.Replaces.IsZero() && (m.Replaces == old || m.Replaces == way) }
+	return append(slices.DeleteFunc(now, ends), fresh)
 }
 
 // replaceable finds the member of the configuration that name means.

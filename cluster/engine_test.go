@@ -264,6 +264,44 @@ func TestEngineReplace(t *testing.T) {
 	}
 }
 
+// A device that turns out too small for the place it was to take is replaced by a
+// larger one, which then has to take that place: it stayed a slave.
+func TestEngineReplaceOnTheWay(t *testing.T) {
+	t.Parallel()
+	for _, begin := range []func(*testCluster, *engine) error{
+		func(c *testCluster, e *engine) error { return e.replace(c.ctx, "b.img", c.spec(3), false) },
+		func(c *testCluster, e *engine) error { return e.add(c.ctx, c.spec(3), ondisk.PFSMaster, false) },
+	} {
+		c := newTestCluster(t, 3)
+		for i := 3; i < 5; i++ {
+			c.disks = append(c.disks, memdev.New(testVolume).Named(diskName(i)))
+			c.fault, c.gone = append(c.fault, nil), append(c.gone, false)
+		}
+		e := c.mustStart(Options{}, 0, 1, 2)
+		untilStates(t, e, "in-sync in-sync in-sync")
+		masters := 3
+		check(t, begin(c, e))
+		untilStates(t, e, "in-sync in-sync in-sync resync")
+		if e.nodes()[3].Replaces == e.nodes()[3].Fsid {
+			masters++ // it is one more
+		}
+		check(t, e.replace(c.ctx, "d.img", c.spec(4), false))
+		untilStates(t, e, "in-sync in-sync in-sync offline resync")
+		check(t, e.catchUp(c.ctx, "e.img"))
+		until(t, e, "promotion", func(rs []NodeReport) bool {
+			n := 0
+			for _, r := range rs {
+				if r.Role == ondisk.PFSMaster && r.State == NodeInSync {
+					n++
+				}
+			}
+			return n == masters && rs[3].Role == ondisk.PFSNone && rs[4].Role == ondisk.PFSMaster && rs[4].Replaces.IsZero()
+		})
+		put(t, e, 2000, "new member")
+		check(t, e.close(c.ctx))
+	}
+}
+
 // A new disk under the name of the old one.
 func TestEngineReplaceInPlace(t *testing.T) {
 	t.Parallel()
