@@ -1,6 +1,7 @@
 package resync
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -274,6 +275,59 @@ func TestRetryNow(t *testing.T) {
 	m.RetryNow()
 	if !m.take("target") || m.nodes["target"].failures != 0 {
 		t.Errorf("it is not tried when it is asked for: %+v", m.nodes["target"])
+	}
+}
+
+// A leaver wants a copy until its device is gone, and comes in sync by txgs when it
+// is back.
+type leaver struct {
+	*world
+	wants bool
+	shown any
+}
+
+func (l *leaver) ResyncWanted() []string {
+	if l.wants {
+		return []string{"target"}
+	}
+	return nil
+}
+
+func (l *leaver) AcquireTarget(string) (*cluster.ResyncTarget, func(), error) {
+	return nil, nil, errors.New("no space left on device")
+}
+
+func (l *leaver) SetResyncReport(_ string, report any) { l.shown = report }
+
+// Why a copy failed is shown as long as one is wanted: a node in sync was said to
+// have failed, and one that caught up could not be brought in sync.
+func TestFailureIsForgotten(t *testing.T) {
+	l := &leaver{world: newWorld(t, 1<<30), wants: true}
+	m := NewManager(l, Options{})
+	round := func() {
+		ctx, cancel := context.WithCancel(bg)
+		m.after = func(time.Duration) <-chan time.Time { cancel(); return nil }
+		m.Run(ctx)
+	}
+	m.take("target")
+	m.drive(bg, "target")
+	if rep, ok := l.shown.(Report); !ok || rep.State != Failed {
+		t.Fatalf("a failed run is shown as %+v", l.shown)
+	}
+	m.nodes["target"].notUntil = time.Now().Add(time.Hour)
+	round()
+	if rep, ok := l.shown.(Report); !ok || rep.State != Failed {
+		t.Errorf("while it waits for the next one it is shown as %+v", l.shown)
+	}
+	l.wants = false
+	round()
+	if l.shown != nil {
+		t.Errorf("shown of a node that wants none: %+v", l.shown)
+	}
+	l.shown = "snapshots"
+	round()
+	if l.shown != "snapshots" {
+		t.Errorf("taken away again: %v", l.shown)
 	}
 }
 

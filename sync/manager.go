@@ -2,6 +2,7 @@ package resync
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -62,7 +63,9 @@ func (m *Manager) Run(ctx context.Context) {
 	defer runs.Wait()
 	for ctx.Err() == nil {
 		changed := m.peers.Changed()
-		for _, name := range m.peers.ResyncWanted() {
+		wanted := m.peers.ResyncWanted()
+		m.forget(wanted)
+		for _, name := range wanted {
 			if m.take(name) {
 				runs.Go(func() { m.drive(ctx, name) })
 			}
@@ -76,6 +79,19 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-changed:
 		case <-m.after(look):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// forget takes back why the last run failed of nodes that want none any more: they
+// came in sync by other ways, are gone, or were replaced.
+func (m *Manager) forget(wanted []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, n := range m.nodes {
+		if !n.running && n.last.State == Failed && n.last.Mode != ModeSnapshots && !slices.Contains(wanted, name) {
+			n.last = Report{}
+			m.peers.SetResyncReport(name, nil)
 		}
 	}
 }
@@ -128,8 +144,8 @@ func (m *Manager) drive(ctx context.Context, name string) {
 		n.failures++
 		n.notUntil = m.o.Now().Add(retryAfter(n.failures))
 	}
+	m.peers.SetResyncReport(name, rep) // before anybody forgets it
 	m.mu.Unlock()
-	m.peers.SetResyncReport(name, rep)
 	if rep.State == Done {
 		m.o.Synced(name)
 	}
