@@ -184,7 +184,7 @@ func (v *Volume) positionOf(ctx context.Context, x *LogTxg) (at LogPos, ok bool,
 	if e := v.hdr.State(x.Fsid); e != nil {
 		return LogPos{e.T, e.H}, sameRank(e, x.Entry), nil
 	}
-	rec, err := findRoot(ctx, v, v.cache, sroot(v.hdr), x.Label)
+	rec, err := findRoot(ctx, v, v.cache, sroot(v.hdr), x.Label, nil)
 	if err != nil {
 		return at, false, err
 	}

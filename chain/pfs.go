@@ -56,8 +56,9 @@ func scanRoots(ctx context.Context, src blockSource, cache *tableCache, root ond
 	})
 }
 
-// findRoot returns the root inode of the PFS of that label.
-func findRoot(ctx context.Context, src blockSource, cache *tableCache, root ondisk.Blockref, label string) (found *InodeRec, err error) {
+// findRoot returns the root inode of the PFS of that label. Roots with the keys of
+// gone, which cannot be read, are not there any more.
+func findRoot(ctx context.Context, src blockSource, cache *tableCache, root ondisk.Blockref, label string, gone map[uint64]*pfsInfo) (found *InodeRec, err error) {
 	var damage error
 	hash := ondisk.NameHash(label)
 	err = scanRoots(ctx, src, cache, root, hash, hash|ondisk.CollisionMask, func(rec *InodeRec) bool {
@@ -65,7 +66,15 @@ func findRoot(ctx context.Context, src blockSource, cache *tableCache, root ondi
 			found = rec
 		}
 		return found == nil
-	}, func(err error) { damage = errors.Join(damage, err) })
+	}, func(err error) {
+		var where *NodeError
+		if errors.As(err, &where) {
+			if p, ok := gone[where.Ref.Key]; ok && p == nil {
+				return
+			}
+		}
+		damage = errors.Join(damage, err)
+	})
 	switch {
 	case err != nil:
 		return nil, err
@@ -88,7 +97,7 @@ func (v *Volume) View(ctx context.Context, label string) (*View, error) {
 	// The super-root is pinned until the PFS's root is known, then that.
 	p := v.pinLocked(root)
 	v.mu.Unlock()
-	rec, err := findRoot(ctx, v, v.cache, root, label)
+	rec, err := findRoot(ctx, v, v.cache, root, label, nil)
 	if err == nil {
 		v.mu.Lock()
 		p.root = rec.Ref

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
 )
 
 func TestPFSOperations(t *testing.T) {
@@ -238,4 +240,67 @@ func TestConcurrentReaders(t *testing.T) {
 	}
 	mustCheck(t, l.dev)
 	checkView(t, l.v, "DATA", l.models["DATA"])
+}
+
+// The root of a snapshot cannot be read any more: what else the volume has is used on,
+// and the way is made free for a copy of that snapshot. Nothing that can be read goes.
+func TestDropUnreadable(t *testing.T) {
+	l := newLife(t, 5, 256<<20)
+	l.fill(5)
+	for _, label := range []string{"snap0", "snap1"} {
+		l.models[label] = maps.Clone(l.models["DATA"])
+		l.must(l.txn(func(tx *Txn) error { return tx.Snapshot(bg, "DATA", label, SnapSpec{}) }))
+	}
+	l.fill(3)
+	view, err := l.v.View(bg, "snap1")
+	l.must(err)
+	root := view.Root()
+	view.Release()
+	l.must(l.v.Close())
+	l.dev.Reopen()
+	_, err = l.dev.WriteAt([]byte("damage"), int64(root.Off()))
+	l.must(err)
+	dev := faultdev.New(l.dev)
+	l.v = openImage(t, dev, Options{})
+	infos, err := l.v.PFSs(bg)
+	if !errors.Is(err, ondisk.ErrCorrupt) || len(infos) != 3 {
+		t.Fatalf("%d PFSs, %v: want three, and the damage", len(infos), err)
+	}
+	drop := func(label string) (dropped bool, err error) {
+		err = l.txn(func(tx *Txn) (err error) { dropped, err = tx.DropUnreadable(bg, label); return err })
+		return dropped, err
+	}
+	if dropped, err := drop("snap0"); dropped || err != nil {
+		t.Errorf("what can be read was dropped (%v, %v)", dropped, err)
+	}
+	if _, err := l.v.Bulkfree(bg, BulkfreeOptions{}); !errors.Is(err, ondisk.ErrCorrupt) {
+		t.Errorf("space was looked for below what is not known: %v", err)
+	}
+	l.must(l.txn(func(tx *Txn) error {
+		dropped, err := tx.DropUnreadable(bg, "snap1")
+		if !dropped {
+			t.Error("it was not dropped")
+		}
+		return errors.Join(err, tx.Snapshot(bg, "snap0", "snap1", SnapSpec{}))
+	}))
+	for label, m := range l.models {
+		checkView(l, l.v, label, m)
+	}
+	if _, err := l.v.Bulkfree(bg, BulkfreeOptions{}); err != nil {
+		t.Errorf("space is not looked for: %v", err)
+	}
+	if _, err := checkImage(l.dev); err != nil {
+		t.Error(err)
+	}
+	// A device that gives nothing tells nothing of a root.
+	l.must(l.v.Close())
+	l.dev.Reopen()
+	l.v = openImage(t, dev, Options{})
+	dev.Add(faultdev.Rule{Do: faultdev.Fail, On: faultdev.Read, End: dev.Size(), Times: faultdev.Always})
+	l.v.ForgetTables()
+	if dropped, err := drop("snap0"); dropped || !errors.Is(err, faultdev.ErrFault) {
+		t.Errorf("of a device that is gone: %v, %v", dropped, err)
+	}
+	dev.Clear()
+	l.must(l.v.Close())
 }

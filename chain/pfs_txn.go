@@ -15,7 +15,7 @@ func (t *Txn) pfs(ctx context.Context, label string) (*pfsInfo, error) {
 			return p, nil
 		}
 	}
-	rec, err := findRoot(ctx, t.v, t.v.cache, t.sroot, label)
+	rec, err := findRoot(ctx, t.v, t.v.cache, t.sroot, label, t.changed)
 	if err == nil {
 		if p, ok := t.changed[rec.Ref.Key]; ok && p == nil {
 			err = fmt.Errorf("%q: %w", label, ErrNoPFS)
@@ -132,6 +132,38 @@ func (t *Txn) DeletePFS(ctx context.Context, label string) error {
 	t.dropBlock(&p.ref, p)
 	t.changed[p.ref.Key] = nil
 	return nil
+}
+
+// DropUnreadable removes the roots that cannot be read and whose keys say that they
+// are of a PFS of that label, and reports whether there was one. Their names are in
+// them, but the keys are made of the names. What they refer to is left to Bulkfree.
+func (t *Txn) DropUnreadable(ctx context.Context, label string) (dropped bool, err error) {
+	if err := t.ready(); err != nil {
+		return false, err
+	}
+	r, set, err := superSet(ctx, t.v, t.v.cache, t.sroot)
+	if err != nil {
+		return false, err
+	}
+	hash := ondisk.NameHash(label)
+	err = r.scan(ctx, superOwner, set, hash, hash|ondisk.CollisionMask, func(ref *ondisk.Blockref) (bool, error) {
+		if _, ok := t.changed[ref.Key]; ok {
+			return true, nil
+		}
+		_, err := r.inode(ctx, superOwner, ref)
+		switch {
+		case err == nil:
+			return true, nil
+		case ctx.Err() != nil:
+			return false, ctx.Err()
+		case !errors.Is(err, ondisk.ErrCorrupt) && t.v.Probe() != nil:
+			return false, err // the device is gone, not the root
+		}
+		t.leave(ref)
+		t.changed[ref.Key], dropped = nil, true
+		return true, nil
+	})
+	return dropped, err
 }
 
 // leave counts the content of a PFS as left to Bulkfree: all of it, although

@@ -25,6 +25,7 @@ func (v *Volume) recoverFreemap(ctx context.Context, above ondisk.Tid) error {
 	}
 	if err := s.damage(); err != nil {
 		// Their space stays as the freemap has it.
+		v.guessed = err
 		v.log.Warn("freemap recovery met damage", "device", v.Name(), "err", err)
 	}
 	if exhausted(newest) {

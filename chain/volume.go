@@ -77,6 +77,7 @@ type Volume struct {
 	floor  ondisk.Tid     // lowest tid the next header may get; set at open
 
 	foreign bool  // at open
+	guessed error // why it is not known what the freemap should have had marked, at open
 	taint   error // what was wrong with the header slots, or the intent log, at open
 	gaveUp  error // why this open dropped what was in the intent log
 	grown   uint64
@@ -156,6 +157,11 @@ func (v *Volume) Header() *ondisk.VolumeHeader {
 
 // Foreign reports whether, at open, the last writer was somebody else.
 func (v *Volume) Foreign() bool { return v.foreign }
+
+// Guessed says why the freemap may call free what is in use: others wrote the
+// volume, and not all that it reaches could be read. What may be overwritten then
+// is below what could not be read.
+func (v *Volume) Guessed() error { return v.guessed }
 
 // Tainted says what about the header slots at open a crash of ours does not
 // explain: a slot that cannot be read, or a damaged one that was not due next.

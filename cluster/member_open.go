@@ -24,16 +24,21 @@ func (r *refusal) Error() string { return r.text }
 
 func refusef(format string, args ...any) error { return &refusal{text: fmt.Sprintf(format, args...)} }
 
-// findPFS returns the PFS of that label. Its error lists what is there.
+// findPFS returns the PFS of that label. Its error lists what is there. That the
+// root of another PFS, as of a snapshot, cannot be read is no reason to do without
+// this one: what lies below stays allocated. Unless another system wrote the volume:
+// then it may be that nobody knows what is in use there.
 func findPFS(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo, error) {
-	infos, err := v.PFSs(ctx)
-	if err != nil {
-		return chain.PFSInfo{}, err
-	}
+	infos, damage := v.PFSs(ctx)
 	var have, choice []string
 	for _, i := range infos {
-		if i.Label == label {
-			return i, nil
+		switch {
+		case i.Label != label:
+		case damage != nil && v.Guessed() != nil:
+			return chain.PFSInfo{}, fmt.Errorf("what is free on it is not known, since another system wrote it and the root of a PFS cannot be read: "+
+				"it can be mounted with ro: %w", damage)
+		default:
+			return i, ctx.Err()
 		}
 		have = append(have, i.Label)
 		if Mountable(&i) {
@@ -41,6 +46,10 @@ func findPFS(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo,
 		}
 	}
 	switch {
+	case damage != nil && len(choice) > 0 && label == "":
+		return chain.PFSInfo{}, fmt.Errorf("say which PFS, as in %s@%s: the root of another one cannot be read: %w", v.Name(), choice[0], damage)
+	case damage != nil:
+		return chain.PFSInfo{}, damage
 	case label == "" && len(choice) == 1:
 		return findPFS(ctx, v, choice[0])
 	case label == "":

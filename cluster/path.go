@@ -14,7 +14,10 @@ import (
 // PFSs.
 func (p *Pool) PathOfDamage(ctx context.Context, d *Damage) string {
 	inum := d.Inum
-	if inum == 0 {
+	switch {
+	case inum == 0 && d.Key != 0:
+		return "the root of a PFS without a known name"
+	case inum == 0:
 		return "the super-root"
 	}
 	if d.Kind == ondisk.TypeInode && inum == ondisk.InumRoot && d.Key > inum {

@@ -25,7 +25,7 @@ type Holding struct {
 // Survey lists the filesystems of a volume, without snapshots and what tools keep
 // for themselves. It owns devs, which were opened for reading, and closes them. One
 // filesystem that cannot be read does not hide the others: it is listed with the
-// reason.
+// reason, or, if its root is damaged, there is an error beside the list.
 func Survey(ctx context.Context, devs []ondisk.Device) (list []Holding, err error) {
 	vol, err := chain.Open(ctx, devs, chain.Options{ReadOnly: true})
 	if err != nil {
@@ -33,15 +33,12 @@ func Survey(ctx context.Context, devs []ondisk.Device) (list []Holding, err erro
 	}
 	defer func() { err = errors.Join(err, vol.Close()) }()
 	infos, err := vol.PFSs(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for i := range infos {
 		if Mountable(&infos[i]) {
 			list = append(list, survey(ctx, vol, &infos[i]))
 		}
 	}
-	return list, nil
+	return list, err
 }
 
 // Mountable reports whether a PFS is a filesystem of the user's own: no snapshot,

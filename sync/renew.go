@@ -74,15 +74,43 @@ func (m *Manager) Renew(ctx context.Context, node, name string) error {
 	return err
 }
 
-// dropOld makes way for a copy of what is there and cannot be read.
+// dropOld makes way for a copy of what is there and cannot be read: what the name
+// finds, or, if that is a root that cannot be read, what the key finds.
 func (s *snapshotCopy) dropOld(ctx context.Context, txn *chain.Txn, e *cluster.SnapshotEntry) error {
-	if !s.renew {
-		return nil
+	err := chain.ErrNoPFS
+	if s.renew {
+		err = txn.DeletePFS(ctx, e.Name)
 	}
-	err := txn.DeletePFS(ctx, e.Name)
+	if err != nil && s.damaged {
+		_, err = txn.DropUnreadable(ctx, e.Name)
+	}
 	if errors.Is(err, chain.ErrNoPFS) {
 		return nil
 	}
+	return err
+}
+
+// list notes which PFSs there are. A root that cannot be read is that of what is
+// missing, or of something else.
+func (s *snapshotCopy) list(ctx context.Context) (err error) {
+	s.infos, err = s.target.Volume.PFSs(ctx)
+	if s.damaged = err != nil; s.damaged && len(s.infos) > 0 {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// mayDrop says in advance whether dropOld would succeed.
+func (s *snapshotCopy) mayDrop(ctx context.Context, e *cluster.SnapshotEntry) error {
+	if !s.damaged {
+		return nil
+	}
+	txn, err := s.target.Volume.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer txn.Abort()
+	_, err = txn.DropUnreadable(ctx, e.Name)
 	return err
 }
 

@@ -23,8 +23,9 @@ type snapshotCopy struct {
 	infos  []chain.PFSInfo // of the target
 	rep    Report
 
-	renew bool // what is there of the snapshot cannot be read
-	bare  bool // nothing of the target is built upon
+	renew   bool // what is there of the snapshot cannot be read
+	bare    bool // nothing of the target is built upon
+	damaged bool // a root on the target cannot be read
 }
 
 // copyPrefix begins the label that a copy has until it is complete.
@@ -76,7 +77,7 @@ func (s *snapshotCopy) plan(ctx context.Context) (missing []cluster.SnapshotEntr
 	if err := s.inTxn(ctx, func(txn *chain.Txn) error { return s.deleteExtra(ctx, txn) }); err != nil {
 		return nil, err
 	}
-	if s.infos, err = t.Volume.PFSs(ctx); err != nil {
+	if err := s.list(ctx); err != nil {
 		return nil, err
 	}
 	for i := range slices.Backward(s.state.Entries) {
@@ -124,7 +125,7 @@ func (s *snapshotCopy) deleteExtra(ctx context.Context, txn *chain.Txn) error {
 // a copy of one that was cut off.
 func deleteUnlisted(ctx context.Context, txn *chain.Txn, v *chain.Volume, node ondisk.UUID, list *cluster.SnapshotTable) error {
 	infos, err := v.PFSs(ctx) // what this transaction sees: it has the turn
-	if err != nil {
+	if err != nil && len(infos) == 0 {
 		return err
 	}
 	extra := 0
@@ -216,6 +217,9 @@ func (s *snapshotCopy) copyFrom(ctx context.Context, e *cluster.SnapshotEntry, s
 	t := &s.target
 	s.rep.Source, s.rep.Path = from, e.Name
 	temp := copyLabel(t.Fsid)
+	if err := s.mayDrop(ctx, e); err != nil {
+		return err
+	}
 	if err := s.dropCopy(ctx); err != nil {
 		return err
 	}
@@ -248,8 +252,7 @@ func (s *snapshotCopy) copyFrom(ctx context.Context, e *cluster.SnapshotEntry, s
 	if err := s.inTxn(ctx, func(txn *chain.Txn) error { return s.finish(ctx, txn, e) }); err != nil {
 		return err
 	}
-	s.infos, err = t.Volume.PFSs(ctx)
-	return err
+	return s.list(ctx)
 }
 
 // step copies one batch of differences.

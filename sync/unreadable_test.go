@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/faultdev"
 )
 
@@ -88,4 +90,38 @@ func (l *leaving) Hold(ctx context.Context, limit time.Duration, fn func(cluster
 		return errors.New("the source is gone")
 	}
 	return l.world.Hold(ctx, limit, fn)
+}
+
+// Symptom: a member of which the root of a snapshot could not be read any more when it
+// was opened was refused whole. It is used, and gets the snapshot again.
+func TestRootOfASnapshotIsLost(t *testing.T) {
+	b := newBench(t, 256<<20)
+	b.mount(0, 1, 2)
+	inum := b.file("a", 100_000, 1)
+	b.snapshot("one")
+	b.remove("a", inum)
+	b.file("b", 100_000, 2)
+	b.snapshot("two")
+	b.settle()
+	b.devs[1].Reopen()
+	v, err := chain.Open(b.ctx(), []ondisk.Device{b.devs[1]}, chain.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := v.View(b.ctx(), "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := view.Root()
+	view.Release()
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.devs[1].Reopen()
+	if _, err := b.devs[1].WriteAt([]byte("rot"), int64(root.Off())+300); err != nil {
+		t.Fatal(err)
+	}
+	b.mount(0, 1, 2)
+	b.settle()
+	b.snapshots("one", "two")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"text/tabwriter"
 
@@ -22,9 +23,9 @@ func pfsList() *cobra.Command {
 		Args:  exactly(1, "a device"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withVolume(c.Context(), args[0], chain.Options{ReadOnly: true}, func(v *chain.Volume) error {
-				list, err := v.PFSs(c.Context())
-				if err != nil {
-					return err
+				list, damage := v.PFSs(c.Context())
+				if damage != nil && len(list) == 0 {
+					return damage
 				}
 				tw := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 				if !script {
@@ -38,7 +39,7 @@ func pfsList() *cobra.Command {
 					fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n",
 						p.Label, kind, p.Inodes, human(p.DataBytes), p.T, p.Clid, p.Fsid)
 				}
-				return tw.Flush()
+				return errors.Join(tw.Flush(), damage)
 			})
 		},
 	}

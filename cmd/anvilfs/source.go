@@ -226,9 +226,8 @@ func (s *source) findLabel(ctx context.Context) error {
 			lastErr = err
 			continue
 		}
-		infos, err := v.PFSs(ctx)
-		err = errors.Join(err, v.Close())
-		if err != nil {
+		infos, damage := v.PFSs(ctx)
+		if err := v.Close(); err != nil {
 			lastErr = err
 			continue
 		}
@@ -237,6 +236,12 @@ func (s *source) findLabel(ctx context.Context) error {
 			if cluster.Mountable(&i) {
 				labels = append(labels, i.Label)
 			}
+		}
+		if damage != nil {
+			if lastErr = damage; len(labels) > 0 {
+				lastErr = fmt.Errorf("%s holds %s, and what cannot be read: say which one with %s@LABEL: %w", m.name, strings.Join(labels, ", "), s.text, damage)
+			}
+			continue // another member may tell
 		}
 		if len(labels) != 1 {
 			return fmt.Errorf("%s holds %d PFSs (%s): say which one with %s@LABEL",
