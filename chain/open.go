@@ -18,6 +18,7 @@ const defaultCache = 16 << 20
 // that others left behind is brought up to date; that is written by the next
 // commit.
 func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err error) {
+	var made *Volume
 	defer func() {
 		if err != nil {
 			if o.Add != nil {
@@ -25,6 +26,9 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 			}
 			for _, d := range devs {
 				err = errors.Join(err, d.Close())
+			}
+			if made != nil {
+				err = made.Unused(err)
 			}
 		}
 	}()
@@ -41,6 +45,7 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 		opts: o, log: o.Logger, cache: newTableCache(o.CacheBytes),
 		turn: make(chan struct{}, 1), pins: make(map[*pin]struct{}),
 	}
+	made = v
 	if err := v.readHeaders(devs); err != nil {
 		return nil, err
 	}
@@ -68,6 +73,31 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 	}
 	v.others = nil // they are looked at no more
 	return v, nil
+}
+
+// An Unused is why a volume, or a PFS of it, cannot be used, and which clustered PFSs
+// are on it by its header.
+type Unused struct {
+	Err   error
+	Fsids []ondisk.UUID
+}
+
+func (u *Unused) Error() string { return u.Err.Error() }
+
+func (u *Unused) Unwrap() error { return u.Err }
+
+// Unused is err with what the header says of the PFSs, if it was read.
+func (v *Volume) Unused(err error) error {
+	u := &Unused{Err: err}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.hdr == nil {
+		return err
+	}
+	for i := range v.hdr.States {
+		u.Fsids = append(u.Fsids, v.hdr.States[i].Fsid)
+	}
+	return u
 }
 
 // readHeaders reads the headers of all devices and puts these in order.

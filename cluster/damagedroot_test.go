@@ -7,17 +7,18 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
-// hurt gives a member one more PFS, and damages its root.
-func (c *testCluster) hurt(i int) {
+// hurt gives a member one more PFS, and damages the root of that, or of another.
+func (c *testCluster) hurt(i int, label string) {
 	c.t.Helper()
 	m, _ := c.media(i)
 	txn, err := m.Volume().Begin(c.ctx)
 	check(c.t, err)
 	check(c.t, txn.CreatePFS(c.ctx, chain.PFSSpec{Label: "OTHER"}))
 	check(c.t, txn.Commit(c.ctx))
-	view, err := m.Volume().View(c.ctx, "OTHER")
+	view, err := m.Volume().View(c.ctx, label)
 	check(c.t, err)
 	root := view.Root()
 	view.Release()
@@ -50,8 +51,8 @@ func (c *testCluster) othersWrote(i int) {
 func TestRootOfAnotherPFSIsDamaged(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.hurt(1)
-	c.hurt(2)
+	c.hurt(1, "OTHER")
+	c.hurt(2, "OTHER")
 	e := c.mustStart(Options{})
 	put(t, e, 2000, "served")
 	untilEqual(t, e)
@@ -74,16 +75,39 @@ func TestRootOfAnotherPFSIsDamaged(t *testing.T) {
 func TestNothingIsWrittenByAGuess(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.hurt(1)
+	c.hurt(1, "OTHER")
 	c.othersWrote(0)
 	c.othersWrote(1)
 	e := c.mustStart(Options{})
 	put(t, e, 2000, "served")
-	untilStates(t, e, "in-sync failed in-sync missing")
+	untilStates(t, e, "in-sync failed in-sync")
 	if r := e.nodes()[1]; !strings.Contains(r.Err, "what is free on it is not known") {
 		t.Errorf("it says %q", r.Err)
 	}
 	check(t, e.close(c.ctx))
 	e = c.mustStart(Options{ReadOnly: true})
 	untilStates(t, e, "readonly behind readonly")
+}
+
+// A member that could not be used was shown twice, by its name and as missing by its
+// id, and the command to replace it, as the status gave it, did not know who it was.
+func TestUnusedMemberIsKnown(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.disks = append(c.disks, memdev.New(testVolume).Named("d.img"))
+	c.fault, c.gone = append(c.fault, nil), append(c.gone, false)
+	c.hurt(1, "HOME")
+	if _, err := c.start(Options{}, 0, 1); err == nil || strings.Count(err.Error(), "with fsid") != 1 {
+		t.Errorf("without a majority: %v", err)
+	}
+	e := c.mustStart(Options{}, 0, 1, 2)
+	untilStates(t, e, "in-sync failed in-sync")
+	if r := e.nodes()[1]; r.Role != ondisk.PFSMaster {
+		t.Errorf("it is said to be a %v", r.Role)
+	}
+	check(t, e.replace(c.ctx, "b.img", c.spec(3), false))
+	check(t, e.catchUp(c.ctx, "d.img"))
+	until(t, e, "promotion", func(rs []NodeReport) bool {
+		return len(rs) == 4 && rs[1].Role == ondisk.PFSNone && rs[3].Role == ondisk.PFSMaster
+	})
 }

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/metered"
@@ -16,7 +18,8 @@ type member struct {
 	spec  MemberSpec
 	given MemberSpec             // spec before its requests were counted
 	name  atomic.Pointer[string] // of spec, for others than the loop
-	fsid  ondisk.UUID            // zero until it was opened once
+	fsid  ondisk.UUID            // zero until it was opened once, or known by its header
+	maybe []ondisk.UUID          // one of these is it, by the header of a volume that cannot be used
 	conn  *conn                  // nil while it is not open
 	first core.Durable
 	last  Position // the last that was known
@@ -169,6 +172,7 @@ func (e *engine) publish(p published) {
 		cfg = &p.charter.Config
 	}
 	for _, m := range e.members {
+		e.identify(m, cfg)
 		v := memberView{m: m, conn: m.conn, report: e.report(m, cfg)}
 		good := m.state == NodeInSync || m.state == NodeBehind || m.state == NodeReadOnly
 		v.readable = m.conn != nil && m.flags == 0 && m.hold == nil && good
@@ -183,6 +187,29 @@ func (e *engine) publish(p published) {
 		return
 	}
 	e.announce()
+}
+
+// identify finds out which member of the configuration one is that could not be
+// opened, by what the header of its volume says of the PFSs on it.
+func (e *engine) identify(m *member, cfg *Config) {
+	if !m.fsid.IsZero() || cfg == nil {
+		return
+	}
+	for _, id := range m.maybe {
+		if _, ok := cfg.Member(id); ok && e.byFsid(id) == nil {
+			m.fsid = id
+			return
+		}
+	}
+}
+
+// lost notes that a member could not be opened.
+func (m *member) lost(err error) {
+	var u *chain.Unused
+	if errors.As(err, &u) {
+		m.maybe = u.Fsids
+	}
+	m.enter(NodeFailed, err.Error(), remedyOf(err))
 }
 
 // same reports whether nobody has to be woken: positions move with each

@@ -67,7 +67,7 @@ func (e *engine) enroll(ctx context.Context, with MemberSpec) error {
 	ok := e.ask(func() {
 		for _, m := range e.members {
 			if m.spec.Name == with.Name { // the place of an old device
-				m.spec, m.fsid, m.flags = m.metered(with), ondisk.UUID{}, 0
+				m.spec, m.fsid, m.maybe, m.flags = m.metered(with), ondisk.UUID{}, nil, 0
 				m.enter(NodeOffline, "", "")
 				return
 			}

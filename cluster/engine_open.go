@@ -121,7 +121,7 @@ func (e *engine) admit(opened []opening) error {
 	}
 	for _, r := range opened {
 		if r.err != nil {
-			r.m.enter(NodeFailed, r.err.Error(), remedyOf(r.err))
+			r.m.lost(r.err)
 			e.log.Warn("member left out", "member", r.m.spec.Name, "err", r.err)
 			continue
 		}
@@ -236,7 +236,8 @@ func (e *engine) leftOut(r opening, opened []opening) bool {
 
 func (e *engine) given(id ondisk.UUID, opened []opening) bool {
 	for _, r := range opened {
-		if r.c != nil && r.c.info.Fsid == id {
+		var u *chain.Unused
+		if r.c != nil && r.c.info.Fsid == id || errors.As(r.err, &u) && slices.Contains(u.Fsids, id) {
 			return true
 		}
 	}

@@ -90,7 +90,7 @@ func (e *engine) reopened(r opening) {
 		if r.c != nil {
 			e.tasks.Go(func() { r.c.close() })
 		}
-		m.enter(NodeFailed, err.Error(), remedyOf(err))
+		m.lost(err)
 		e.reopenLater(m, err)
 	default:
 		m.take(r.c, r.d)

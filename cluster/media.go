@@ -40,6 +40,7 @@ func OpenMedia(ctx context.Context, name string, devs []ondisk.Device, label str
 	}
 	m := &Media{name: name, vol: vol}
 	if m.info, err = findPFS(ctx, vol, label); err != nil {
+		err = vol.Unused(err)
 		vol.Close()
 		return nil, err
 	}

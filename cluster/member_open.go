@@ -73,6 +73,7 @@ func openMember(ctx context.Context, spec MemberSpec, o *Options, log *slog.Logg
 	m.now = o.Now
 	c := &conn{Media: m, log: log}
 	if d, err = c.load(ctx); err != nil {
+		err = m.vol.Unused(err)
 		m.vol.Close()
 		return nil, d, nameError(spec.Name, err)
 	}

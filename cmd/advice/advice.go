@@ -100,6 +100,10 @@ func (a *adviser) dirtyRisk() string {
 func (a *adviser) node(n *cluster.NodeStatus) {
 	name := quote(n.Name)
 	command := func(verb, rest string) string { return "anvilfs node " + verb + " " + a.dir + " " + name + rest }
+	replace := "" // a change of members takes a majority
+	if a.st.Health != cluster.PoolStalled {
+		replace = command("replace", " NEW-DEVICE")
+	}
 	why := ""
 	if n.Error != "" {
 		why = ": " + n.Error
@@ -133,21 +137,25 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 			a.add(Note, n.Name+" belongs to the filesystem and was not given to the mount"+seen(n)+".", "", "", "")
 			return
 		}
-		a.add(Warning, n.Name+" belongs to the filesystem and was not given to the mount"+seen(n)+".", a.oneLess(n),
-			"", command("replace", " NEW-DEVICE")+"   (or mount again with it)")
+		what := n.Name + " belongs to the filesystem and was not given to the mount" + seen(n) + "."
+		if replace == "" {
+			a.add(Warning, what, "", "It counts again once a mount is given it.", "")
+			return
+		}
+		a.add(Warning, what, a.oneLess(n), "", replace+"   (or mount again with it)")
 	case cluster.NodeHung:
-		a.add(Warning, n.Name+" does not answer"+why+".", a.oneLess(n), "It is used again once its requests return.", command("replace", " NEW-DEVICE"))
+		a.add(Warning, n.Name+" does not answer"+why+".", a.oneLess(n), "It is used again once its requests return.", replace)
 	case cluster.NodeFailed:
 		if n.Next != "" {
 			a.add(Warning, n.Name+" has failed"+why+".", a.oneLess(n), "It is as it was: "+n.Next+".", "")
 			return
 		}
-		a.add(Warning, n.Name+" has failed"+why+".", a.oneLess(n), "It is opened again from time to time: check its cable and disk.", command("replace", " NEW-DEVICE"))
+		a.add(Warning, n.Name+" has failed"+why+".", a.oneLess(n), "It is opened again from time to time: check its cable and disk.", replace)
 	case cluster.NodeForeign:
 		a.add(Warning, n.Name+" was changed by another system"+why+".", a.oneLess(n), "", command("discard", ""))
 	case cluster.NodeTainted:
 		a.add(Warning, n.Name+" lost writes that it had acknowledged"+why+".", a.oneLess(n),
-			"It is copied anew from the others; its disk is not to be trusted.", command("replace", " NEW-DEVICE"))
+			"It is copied anew from the others; its disk is not to be trusted.", replace)
 	default:
 		a.add(Warning, n.Name+" is "+string(n.State)+why+".", a.oneLess(n), "", "")
 	}
