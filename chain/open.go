@@ -86,8 +86,13 @@ func (u *Unused) Error() string { return u.Err.Error() }
 
 func (u *Unused) Unwrap() error { return u.Err }
 
-// Unused is err with what the header says of the PFSs, if it was read.
+// Unused is err with what the header says of the PFSs, if it was read. A volume that
+// was not given whole can be used: *MissingVolume says how.
 func (v *Volume) Unused(err error) error {
+	var missing *MissingVolume
+	if errors.As(err, &missing) {
+		return err
+	}
 	u := &Unused{Err: err}
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -108,6 +108,6 @@ func TestUnusedMemberIsKnown(t *testing.T) {
 	check(t, e.replace(c.ctx, "b.img", c.spec(3), false))
 	check(t, e.catchUp(c.ctx, "d.img"))
 	until(t, e, "promotion", func(rs []NodeReport) bool {
-		return len(rs) == 4 && rs[1].Role == ondisk.PFSNone && rs[3].Role == ondisk.PFSMaster
+		return len(rs) == 4 && rs[1].Role == ondisk.PFSNone && rs[1].State == NodeOffline && rs[3].Role == ondisk.PFSMaster
 	})
 }

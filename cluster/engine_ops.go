@@ -266,13 +266,20 @@ func (e *engine) reconfigured(cfg *Config) {
 func (e *engine) expel() {
 	cfg := &e.primary.Charter().Config
 	for _, m := range e.members {
-		if m.conn == nil || e.solo {
+		if e.solo || m.fsid.IsZero() {
 			continue
 		}
 		if _, ok := cfg.Member(m.fsid); ok {
 			continue
 		}
 		c := m.conn
+		if c == nil {
+			if m.state == NodeFailed && !m.opening { // it is not looked for any more
+				m.attempt++
+				m.enter(NodeOffline, "not a member of the cluster any more", "")
+			}
+			continue
+		}
 		m.conn, m.hold = nil, nil
 		m.attempt++
 		m.enter(NodeOffline, "not a member of the cluster any more", "anvilfs node add -f MNT NODE makes it one, with new content")
