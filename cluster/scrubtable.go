@@ -81,8 +81,8 @@ func (e *engine) repairRoot(ctx context.Context, m *member, d Damage) error {
 	}
 	switch {
 	case d.Inum == 0 && d.Key != 0:
-		return errors.Join(fmt.Errorf("it is the root of another filesystem on %s, or of a snapshot that is to be copied again: "+
-			"a snapshot is right once anvilfs wait snapshots has ended; for another filesystem, copy out what else %s has, then node replace %s", d.Node, d.Node, d.Node), err)
+		return errors.Join(fmt.Errorf("it is the root of a snapshot, which is copied again by itself, or of another filesystem on %s: "+
+			"copy out what else it has, then anvilfs node replace MNT %s DEVICE", d.Node, d.Node), err)
 	case d.Inum == 0:
 		return errors.Join(fmt.Errorf("what leads to the filesystem and its snapshots cannot be read: anvilfs node replace MNT %s DEVICE", d.Node), err)
 	case d.Label == e.o.Label:
