@@ -21,7 +21,7 @@ func TestGroupSealWaits(t *testing.T) {
 	var left, early atomic.Bool
 	sealed := make(chan struct{})
 	go func() {
-		g.seal()
+		g.seal(nil)
 		early.Store(!left.Load())
 		close(sealed)
 	}()

@@ -162,20 +162,28 @@ func TestPoolSyncAfterClose(t *testing.T) {
 	}
 }
 
-// Symptom: a write that was inside when a pool was closed in vain panicked.
+// Symptom: a write that was inside when a pool was closed in vain panicked; if a
+// commit had begun to wait for it, closing never ended.
 func TestPoolWriteOutlivesClose(t *testing.T) {
-	p, _ := openFake(t, Options{Commit: time.Hour}, formatted(t, 256<<20))
-	f := makeFile(t, p, 1, "a", ondisk.ObjFile)
-	call(t, p, func(tx *Txn) error {
-		ctx, cancel := context.WithCancel(bg)
-		cancel()
-		if err := p.Close(ctx); err == nil {
-			t.Error("closed, with a call inside")
-		}
-		tx.PutInode(fileMeta(f, 4*ondisk.LogicalBlock))
-		_ = tx.WriteData(bg, f, 0, make([]byte, 4*ondisk.LogicalBlock)) // it is lost, whatever it says
-		return nil
-	})
+	for _, awaited := range []bool{false, true} {
+		p, _ := openFake(t, Options{Commit: time.Hour}, formatted(t, 256<<20))
+		f := makeFile(t, p, 1, "a", ondisk.ObjFile)
+		call(t, p, func(tx *Txn) error {
+			if awaited {
+				poke(p.wish)
+				for tick := time.NewTicker(time.Millisecond); p.state.Load().syncing == nil; <-tick.C {
+				}
+			}
+			ctx, cancel := context.WithCancel(bg)
+			cancel()
+			if err := p.Close(ctx); err == nil {
+				t.Error("closed, with a call inside")
+			}
+			tx.PutInode(fileMeta(f, 4*ondisk.LogicalBlock))
+			_ = tx.WriteData(bg, f, 0, make([]byte, 4*ondisk.LogicalBlock)) // it is lost, whatever it says
+			return nil
+		})
+	}
 }
 
 func TestPoolCollisions(t *testing.T) {

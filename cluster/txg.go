@@ -63,11 +63,17 @@ func (g *group) leave() {
 	}
 }
 
-// seal keeps further calls out and returns when those inside have ended.
-func (g *group) seal() {
+// seal keeps further calls out and returns when those inside have ended, or false
+// when gone is closed before: a call that waits for who waits for us would never end.
+func (g *group) seal(gone <-chan struct{}) bool {
 	if g.calls.Add(closedBit) != closedBit {
-		<-g.idle
+		select {
+		case <-g.idle:
+		case <-gone:
+			return false
+		}
 	}
+	return true
 }
 
 // finish ends the present attempt.
@@ -268,7 +274,10 @@ func (p *Pool) commitLoop() {
 func (p *Pool) commitOpen() {
 	began := time.Now()
 	g := p.rotate()
-	g.seal()
+	if !g.seal(p.ctx.Done()) {
+		g.finish(p.ctx.Err(), false)
+		return
+	}
 	p.state.Load().open.firstNew.Store(p.lastInum.Load() + 1)
 	b, err := p.make(p.ctx, g)
 	wished := false // by who waits for the group that is open now
