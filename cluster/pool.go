@@ -171,6 +171,7 @@ type Pool struct {
 	lastErr     atomic.Pointer[error] // of the last commit; nil = it worked
 
 	snapTurn    chan struct{} // held by the one who changes the list of snapshots
+	snapNames   snapNames
 	snapChanges atomic.Uint64 // counts those changes
 
 	accounting atomic.Bool // there are accounts

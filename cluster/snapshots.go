@@ -32,19 +32,25 @@ var (
 // snapshotTable reads the list as the open group has it. A PFS that never had
 // a snapshot has an empty one.
 func (p *Pool) snapshotTable(ctx context.Context) (t *SnapshotTable, size uint64, err error) {
-	in, ok, err := p.Inode(ctx, ondisk.InumSnapshots)
-	if err != nil || !ok {
+	b, err := p.snapshotBytes(ctx)
+	if err != nil || b == nil {
 		return &SnapshotTable{}, 0, err
 	}
+	t, err = DecodeSnapshotTable(b)
+	return t, uint64(len(b)), err
+}
+
+// snapshotBytes is the list as it is stored, nil if there never was one.
+func (p *Pool) snapshotBytes(ctx context.Context) ([]byte, error) {
+	in, ok, err := p.Inode(ctx, ondisk.InumSnapshots)
+	if err != nil || !ok {
+		return nil, err
+	}
 	if in.Meta.Size > snapTableMax {
-		return nil, 0, snapErrorf("%d bytes", in.Meta.Size)
+		return nil, snapErrorf("%d bytes", in.Meta.Size)
 	}
 	b := make([]byte, in.Meta.Size)
-	if err := p.ReadData(ctx, ondisk.InumSnapshots, 0, b); err != nil {
-		return nil, 0, err
-	}
-	t, err = DecodeSnapshotTable(b)
-	return t, in.Meta.Size, err
+	return b, p.ReadData(ctx, ondisk.InumSnapshots, 0, b)
 }
 
 // ReadSnapshotTable reads the list of snapshots of a tree.

@@ -292,6 +292,31 @@ func listing(t *testing.T, p *Pool) string {
 	return strings.Join(text, " ")
 }
 
+// The names are those of the list, also where it is another one of the same length.
+func TestSnapshotNamesFollow(t *testing.T) {
+	c := newTestCluster(t, 1)
+	p := c.pool(Options{})
+	defer closePool(t, p)
+	before := ondisk.UUID{}
+	for _, name := range []string{"a", "a", "b"} {
+		snap(t, p, name)
+		for range 2 { // as read, and as remembered
+			all, err := p.SnapshotNames(c.ctx)
+			check(t, err)
+			if len(all) != 1 || all[0].Name != name || all[0].Clid == before {
+				t.Fatalf("%+v, want another %q than %v", all, name, before)
+			}
+		}
+		all, err := p.SnapshotNames(c.ctx)
+		check(t, err)
+		before = all[0].Clid
+		check(t, p.SnapshotDelete(c.ctx, name))
+		if all, err := p.SnapshotNames(c.ctx); err != nil || len(all) != 0 {
+			t.Fatalf("%q is deleted: %+v, %v", name, all, err)
+		}
+	}
+}
+
 // A snapshot is read while its source is changed, after it was deleted, and
 // while members go; one without it is not asked.
 func TestOpenSnapshot(t *testing.T) {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,12 +21,30 @@ type SnapshotName struct {
 	Created time.Time
 }
 
-// SnapshotNames lists the snapshots, oldest first.
+// snapNames are the snapshots of the list as it was read last: who looks at one
+// after the other has it decoded once, not each time.
+type snapNames struct {
+	mu    sync.Mutex
+	of    []byte // as it is stored
+	names []SnapshotName
+}
+
+// SnapshotNames lists the snapshots, oldest first. The caller changes nothing in
+// what is returned.
 func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
 	if vols := p.engine.volumes(); len(vols) > 0 && vols[0].Snap {
 		return nil, nil // the list is that of its source, then
 	}
-	t, _, err := p.snapshotTable(ctx)
+	b, err := p.snapshotBytes(ctx)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	p.snapNames.mu.Lock()
+	defer p.snapNames.mu.Unlock()
+	if bytes.Equal(b, p.snapNames.of) {
+		return p.snapNames.names, nil
+	}
+	t, err := DecodeSnapshotTable(b)
 	if err != nil {
 		return nil, err
 	}
@@ -34,6 +53,7 @@ func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
 		e := &t.Entries[i]
 		out = append(out, SnapshotName{e.Name, e.Clid, e.Created})
 	}
+	p.snapNames.of, p.snapNames.names = b, out
 	return out, nil
 }
 
