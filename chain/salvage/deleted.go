@@ -30,7 +30,11 @@ var errNothingLeft = fmt.Errorf("nothing of its content is left: %w", ondisk.Err
 //
 // Only numbers tell whose an inode was: on a volume with several PFSs, deleted
 // files of the others may be among them.
+//
+// If nothing leads into the PFS any more, nothing tells what was deleted, and all
+// that is found is copied; lost.go has the rest.
 func Deleted(ctx context.Context, devs []ondisk.Device, dir string, o Options, progress func(done, total uint64)) (rep Report, err error) {
+	o.Slot = -1
 	c, err := open(ctx, devs, dir, o, &rep)
 	if err != nil {
 		return rep, err
@@ -41,12 +45,21 @@ func Deleted(ctx context.Context, devs []ondisk.Device, dir string, o Options, p
 		made: make(map[string]uint64),
 	}
 	c.attrsOf = w.looseAttrs
+	if err := w.enter(ctx); err != nil {
+		return rep, err
+	}
 	if err := w.survey(ctx); err != nil {
 		return rep, err
 	}
 	if err := w.sweep(ctx, progress); err != nil {
 		return rep, err
 	}
+	if w.lostRoot != nil {
+		if err := w.lostRoot.settle(ctx, w); err != nil {
+			return rep, err
+		}
+	}
+	w.order()
 	if err := w.readNames(ctx); err != nil {
 		return rep, err
 	}
@@ -58,6 +71,7 @@ type version struct {
 	off   uint64
 	ctime uint64 // microseconds
 	dir   bool
+	own   bool // the newest root of the PFS that was found leads to it
 }
 
 // A nameOf is the newest entry known of an inode.
@@ -74,20 +88,21 @@ type wreckage struct {
 	versions map[uint64][]version
 	names    map[uint64]nameOf
 	made     map[string]uint64 // directories made, and which they were
+	lostRoot *lostRoot         // nil: the PFS can be entered
 }
 
 // survey notes what is not deleted.
 func (w *wreckage) survey(ctx context.Context) error {
-	list, err := w.set.PFSs(ctx, w.set.Header())
-	if err != nil {
-		w.lost("the list of PFSs", err)
-	}
+	list, _ := w.set.PFSs(ctx, w.hdr) // what is damaged was told when one was chosen
 	w.present[ondisk.InumRoot] = true
 	for i := range list {
 		p := &list[i]
 		mine := p.Ref.Key == w.pfs.Ref.Key
 		if !mine && p.Meta.PFSSubtype != ondisk.PFSSubNone {
 			continue
+		}
+		if w.lostRoot != nil && !unreadable(p) {
+			w.lostRoot.intact[p.Label()] = true
 		}
 		err := w.set.Scan(ctx, p.Set, 0, ^uint64(0), func(r *ondisk.Blockref, err error) bool {
 			if err == nil && r.Type == ondisk.TypeInode {
@@ -131,9 +146,6 @@ func (w *wreckage) sweep(ctx context.Context, progress func(done, total uint64))
 			}
 		}
 	}
-	for _, list := range w.versions {
-		slices.SortStableFunc(list, func(a, b version) int { return cmp.Compare(b.ctime, a.ctime) })
-	}
 	return nil
 }
 
@@ -148,11 +160,16 @@ func (w *wreckage) inodes(p []byte, off uint64) {
 		if err != nil || !w.genuine(&m) {
 			continue
 		}
-		ref := ondisk.Blockref{Type: ondisk.TypeInode, DataOff: ondisk.MakeDataOff(off+uint64(at), inodeRadix)}
-		if w.others.Has(&ref) {
+		ref := inodeRef(off + uint64(at))
+		if w.lostRoot == nil && w.others.Has(&ref) {
 			continue
 		}
-		w.versions[m.Inum] = append(w.versions[m.Inum], version{off: off + uint64(at), ctime: m.Ctime, dir: m.Type == ondisk.ObjDir})
+		v := version{off: off + uint64(at), ctime: m.Ctime, dir: m.Type == ondisk.ObjDir}
+		if w.lostRoot != nil && m.Inum == ondisk.InumRoot {
+			w.lostRoot.add(&m, v)
+			continue
+		}
+		w.versions[m.Inum] = append(w.versions[m.Inum], v)
 	}
 }
 
@@ -160,7 +177,7 @@ func (w *wreckage) inodes(p []byte, off uint64) {
 // number also as its name, or is the root of the PFS.
 func (w *wreckage) genuine(m *ondisk.InodeMeta) bool {
 	if m.OpFlags&ondisk.OpPFSRoot != 0 {
-		return m.Inum == ondisk.InumRoot && m.Name() == w.pfs.Meta.Name()
+		return m.Inum == ondisk.InumRoot && (w.lostRoot != nil || m.Name() == w.pfs.Meta.Name())
 	}
 	return m.Inum >= ondisk.InumFirst && m.NameKey == m.Inum && m.Name() == fmt.Sprintf("0x%016x", m.Inum)
 }

@@ -41,6 +41,7 @@ type Report struct {
 // Errors of what was asked.
 var (
 	ErrNoPFS  = errors.New("no such PFS or snapshot")
+	ErrRoot   = errors.New("its root cannot be read")
 	ErrNoSlot = errors.New("no valid header in that slot")
 )
 
@@ -52,6 +53,11 @@ func Copy(ctx context.Context, devs []ondisk.Device, dir string, o Options) (rep
 		return rep, err
 	}
 	defer c.root.Close()
+	at, err := c.pick(ctx)
+	if err != nil {
+		return rep, err
+	}
+	c.pfs = &at.PFS
 	inum, err := c.resolve(ctx, o.Path)
 	if err != nil {
 		return rep, err
@@ -69,7 +75,7 @@ func Copy(ctx context.Context, devs []ondisk.Device, dir string, o Options) (rep
 	return rep, err
 }
 
-// open finds the PFS on devs and enters dir.
+// open reads the headers of devs and enters dir.
 func open(ctx context.Context, devs []ondisk.Device, dir string, o Options, rep *Report) (*copier, error) {
 	set, err := media.Open(devs)
 	if err != nil {
@@ -79,40 +85,22 @@ func open(ctx context.Context, devs []ondisk.Device, dir string, o Options, rep 
 	if err != nil {
 		return nil, err
 	}
-	c := &copier{set: set, o: o, rep: rep, done: make(map[uint64]string)}
+	c := &copier{set: set, hdr: hdr, o: o, rep: rep, done: make(map[uint64]string)}
 	if o.Slot < 0 && hdr.WrittenByUs() {
 		if err := c.replay(ctx, devs); err != nil {
 			return nil, err
 		}
-		hdr = c.set.Header()
+		c.hdr = c.set.Header()
 	}
 	c.attrsOf = c.treeAttrs
-	if c.pfs, err = c.choose(ctx, hdr); err != nil {
-		return nil, err
-	}
 	c.root, err = os.OpenRoot(dir)
 	return c, err
-}
-
-// header is that of the slot.
-func header(set *media.Set, slot int) (*ondisk.VolumeHeader, error) {
-	if slot < 0 {
-		return set.Header(), nil
-	}
-	for i := range set.Slots {
-		if s := &set.Slots[i]; s.Index == slot && s.Header != nil {
-			return s.Header, nil
-		}
-	}
-	if s := set.Spare; s != nil && slot == 1 && s.Header != nil {
-		return s.Header, nil // the second state of a volume with one slot
-	}
-	return nil, fmt.Errorf("slot %d: %w: anvilfs show volume lists them", slot, ErrNoSlot)
 }
 
 // A copier is one Copy.
 type copier struct {
 	set  *media.Set
+	hdr  *ondisk.VolumeHeader // where it begins
 	o    Options
 	rep  *Report
 	pfs  *media.PFS
@@ -128,33 +116,6 @@ func (c *copier) lost(at string, err error) {
 	if c.o.Lost != nil {
 		c.o.Lost(at, err)
 	}
-}
-
-// choose finds the PFS.
-func (c *copier) choose(ctx context.Context, h *ondisk.VolumeHeader) (*media.PFS, error) {
-	list, err := c.set.PFSs(ctx, h)
-	if err != nil {
-		c.lost("the list of PFSs", err)
-	}
-	var names []string
-	var found *media.PFS
-	for i := range list {
-		p := &list[i]
-		local := p.Meta.Name() == "LOCAL" || strings.HasPrefix(p.Label(), ".anvilfs-")
-		switch {
-		case p.Label() == c.o.Label && c.o.Label != "":
-			return p, nil
-		case local:
-			continue
-		case c.o.Label == "":
-			found = p
-		}
-		names = append(names, p.Label())
-	}
-	if len(names) != 1 || found == nil {
-		return nil, fmt.Errorf("%q: %w: there are %s", c.o.Label, ErrNoPFS, strings.Join(names, ", "))
-	}
-	return found, nil
 }
 
 // ref finds an inode.

@@ -34,6 +34,10 @@ for inodes that nothing leads to any more, and files whose blocks were not used 
 come out under their last known path, or in lost+found. Stop using the filesystem at
 once when something was removed by mistake; a snapshot is the better way.
 
+If the root of a filesystem cannot be read, an older header is used by itself, and
+that is told; closing a volume makes all headers equal, so there may be none. With
+--deleted all files come out then that are found on the device, also deleted ones.
+
 The exit code is 0 if everything was copied, 4 if something is missing.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 || len(args) > 3 {
