@@ -45,7 +45,7 @@ func FuzzRawName(f *testing.F) {
 		if err != nil || json.Unmarshal(b, &back) != nil || string(back) != name {
 			t.Fatalf("%q: %s, and back %q (%v)", name, b, back, err)
 		}
-		_ = json.Unmarshal(text, &back)  // any JSON
+		_ = json.Unmarshal(text, &back) // any JSON
 		_ = (&back).UnmarshalJSON(text) // and any bytes
 	})
 }
