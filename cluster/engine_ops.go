@@ -304,5 +304,5 @@ func (c *conn) setRole(ctx context.Context, role ondisk.PFSType) error {
 
 // noMember is the answer to who names a member that a mount does not have.
 func noMember(name string) error {
-	return fmt.Errorf("%s is no member: status lists those that are", name)
+	return fmt.Errorf("%s is no member: anvilfs status MNT lists those that are", name)
 }

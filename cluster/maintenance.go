@@ -72,12 +72,17 @@ func (p *Pool) tidy() {
 // tidyIn has it looked again by then, also if nothing is committed until then.
 func (p *Pool) tidyIn(d time.Duration) {
 	u := &p.upkeep
-	if !u.waiting.Swap(true) {
-		time.AfterFunc(d, func() {
+	if u.waiting.Swap(true) {
+		return
+	}
+	p.workers.Go(func() {
+		select {
+		case <-time.After(d):
 			u.waiting.Store(false)
 			poke(u.wake)
-		})
-	}
+		case <-p.ctx.Done():
+		}
+	})
 }
 
 // Dropped is called when nobody reads a snapshot any more that is deleted, or one

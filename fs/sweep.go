@@ -18,6 +18,7 @@ type sweeper struct {
 	conn   *conn
 	wish   chan struct{}
 	asked  chan chan struct{} // by those who wait until it is closed
+	ended  <-chan struct{}    // closed when nobody answers any more
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -32,7 +33,7 @@ const (
 func (w *sweeper) start(c *conn) {
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(context.Background())
-	w.conn, w.wish, w.asked = c, make(chan struct{}, 1), make(chan chan struct{})
+	w.conn, w.wish, w.asked, w.ended = c, make(chan struct{}, 1), make(chan chan struct{}), ctx.Done()
 	w.done.Go(func() { w.run(ctx) })
 }
 
@@ -59,11 +60,14 @@ func (s *Server) ForgetSnapshots(ctx context.Context) {
 	done := make(chan struct{})
 	select {
 	case s.sweeper.asked <- done:
+	case <-s.sweeper.ended: // the mount is being taken away
+		return
 	case <-ctx.Done():
 		return
 	}
 	select {
 	case <-done:
+	case <-s.sweeper.ended:
 	case <-ctx.Done(): // the kernel waits for somebody
 	}
 }

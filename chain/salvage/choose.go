@@ -110,15 +110,13 @@ func (c *copier) choose(ctx context.Context) (candidate, error) {
 		if c.o.Label != "" && is(&p.PFS, c.o.Label) {
 			return *p, c.enterable(p)
 		}
-		if c.o.Label == "" && internal(p.Label()) {
+		if internal(p.Label()) {
 			continue
 		}
 		if c.o.Label == "" {
 			found = p
 		}
-		if !internal(p.Label()) {
-			names = append(names, p.Label())
-		}
+		names = append(names, p.Label())
 	}
 	switch {
 	case found != nil && len(names) == 1:

@@ -260,7 +260,7 @@ func (c *controller) waitFor(ctx context.Context, what string) error {
 
 func (c *controller) node(ctx context.Context, words []string, w io.Writer) error {
 	if len(words) < 2 {
-		return errors.New("node takes add, remove, offline, online, promote, demote, discard, grow or replace, and a node: status lists them")
+		return errors.New("node takes add, remove, offline, online, promote, demote, discard, grow or replace, and a node: anvilfs status MNT lists them")
 	}
 	verb, name, rest := words[0], words[1], words[2:]
 	if verb == "grow" {
