@@ -112,6 +112,9 @@ func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet 
 		return errors.Join(fmt.Errorf("%s is not empty: give a new directory", dir), err)
 	}
 	rep, err := copyOut(c.Context(), devs, dir, o)
+	if errors.Is(err, ondisk.ErrNotHammer2) {
+		err = fmt.Errorf("%w: check the path: one whole header at least is needed", err)
+	}
 	if err != nil && rep.Files+rep.Dirs == 0 {
 		return err
 	}
