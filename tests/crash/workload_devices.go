@@ -45,18 +45,38 @@ func (s *session) growAll() error {
 	return nil
 }
 
-// stepReread reads all there is, twice: what is not in memory comes from the
-// cache then.
+// stepReread reads all there is after a mount, when it is not in memory: it is
+// offered to the cache, and comes from there the second time.
 func (s *session) stepReread() error {
+	if err := s.stepReopen(); err != nil {
+		return err
+	}
 	for range 2 {
 		if _, err := s.dump(); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.filled()
 }
 
-// stepKnows demands that the cache was filled, and knows that after a mount.
+// filled waits until the cache has taken what it was offered.
+func (s *session) filled() error {
+	ctx, cancel := s.bounded()
+	defer cancel()
+	for {
+		list := s.pool.Status().Caches
+		if len(list) == 1 && list[0].Blocks > 0 {
+			return nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the cache has nothing of what was read: %+v", list)
+		}
+	}
+}
+
+// stepKnows demands that the cache knows after a mount what it was filled with.
 func (s *session) stepKnows() error {
 	list := s.pool.Status().Caches
 	if len(list) != 1 || list[0].Blocks == 0 {
