@@ -220,32 +220,6 @@ func (f *formatter) clear(ctx context.Context) error {
 	return f.flush()
 }
 
-// zeroRange zeroes [beg, end), but writes only where there is anything else:
-// sparse files stay sparse.
-func zeroRange(ctx context.Context, d ondisk.Device, beg, end uint64) error {
-	if beg >= end {
-		return nil
-	}
-	step := min(1<<20, end-beg)
-	buf, zero := ondisk.AlignedBuffer(int(step)), ondisk.AlignedBuffer(int(step))
-	for ; beg < end; beg += step {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n := min(step, end-beg)
-		if got, err := d.ReadAt(buf[:n], int64(beg)); uint64(got) < n {
-			return fmt.Errorf("%s: read at %#x: %w", d.Name(), beg, orShort(err))
-		}
-		if string(buf[:n]) == string(zero[:n]) {
-			continue
-		}
-		if _, err := d.WriteAt(zero[:n], int64(beg)); err != nil {
-			return fmt.Errorf("%s: write at %#x: %w", d.Name(), beg, err)
-		}
-	}
-	return nil
-}
-
 // writeInodes writes super-root and PFS roots.
 func (f *formatter) writeInodes() error {
 	block := ondisk.AlignedBuffer(ondisk.MaxBlock)

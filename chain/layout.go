@@ -168,33 +168,23 @@ func (w *watched) Flush() error {
 // copyRange copies n bytes at byte at of src to the begin of dst, but for the
 // blocks that headers have there.
 func copyRange(ctx context.Context, dst, src ondisk.Device, at, n uint64) error {
-	const step = 1 << 20
-	buf, zero := ondisk.AlignedBuffer(step), ondisk.AlignedBuffer(step)
-	for beg := uint64(0); beg < n; beg += step {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := readFull(src, buf, int64(at+beg)); err != nil {
-			return err
-		}
-		part, off := buf, beg
-		switch { // the blocks are the first and the last of a step
+	return inRuns(ctx, src, at, at+n, func(buf []byte, from uint64) error {
+		beg, end := from-at, from-at+uint64(len(buf))
+		off := beg
+		switch { // the blocks are the first and the last of a run
 		case beg == 0:
-			part, off = part[ondisk.HeaderSize:], ondisk.HeaderSize
-		case beg+step == spareSlot+ondisk.HeaderSize:
-			part = part[:spareSlot-beg]
+			buf, off = buf[ondisk.HeaderSize:], ondisk.HeaderSize
+		case end == spareSlot+ondisk.HeaderSize:
+			buf = buf[:spareSlot-beg]
 		}
-		if string(part) == string(zero[:len(part)]) {
-			if err := zeroRange(ctx, dst, off, off+uint64(len(part))); err != nil {
-				return err
-			}
-			continue
+		if allZero(buf) {
+			return zeroRange(ctx, dst, off, off+uint64(len(buf)))
 		}
-		if _, err := dst.WriteAt(part, int64(off)); err != nil {
+		if _, err := dst.WriteAt(buf, int64(off)); err != nil {
 			return fmt.Errorf("write at %#x: %w", off, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // relay makes the layout the volume's, in memory; the next commit writes it.

@@ -121,8 +121,10 @@ func (r *logReader) acknowledged(number uint64) error {
 // enough, which it reports. Pages that cannot be read are left out: space that may
 // never have been written tells nothing.
 func (r *logReader) eachPage(beg, end int64, look func(page []byte) bool) (all bool) {
-	const many = 16 * pageLen
-	buf := ondisk.AlignedBuffer(many)
+	const many = ondisk.MaxBlock
+	pool := blockPool.Get().(*[]byte)
+	defer blockPool.Put(pool)
+	buf := (*pool)[:many]
 	for at := beg; at < end; at += many {
 		part := buf[:min(many, end-at)]
 		whole := r.get(part, at) == nil

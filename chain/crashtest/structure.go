@@ -22,6 +22,7 @@ type structure struct {
 	seen  map[uint64]uint64 // blocks found intact: DataOff -> sum of check code and tid
 	free  func(chunk uint64) bool
 	errs  []error
+	buf   []byte // what was read last
 }
 
 // CheckStructure walks the trees of all headers of a volume of one device that
@@ -107,9 +108,13 @@ func (s *structure) bad(format string, args ...any) {
 	}
 }
 
-// read returns a block whose check code is right, or nil.
+// read returns a block whose check code is right, or nil. It is valid until the
+// next one is read.
 func (s *structure) read(r *ondisk.Blockref) []byte {
-	block := make([]byte, r.Size())
+	if s.buf == nil {
+		s.buf = make([]byte, ondisk.MaxBlock)
+	}
+	block := s.buf[:r.Size()]
 	if n, err := s.dev.ReadAt(block, s.place(r.Off())); n < len(block) {
 		s.bad("%v: %w", r, err)
 		return nil
