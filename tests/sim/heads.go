@@ -50,14 +50,17 @@ type span struct{ beg, end int64 }
 func (s span) holds(off int64) bool { return off >= s.beg && off < s.end }
 
 // lookAt reads headers and freemap.
-func (p *platter) lookAt() sight {
+func (p *platter) lookAt() sight { return p.lookUpTo(^ondisk.Tid(0)) }
+
+// lookUpTo is lookAt of who does not see the headers above that tid.
+func (p *platter) lookUpTo(tid ondisk.Tid) sight {
 	offs := ondisk.SlotOffsets(uint64(p.cache.Size()))
 	h := sight{single: len(offs) == 1}
 	slots := make([][]byte, len(offs))
 	cur := -1
 	for i, off := range offs {
 		slots[i] = p.look(off, ondisk.HeaderSize)
-		if wholeHead(slots[i]) && (cur < 0 || tidOf(slots[i]) > tidOf(slots[cur])) {
+		if wholeHead(slots[i]) && tidOf(slots[i]) <= tid && (cur < 0 || tidOf(slots[i]) > tidOf(slots[cur])) {
 			cur = i
 		}
 	}
@@ -160,10 +163,17 @@ func (v *volume) opensAt(h sight, d core.Durable, err error) {
 	if len(h.lost) > 0 || h.marred > 0 || h.tid == 0 {
 		w.logf("%s: headers are at %v, %d bad ones; no freemap for %v", nodeName(n.id), h.tid, h.marred, h.lost)
 	}
-	if v.session == nil || err != nil || v.session.fault == failRead {
-		return // refused; or it read other things than the world
+	if v.session == nil || err != nil {
+		return // refused
 	}
-	switch at := v.media.Volume().Header().MirrorTid; {
+	at := v.media.Volume().Header().MirrorTid
+	if v.session.fault == failRead {
+		if at < h.tid { // it did not get to see the newest header, and goes by the freemap of its own
+			v.session.lost = v.platter.lookUpTo(at).lost
+		}
+		return
+	}
+	switch {
 	case at > h.tid && (h.logged || d.Flags != 0):
 		// Opening brought the log into the tree, or gave it up, and the vote with it.
 	case at != h.tid:

@@ -198,6 +198,7 @@ func TestOldSeeds(t *testing.T) {
 		{1382, true, "a copy met an inode that could not be read, each time anew: resync.TestReplayMeetsUnreadableInode"},
 		{600991, true, "a master that waits for a copy and has no room was asked before anything was removed: cluster.TestRemovesWithOneFullMaster"},
 		{215630, true, "a node whose first sector is bad, and a table, was taken for gone: chain.TestProbeOfFirstPage"},
+		{212534, true, "the newest header could not be read for once, and its freemap was held against who went by the one before"},
 		{605353, true, "a slave took its last room, and could not be copied to any more: resync.TestDirectCopyLeavesRoom"},
 	} {
 		if _, err := Run(Options{Seed: s.seed, Volumes: s.volumes}); err != nil {
