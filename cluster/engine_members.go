@@ -12,7 +12,7 @@ import (
 
 // errNotClustered: what changes the members needs a cluster that is written.
 var errNotClustered = errors.New("only a cluster that is mounted for writing can change its members: " +
-	"a filesystem of one copy has none (anvilfs newfs makes a cluster)")
+	"a filesystem of one copy has none (anvilfs umount MNT and anvilfs convert DEVICE make it a cluster, in place)")
 
 // add makes a new device a member. It enters as a slave, which gives no vote to
 // a copy that is not complete; one that is to be a master becomes it by itself

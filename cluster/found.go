@@ -26,16 +26,19 @@ func FoundWith(ctx context.Context, vols []*chain.Volume, label string, roles []
 	if len(vols) != len(roles) {
 		return fmt.Errorf("%d volumes, but %d roles", len(vols), len(roles))
 	}
-	infos := make([]chain.PFSInfo, len(vols))
+	return found(ctx, vols, label, roles, newID(), newID)
+}
+
+// found makes the cluster clid of the PFSs named label. All that they hold is the
+// same everywhere.
+func found(ctx context.Context, vols []*chain.Volume, label string, roles []ondisk.PFSType, clid ondisk.UUID, newID func() ondisk.UUID) error {
 	c := &Charter{Config: Config{Version: 1}}
-	clid := newID()
 	var epoch uint32
 	for i, v := range vols {
 		info, err := findPFS(ctx, v, label)
 		if err != nil {
 			return err
 		}
-		infos[i] = info
 		epoch = max(epoch, info.T.Epoch())
 		fsid := info.Fsid
 		if _, twice := c.Config.Member(fsid); twice || fsid.IsZero() {

@@ -29,7 +29,7 @@ type accountTxn interface {
 
 // accountsAttr is the attribute of the root directory that lists the roots of
 // accounts: their numbers, 8 bytes each. One with sinceBit is what OursSince
-// said when they were right, one with genBit the highest number of a count, so
+// said when they were right (see quotaforeign.go), one with genBit the highest number of a count, so
 // that none is used twice for one directory. Users do not see it.
 const (
 	accountsAttr = propPrefix + "accounts"
@@ -51,7 +51,7 @@ type quotas struct {
 	mu       sync.Mutex
 	accounts map[uint64]*account
 	gen      uint32 // last number of a count
-	since    uint64 // with sinceBit; 0: not known, or a cluster
+	since    uint64 // with sinceBit, or sinceCluster; 0: not known
 	stale    bool   // another system changed what is in the accounts
 
 	counter counter

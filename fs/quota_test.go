@@ -524,6 +524,35 @@ func TestQuotaAfterOthers(t *testing.T) {
 	}
 }
 
+// TestQuotaAfterConvert: nobody knows who wrote a filesystem of one copy before it
+// was made a cluster, so that is counted anew, once.
+func TestQuotaAfterConvert(t *testing.T) {
+	r := newLoneRig(t)
+	d := r.mkdir(ondisk.InumRoot, "d")
+	r.write(r.make(d, "f", ondisk.ObjFile), 0, noise(70000, 1))
+	r.quota(d, Limits{Bytes: 1 << 20})
+	r.must(r.pool.Sync(r.ctx))
+	gen := r.f.quotas.genOf(d)
+	r.close()
+	r.disk.Reopen()
+	v, err := chain.Open(r.ctx, []ondisk.Device{r.disk}, chain.Options{})
+	r.must(err)
+	_, err = cluster.Convert(r.ctx, v, testLabel)
+	r.must(errors.Join(err, v.Close()))
+	for i := range 2 {
+		r.open()
+		r.f.quotas.counter.wg.Wait()
+		if now := r.f.quotas.genOf(d); (now == gen) != (i > 0) {
+			t.Fatalf("mount %d: count %d, before it was %d", i, now, gen)
+		} else {
+			gen = now
+		}
+		r.check("of the cluster", nil)
+		r.close()
+	}
+	r.open()
+}
+
 // TestQuotaCountsHaveNumbers: no directory has two counts of one number, though
 // the clock stands still. What stayed charged to the earlier one would be in both.
 func TestQuotaCountsHaveNumbers(t *testing.T) {

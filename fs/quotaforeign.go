@@ -11,12 +11,33 @@ import (
 // since when they were when the sums were right: if that differs, all is counted
 // anew. The list is brought up to date when that has ended, so a crash in between
 // begins it again.
+//
+// A cluster takes no such change in: its list says that it is one, with a number
+// that no commit has. Without, it is the list of a single copy that was made a
+// cluster, after who knows what, and is counted anew as well.
+const sinceCluster = sinceBit
 
 // changedByOthers reports whether somebody else wrote the filesystem since the
 // accounts were right.
 func (q *quotas) changedByOthers() bool {
-	since, ok := q.store.OursSince()
-	return ok && (since == 0 || uint64(since)|sinceBit != q.since)
+	now := q.sinceNow()
+	if now == sinceCluster && q.f.readOnly {
+		return false // or a snapshot, which is as it was
+	}
+	return now == 0 || now != q.since
+}
+
+// sinceNow is what the list is to say if the sums are right now; 0: nothing, the
+// last writer was not us.
+func (q *quotas) sinceNow() uint64 {
+	switch since, single := q.store.OursSince(); {
+	case !single:
+		return sinceCluster
+	case since == 0:
+		return 0
+	default:
+		return uint64(since) | sinceBit
+	}
 }
 
 func (q *quotas) isStale() bool {
@@ -28,14 +49,11 @@ func (q *quotas) isStale() bool {
 // noteSince prepares the list for the first account: its sums are going to be
 // those of now.
 func (q *quotas) noteSince() {
-	since, ok := q.store.OursSince()
+	now := q.sinceNow()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.accounts) > 0 {
-		return
-	}
-	if q.since = 0; ok && since != 0 {
-		q.since = uint64(since) | sinceBit
+	if len(q.accounts) == 0 {
+		q.since = now
 	}
 }
 
@@ -44,7 +62,7 @@ func (q *quotas) recountChanged(ctx context.Context) error {
 	if err := q.f.RecountQuotas(ctx); err != nil {
 		return err
 	}
-	q.f.log.Info("another system changed the filesystem: quotas are counted anew", "accounts", len(q.roots()))
+	q.f.log.Info("another system may have changed the filesystem: quotas are counted anew", "accounts", len(q.roots()))
 	q.mu.Lock()
 	q.stale = false // its flags say that it is being counted
 	q.mu.Unlock()
@@ -56,8 +74,8 @@ func (q *quotas) recountChanged(ctx context.Context) error {
 	if err := q.f.store.Sync(ctx); err != nil { // from now on the last writer is us
 		return err
 	}
-	since, ok := q.store.OursSince()
-	if !ok || since == 0 {
+	now := q.sinceNow()
+	if now == 0 {
 		return nil
 	}
 	s := q.f.lockset()
@@ -69,7 +87,7 @@ func (q *quotas) recountChanged(ctx context.Context) error {
 	}
 	defer t.End()
 	q.mu.Lock()
-	q.since = uint64(since) | sinceBit
+	q.since = now
 	q.mu.Unlock()
 	return q.storeList(ctx, t, s.node(ondisk.InumRoot), 0, 0)
 }

@@ -80,6 +80,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 		showCommand(),
 		bulkfreeCommand(),
 		growCommand(),
+		convertCommand(),
 		dedupCommand(),
 		pfsCommand(),
 		demoCommand(),

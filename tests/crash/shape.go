@@ -27,6 +27,7 @@ type Shape struct {
 	Room    int64 // that each device is larger
 	Memory  int64 // of a pool with a cache
 	Dedup   bool  // equals are looked for as blocks are written
+	Plain   bool  // of one copy, and no cluster
 	Part    int64 // of a device behind that can become one more of the last member; 0 = there is none
 }
 
@@ -47,6 +48,7 @@ func Shapes() []Shape {
 		{Name: "alone-sharing", Masters: 1, Size: one, Dedup: true},
 		{Name: "alone-growing", Masters: 1, Size: one, Room: 40 << 20},
 		{Name: "two-growing", Masters: 2, Size: one, Room: 40 << 20},
+		{Name: "plain", Masters: 1, Plain: true, Size: one},
 	}
 }
 
@@ -140,8 +142,10 @@ func (s Shape) buildRoles(ctx context.Context, roles []ondisk.PFSType) (*memdev.
 		}
 		vols = append(vols, v)
 	}
-	if err := cluster.FoundWith(ctx, vols, label, roles, id); err != nil {
-		return nil, err
+	if !s.Plain {
+		if err := cluster.FoundWith(ctx, vols, label, roles, id); err != nil {
+			return nil, err
+		}
 	}
 	for _, v := range vols {
 		if err := v.Close(); err != nil {

@@ -153,7 +153,7 @@ func Workloads(seed uint64) []Run {
 	shapes := Shapes()
 	alone, four, three, spare, threeFour := shapes[0], shapes[1], shapes[2], shapes[3], shapes[4]
 	growing, growingSlots, part, cached, sharing := shapes[5], shapes[6], shapes[7], shapes[8], shapes[9]
-	aloneGrowing, twoGrowing, restore := shapes[10], shapes[11], (*session).stepRestore
+	aloneGrowing, twoGrowing, plain, restore := shapes[10], shapes[11], shapes[12], (*session).stepRestore
 	twins, dedup, shared := synced(callTwins), (*session).stepDedup, (*session).stepShared
 	reread := (*session).stepReread
 	calls := (*session).stepCalls
@@ -188,6 +188,7 @@ func Workloads(seed uint64) []Run {
 		{"grow-slots", growingSlots, seed, []func(*session) error{calls, stepGrow(1), calls}, false},
 		{"grow-add", part, seed, []func(*session) error{calls, (*session).stepExtend, calls, (*session).stepReopen, calls}, false},
 		{"cache", cached, seed, []func(*session) error{calls, reread, calls, (*session).stepCacheAway, reread, calls, (*session).stepReopen, (*session).stepKnows, reread, calls}, false},
+		{"convert", plain, seed, []func(*session) error{calls, create, calls, (*session).stepConvert, calls, erase, calls}, false},
 		{"roles", spare, seed, []func(*session) error{calls, (*session).stepAddSlave, (*session).stepPromote, calls, (*session).stepDemote, calls}, false},
 	}...)
 }

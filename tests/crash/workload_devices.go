@@ -2,9 +2,11 @@ package crash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -43,6 +45,22 @@ func (s *session) growAll() error {
 		}
 	}
 	return nil
+}
+
+// stepConvert makes a filesystem of one copy a cluster.
+func (s *session) stepConvert() error {
+	if err := s.close(); err != nil {
+		return err
+	}
+	v, err := chain.Open(s.ctx, s.shape.volume(s.devs, 0), chain.Options{})
+	if err != nil {
+		return err
+	}
+	_, err = cluster.Convert(s.ctx, v, label)
+	if err = errors.Join(err, v.Close()); err != nil {
+		return err
+	}
+	return s.mountAny()
 }
 
 // stepReread reads all there is after a mount, when it is not in memory: it is
