@@ -533,6 +533,12 @@ func TestQuotaAfterConvert(t *testing.T) {
 	r.quota(d, Limits{Bytes: 1 << 20})
 	r.must(r.pool.Sync(r.ctx))
 	gen := r.f.quotas.genOf(d)
+	changed := func() uint64 {
+		rec, err := r.f.Stat(r.ctx, d)
+		r.must(err)
+		return rec.Meta.Ctime
+	}
+	ctime := changed()
 	r.close()
 	r.disk.Reopen()
 	v, err := chain.Open(r.ctx, []ondisk.Device{r.disk}, chain.Options{})
@@ -546,6 +552,9 @@ func TestQuotaAfterConvert(t *testing.T) {
 			t.Fatalf("mount %d: count %d, before it was %d", i, now, gen)
 		} else {
 			gen = now
+		}
+		if now := changed(); now != ctime {
+			t.Errorf("mount %d: counting changed the directory at %d, it was changed at %d", i, now, ctime)
 		}
 		r.check("of the cluster", nil)
 		r.close()

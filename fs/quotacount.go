@@ -23,6 +23,7 @@ type counter struct {
 	mu     sync.Mutex
 	runs   map[uint64]*count // by root
 	ended  chan struct{}     // closed and made anew when a count ends
+	anew   chan struct{}     // closed when all that another system may have changed is counted
 	cancel context.CancelFunc
 	ctx    context.Context // nil: read-only
 	wg     sync.WaitGroup
@@ -45,7 +46,8 @@ func (q *quotas) start() {
 	c := &q.counter
 	c.mu.Lock()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.runs, c.ended = make(map[uint64]*count), make(chan struct{})
+	c.runs, c.ended, c.anew = make(map[uint64]*count), make(chan struct{}), make(chan struct{})
+	anew := c.anew
 	c.mu.Unlock()
 	q.mu.Lock()
 	var open []uint64
@@ -59,13 +61,16 @@ func (q *quotas) start() {
 	for _, inum := range open {
 		q.count(inum)
 	}
-	if q.stale {
-		c.wg.Go(func() {
-			if err := q.recountChanged(c.ctx); err != nil && c.ctx.Err() == nil {
-				q.f.log.Warn("counting anew what another system changed", "error", err)
-			}
-		})
+	if !q.stale {
+		close(anew)
+		return
 	}
+	c.wg.Go(func() {
+		defer close(anew)
+		if err := q.recountChanged(c.ctx); err != nil && c.ctx.Err() == nil {
+			q.f.log.Warn("counting anew what another system changed", "error", err)
+		}
+	})
 }
 
 // stop ends what is being counted; the next mount goes on.

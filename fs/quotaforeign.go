@@ -91,3 +91,19 @@ func (q *quotas) recountChanged(ctx context.Context) error {
 	q.mu.Unlock()
 	return q.storeList(ctx, t, s.node(ondisk.InumRoot), 0, 0)
 }
+
+// waitAnew returns when nothing is left to be counted anew.
+func (c *counter) waitAnew(ctx context.Context) error {
+	c.mu.Lock()
+	anew := c.anew
+	c.mu.Unlock()
+	if anew == nil {
+		return nil // read-only: nothing is counted
+	}
+	select {
+	case <-anew:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -89,6 +89,9 @@ func (q *quotas) set(t Txn, n *node, limit Limits, fresh bool) {
 		gen = q.nextGen()
 	}
 	r := q.f.update(t, n, func(m *ondisk.InodeMeta) {
+		if !m.OwnsAccount() || m.DataQuota != limit.Bytes || m.InodeQuota != limit.Inodes {
+			m.SetCtime(q.f.clock()) // counting anew is no change of the directory
+		}
 		m.DataQuota, m.InodeQuota = limit.Bytes, limit.Inodes
 		if !m.OwnsAccount() {
 			m.AccountIn = m.AccountGen // where it is counted now
@@ -100,7 +103,6 @@ func (q *quotas) set(t Txn, n *node, limit Limits, fresh bool) {
 				m.AccountFlags |= ondisk.AccountCounting
 			}
 		}
-		m.SetCtime(q.f.clock())
 	})
 	q.mu.Lock()
 	q.keep(&r.Meta)
@@ -189,10 +191,14 @@ func (q *quotas) roots() []uint64 {
 // HasQuotas reports whether there is an account, or was one since the mount.
 func (f *FS) HasQuotas() bool { return f.quotas.any.Load() }
 
-// WaitQuota returns when a directory's account is counted, or given up.
+// WaitQuota returns when a directory's account is counted, or given up, and when
+// what another system may have changed is.
 func (f *FS) WaitQuota(ctx context.Context, dir uint64) error {
 	if f.quotas.store == nil {
 		return nil
+	}
+	if err := f.quotas.counter.waitAnew(ctx); err != nil {
+		return err
 	}
 	return f.quotas.wait(ctx, dir)
 }

@@ -87,7 +87,8 @@ func (s *session) mount(members ...cluster.MemberSpec) error {
 		return errors.Join(err, p.Close(ctx))
 	}
 	s.pool = p
-	return s.warm(ctx)
+	// Counting anew commits in the background, in the middle of a call.
+	return errors.Join(s.warm(ctx), s.f.WaitQuota(ctx, ondisk.InumRoot))
 }
 
 // serve is a filesystem on a pool.
