@@ -67,6 +67,14 @@ func Format(ctx context.Context, devs []ondisk.Device, o FormatOptions) (*Format
 	return f.result(), nil
 }
 
+// Room is what a new file system over devs has for blocks, in bytes. Nothing is
+// written.
+func Room(devs []ondisk.Device) (uint64, error) {
+	f := &formatter{devs: devs}
+	err := f.plan()
+	return f.hdr.AllocatorSize, err
+}
+
 type formatter struct {
 	devs  []ondisk.Device
 	o     FormatOptions

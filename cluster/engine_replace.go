@@ -100,10 +100,12 @@ func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, for
 		}
 		return err
 	}
-	if !force {
-		if err := mustBeEmpty(devs); err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", with.Name, err), closeAll())
-		}
+	err = e.canHold(ctx, devs)
+	if err == nil && !force {
+		err = mustBeEmpty(devs)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", with.Name, err), closeAll())
 	}
 	spec := chain.PFSSpec{Label: e.label(), Type: fresh.Role, Clid: e.clusterID(), Fsid: fresh.Fsid}
 	if _, err := chain.Format(ctx, devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}}); err != nil {

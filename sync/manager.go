@@ -26,6 +26,7 @@ type node struct {
 	failures int
 	notUntil time.Time
 	last     Report
+	noRoom   string // why the last run ended, if that was for want of room; see Report.NoRoomBefore
 	stamp    string // of the list that its snapshots were last seen equal to
 }
 
@@ -51,7 +52,7 @@ func (m *Manager) RetryNow() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
-		n.failures, n.notUntil = 0, time.Time{}
+		n.failures, n.notUntil, n.noRoom = 0, time.Time{}, "" // there may be room now
 	}
 }
 
@@ -90,7 +91,7 @@ func (m *Manager) forget(wanted []string) {
 	defer m.mu.Unlock()
 	for name, n := range m.nodes {
 		if !n.running && n.last.State == Failed && n.last.Mode != ModeSnapshots && !slices.Contains(wanted, name) {
-			n.last = Report{}
+			n.last, n.noRoom = Report{}, ""
 			m.peers.SetResyncReport(name, nil)
 		}
 	}
@@ -129,13 +130,16 @@ func (m *Manager) drive(ctx context.Context, name string) {
 	r := NewRun(m.peers, name, m.o)
 	defer r.Close()
 	for r.Step(ctx) && ctx.Err() == nil {
-		m.peers.SetResyncReport(name, r.Report())
+		m.show(name, r.Report())
 	}
 	rep := r.Report()
 	m.mu.Lock()
 	n := m.nodes[name]
 	n.end()
-	n.last = rep
+	n.last, n.noRoom = rep, ""
+	if rep.NoRoom {
+		n.noRoom = rep.Err
+	}
 	if rep.State == Done {
 		n.failures = 0
 		m.o.Logger.Info("node is back in sync", "node", name, "at", rep.Goal, "from", rep.Source,
@@ -149,6 +153,14 @@ func (m *Manager) drive(ctx context.Context, name string) {
 	if rep.State == Done {
 		m.o.Synced(name)
 	}
+}
+
+// show makes the pool show how far a run is, with what the one before it met.
+func (m *Manager) show(name string, rep Report) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rep.NoRoomBefore = m.nodes[name].noRoom
+	m.peers.SetResyncReport(name, rep)
 }
 
 // Reports returns the last report of every node that was resynced.

@@ -42,26 +42,29 @@ const (
 
 // A Report is a run at one instant: plain values, shares nothing with the run.
 type Report struct {
-	Node       string    `json:"node"`
-	State      State     `json:"state"`
-	Mode       Mode      `json:"mode,omitempty"`
-	Source     string    `json:"source,omitempty"` // node copied from
-	Goal       string    `json:"goal,omitempty"`   // tid of this round; from Copying on
-	Common     string    `json:"common,omitempty"` // tid both sides had before; "0:0" = everything is compared
-	Round      int       `json:"round"`            // from 1
-	BytesDone  int64     `json:"bytes_done"`       // of file data written to the node, all rounds
-	LeavesDone int64     `json:"leaves_done"`      // entries, inodes and blocks changed
-	Compared   int64     `json:"leaves_compared"`
-	BytesLeft  int64     `json:"bytes_left"`  // estimate for this round, -1 = not known yet
-	LeavesLeft int64     `json:"leaves_left"` // same
-	Rate       int64     `json:"bytes_per_second"`
-	ETA        Seconds   `json:"eta_seconds"`    // for this round, 0 = not known
-	Path       string    `json:"path,omitempty"` // where it is
-	Kept       string    `json:"kept,omitempty"` // snapshot with what only this node had
-	Err        string    `json:"error,omitempty"`
-	NoRoom     bool      `json:"no_room,omitempty"` // why it failed: ErrNoRoom
-	Since      time.Time `json:"since"`             // when State was entered
-	Began      time.Time `json:"began"`
+	Node       string  `json:"node"`
+	State      State   `json:"state"`
+	Mode       Mode    `json:"mode,omitempty"`
+	Source     string  `json:"source,omitempty"` // node copied from
+	Goal       string  `json:"goal,omitempty"`   // tid of this round; from Copying on
+	Common     string  `json:"common,omitempty"` // tid both sides had before; "0:0" = everything is compared
+	Round      int     `json:"round"`            // from 1
+	BytesDone  int64   `json:"bytes_done"`       // of file data written to the node, all rounds
+	LeavesDone int64   `json:"leaves_done"`      // entries, inodes and blocks changed
+	Compared   int64   `json:"leaves_compared"`
+	BytesLeft  int64   `json:"bytes_left"`  // estimate for this round, -1 = not known yet
+	LeavesLeft int64   `json:"leaves_left"` // same
+	Rate       int64   `json:"bytes_per_second"`
+	ETA        Seconds `json:"eta_seconds"`    // for this round, 0 = not known
+	Path       string  `json:"path,omitempty"` // where it is
+	Kept       string  `json:"kept,omitempty"` // snapshot with what only this node had
+	Err        string  `json:"error,omitempty"`
+	NoRoom     bool    `json:"no_room,omitempty"` // why it failed: ErrNoRoom
+	// NoRoomBefore is why the run before this one failed, if that was ErrNoRoom: until
+	// one ends well, that there is one under way does not mean that it will.
+	NoRoomBefore string    `json:"no_room_before,omitempty"`
+	Since        time.Time `json:"since"` // when State was entered
+	Began        time.Time `json:"began"`
 }
 
 // Seconds is a duration that JSON shows as a number of seconds.

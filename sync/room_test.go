@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -117,6 +118,52 @@ func TestDeletedSnapshotMakesRoom(t *testing.T) {
 	}
 	if slices.Contains(w.labels(), "s") {
 		t.Errorf("left: %q", w.labels())
+	}
+	w.clean()
+}
+
+// That there was no room is shown until a run ends well: each begins as if it would,
+// and ends like the one before it. Who does something about it is shown what comes.
+func TestNoRoomIsRemembered(t *testing.T) {
+	w := newWorld(t, 64<<20)
+	w.write(20, 3000, true)
+	for range 2 {
+		w.write(100, 300_000, false)
+	}
+	m := NewManager(w, small)
+	drive := func() (before []string, last Report) {
+		w.Helper()
+		w.reports = nil
+		m.node("target").notUntil = time.Time{}
+		if !m.take("target") {
+			t.Fatal("it is not tried")
+		}
+		m.drive(bg, "target")
+		for _, rep := range w.reports {
+			before = append(before, rep.NoRoomBefore)
+		}
+		return slices.Compact(before[:len(before)-1]), w.reports[len(w.reports)-1]
+	}
+	before, rep := drive()
+	if !rep.NoRoom || !slices.Equal(before, []string{""}) {
+		t.Fatalf("the first run: %q, then %+v", before, rep)
+	}
+	if before, again := drive(); !again.NoRoom || again.NoRoomBefore != "" || !slices.Equal(before, []string{rep.Err}) {
+		t.Errorf("the second run: %q, then %+v", before, again)
+	}
+	m.RetryNow()
+	if before, again := drive(); !again.NoRoom || !slices.Equal(before, []string{""}) {
+		t.Errorf("after somebody did something: %q, then %+v", before, again)
+	}
+	b := w.empty()
+	pos := w.next(b)
+	w.commit(w.src, b, pos)
+	w.pos = pos
+	if before, done := drive(); done.State != Done || done.NoRoomBefore != "" || !slices.Equal(before, []string{rep.Err}) {
+		t.Errorf("with all removed: %q, then %+v", before, done)
+	}
+	if m.node("target").noRoom != "" {
+		t.Error("it is remembered of a node in sync")
 	}
 	w.clean()
 }

@@ -208,14 +208,19 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 }
 
 // stuck is why the last attempt to bring a node in sync failed, "" if none did,
-// and whether there was no room on it. A report comes as it is, or as JSON says it.
+// and whether there was no room on it: that stays true while the next one has not
+// ended. A report comes as it is, or as JSON says it.
 func stuck(report any) (why string, noRoom bool) {
 	var r struct {
 		State, Error string
-		NoRoom       bool `json:"no_room"`
+		NoRoom       bool   `json:"no_room"`
+		Before       string `json:"no_room_before"`
 	}
-	if b, err := json.Marshal(report); err != nil || json.Unmarshal(b, &r) != nil || r.State != "failed" {
+	if b, err := json.Marshal(report); err != nil || json.Unmarshal(b, &r) != nil {
 		return "", false
+	}
+	if r.State != "failed" {
+		return r.Before, r.Before != ""
 	}
 	return r.Error, r.NoRoom
 }

@@ -80,6 +80,8 @@ func status(t *testing.T, text string) *cluster.Status {
 			fmt.Sscan(f[1], &st.Nodes[len(st.Nodes)-1].Total)
 		case f[0] == "noroom": // as failed
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " "), "no_room": true}
+		case f[0] == "noroombefore": // and is tried again at this moment
+			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "copying", "no_room_before": strings.Join(f[1:], " ")}
 		case f[0] == "failed": // the run that brings the node above in sync
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " ")}
 		case f[0] == "space":
