@@ -46,6 +46,7 @@ type member struct {
 	unreadable bool           // MakeRoom met blocks that cannot be read
 	urgent     bool           // needed for the barrier
 	discarded  bool           // the operator gave up its foreign change
+	expelled   bool           // it was removed, or replaced: only its line in the status is left
 	promoting  bool           // its change of members is under way
 
 	latency  atomic.Int64 // smoothed, in ns

@@ -67,7 +67,7 @@ func (e *engine) enroll(ctx context.Context, with MemberSpec) error {
 	ok := e.ask(func() {
 		for _, m := range e.members {
 			if m.spec.Name == with.Name { // the place of an old device
-				m.spec, m.fsid, m.maybe, m.flags = m.metered(with), ondisk.UUID{}, nil, 0
+				m.spec, m.fsid, m.maybe, m.flags, m.expelled = m.metered(with), ondisk.UUID{}, nil, 0, false
 				m.enter(NodeOffline, "", "")
 				return
 			}
@@ -100,19 +100,27 @@ func (e *engine) configured(name string) (in Member, err error) {
 			return m, nil
 		}
 	}
-	return in, noMember(name)
+	return in, e.noMember(name)
 }
 
 // belongs reports whether m is of the configuration, open or not. One that was
 // removed keeps its line in the status, and can be added again. The caller is
 // the loop.
 func (e *engine) belongs(m *member) bool {
-	law := e.primary.Charter()
+	law := e.charter()
 	if law == nil {
 		return false
 	}
 	_, ok := law.Config.Member(m.fsid)
 	return ok
+}
+
+// charter is what the primary goes by; nil: there is none. The caller is the loop.
+func (e *engine) charter() *Charter {
+	if e.primary == nil {
+		return nil
+	}
+	return e.primary.Charter()
 }
 
 // remove takes a member out of the cluster for good. When it returns, its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -50,8 +51,8 @@ func (e *engine) offlineNow(ctx context.Context, name string) error {
 	var m *member
 	err := ErrPoolClosed
 	e.ask(func() {
-		if m = e.byName(name); m == nil {
-			err = noMember(name)
+		if m = e.named(name); m == nil {
+			err = e.noMember(name)
 			return
 		}
 		if err = e.spare(m); err != nil {
@@ -121,10 +122,10 @@ func (e *engine) onlineNow(ctx context.Context, name string) error {
 	done := make(chan error, 1)
 	err := ErrPoolClosed
 	e.ask(func() {
-		m := e.byName(name)
+		m := e.named(name)
 		switch {
 		case m == nil:
-			err = noMember(name)
+			err = e.noMember(name)
 			return
 		case m.conn != nil:
 			err = nil
@@ -162,8 +163,12 @@ func (e *engine) discard(ctx context.Context, name string) error {
 	var d core.Durable
 	err := ErrPoolClosed
 	e.ask(func() {
-		m := e.byName(name)
-		if m == nil || m.conn == nil || m.state != NodeForeign {
+		m := e.named(name)
+		if m == nil {
+			err = e.noMember(name)
+			return
+		}
+		if m.conn == nil || m.state != NodeForeign {
 			err = fmt.Errorf("%s has no change of another system to discard", name)
 			return
 		}
@@ -274,19 +279,30 @@ func (e *engine) expel() {
 		}
 		c := m.conn
 		if c == nil {
-			if m.state == NodeFailed && !m.opening { // it is not looked for any more
+			switch {
+			case m.state == NodeFailed && !m.opening: // it is not looked for any more
 				m.attempt++
-				m.enter(NodeOffline, "not a member of the cluster any more", "")
+				m.leave("")
+			case m.state == NodeOffline:
+				m.leave(anewRemedy)
 			}
 			continue
 		}
 		m.conn, m.hold = nil, nil
 		m.attempt++
-		m.enter(NodeOffline, "not a member of the cluster any more", "anvilfs node add -f MNT NODE makes it one, with new content")
+		m.leave(anewRemedy)
 		c.mute()
 		e.step(core.Detach{Node: m.fsid})
 		e.closeLater(m, c)
 	}
+}
+
+const anewRemedy = "anvilfs node add -f MNT NODE makes it one, with new content"
+
+// leave notes that m is no member any more: it keeps its line in the status only.
+func (m *member) leave(remedy string) {
+	m.expelled = true
+	m.enter(NodeOffline, "not a member of the cluster any more", remedy)
 }
 
 // setRole stores a role for other systems; ours is in the charter.
@@ -302,7 +318,26 @@ func (c *conn) setRole(ctx context.Context, role ondisk.PFSType) error {
 	return t.Commit(ctx)
 }
 
-// noMember is the answer to who names a member that a mount does not have.
-func noMember(name string) error {
-	return fmt.Errorf("%s is no member: anvilfs status MNT lists those that are", name)
+// noMember is the answer to who names a member that the cluster does not have: it
+// says which it has. The caller is the loop.
+func (e *engine) noMember(name string) error {
+	var have []string
+	if law := e.charter(); law != nil && !e.solo {
+		for _, in := range law.Config.Members {
+			if m := e.byFsid(in.Fsid); m != nil {
+				have = append(have, m.spec.Name)
+			} else {
+				have = append(have, in.Fsid.String()+" (missing)")
+			}
+		}
+	} else {
+		for _, m := range e.members {
+			have = append(have, m.spec.Name)
+		}
+	}
+	more := ""
+	if m := e.byName(name); m != nil && m.expelled {
+		more = " any more"
+	}
+	return fmt.Errorf("%s is no member%s; those that are: %s", name, more, strings.Join(have, ", "))
 }

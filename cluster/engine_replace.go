@@ -77,7 +77,7 @@ func (e *engine) replaceable(name string, with MemberSpec) (old Member, err erro
 		case old.Fsid.IsZero() && m != nil && m.fsid.IsZero():
 			err = fmt.Errorf("%s could not be opened, so which member it was is not known: name the missing one by its id, as status shows it", name)
 		case old.Fsid.IsZero():
-			err = noMember(name)
+			err = e.noMember(name)
 		case same != nil && (same.conn != nil || same.closing):
 			err = fmt.Errorf("%s is in use: take it offline first", with.Name)
 		case same != nil && same.fsid != old.Fsid && e.belongs(same):

@@ -100,7 +100,7 @@ func (e *engine) takeMember(name string) (*hold, error) {
 	m := e.byName(name)
 	switch {
 	case m == nil:
-		return nil, noMember(name)
+		return nil, e.noMember(name)
 	case m.conn == nil || m.hold != nil:
 		return nil, fmt.Errorf("%s cannot be resynced now: %s", name, m.state)
 	case m.state == NodeForeign:
@@ -121,6 +121,14 @@ func (e *engine) byName(name string) *member {
 		if m.fsid.String() == name {
 			return m
 		}
+	}
+	return nil
+}
+
+// named is byName without those that were removed, or replaced.
+func (e *engine) named(name string) *member {
+	if m := e.byName(name); m != nil && !m.expelled {
+		return m
 	}
 	return nil
 }

@@ -370,6 +370,7 @@ func TestEngineChangesMembers(t *testing.T) {
 	check(t, e.remove(c.ctx, "b.img"))
 	untilStates(t, e, "offline offline in-sync in-sync")
 	put(t, e, 2003, "two of two")
+	noSuchMember(c, e)
 	reuseRemoved(c, e)
 	check(t, e.close(c.ctx))
 	e = c.mustStart(Options{}, 2, 3)

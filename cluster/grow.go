@@ -120,10 +120,10 @@ func (e *engine) growOpen(ctx context.Context, m *member, vol *chain.Volume, o c
 func (e *engine) growable(name string, add *Addition) (m *member, vol *chain.Volume, err error) {
 	err = ErrPoolClosed
 	e.ask(func() {
-		m = e.byName(name)
+		m = e.named(name)
 		switch {
 		case m == nil:
-			err = noMember(name)
+			err = e.noMember(name)
 		case m.growing:
 			err = fmt.Errorf("%s is being grown at this moment", name)
 		case m.state == NodeOffline:
