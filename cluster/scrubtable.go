@@ -82,9 +82,9 @@ func (e *engine) repairRoot(ctx context.Context, m *member, d Damage) error {
 	switch {
 	case d.Inum == 0 && d.Key != 0:
 		return errors.Join(fmt.Errorf("it is the root of a snapshot, which is copied again by itself, or of another filesystem on %s: "+
-			"copy out what else it has, then anvilfs node replace MNT %s DEVICE", d.Node, d.Node), err)
+			"copy out what else it has, then anvilfs node replace MNT NODE DEVICE", d.Node), err)
 	case d.Inum == 0:
-		return errors.Join(fmt.Errorf("what leads to the filesystem and its snapshots cannot be read: anvilfs node replace MNT %s DEVICE", d.Node), err)
+		return errors.Join(errors.New("what leads to the filesystem and its snapshots cannot be read: anvilfs node replace MNT NODE DEVICE"), err)
 	case d.Label == e.o.Label:
 		return e.condemn(damage{m: m, Leaf: d.Leaf})
 	}

@@ -36,7 +36,7 @@ func (r *Mender) Repair(ctx context.Context, d cluster.Damage) error {
 	case errors.Is(err, cluster.ErrNoSnapshot):
 		return fmt.Errorf("%v: %w: %s is no snapshot of this filesystem: mount it by itself and scrub it, or delete it", &d, cluster.ErrNotRepaired, d.Label)
 	}
-	return fmt.Errorf("%v: %w: snapshot %s was not copied anew (%w): delete it, or anvilfs node replace MNT %s DEVICE", &d, cluster.ErrNotRepaired, d.Label, err, d.Node)
+	return fmt.Errorf("%v: %w: snapshot %s was not copied anew (%w): delete it, or anvilfs node replace MNT NODE DEVICE", &d, cluster.ErrNotRepaired, d.Label, err)
 }
 
 // Renew copies a snapshot of a node in sync from another one and puts the copy

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 func conflictsCommand() *cobra.Command {
@@ -101,7 +103,7 @@ func resolve(ctx context.Context, out io.Writer, dir, path, keep string) error {
 		_, err := tell(ctx, dir, "conflicts", "forget", string(id))
 		return err
 	}
-	return fmt.Errorf("there is no conflict about %s: anvilfs conflicts list %s shows them", path, dir)
+	return fmt.Errorf("there is no conflict about %s: anvilfs conflicts list %s shows them", path, advice.Quote(dir))
 }
 
 // below is a path as the list has it.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
@@ -324,6 +325,7 @@ func (n *newfs) report(out io.Writer, list []*newMember) error {
 		fmt.Fprintf(out, "%s can be written while %d of %d masters are there.\n", n.label, quorum, nMasters)
 	}
 	fmt.Fprint(out, layoutOfNew(list))
-	_, err := fmt.Fprintf(out, "Mount it with: anvilfs mount %s@%s DIR\n", strings.Join(names, ","), n.label)
+	source := strings.Join(names, ",") + "@" + escapeLabel(n.label)
+	_, err := fmt.Fprintf(out, "Mount it with: anvilfs mount %s DIR\n", advice.Quote(source))
 	return err
 }

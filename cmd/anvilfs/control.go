@@ -265,7 +265,7 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 	verb, name, rest := words[0], words[1], words[2:]
 	if verb == "grow" {
 		if err := c.growNode(ctx, name, rest, w); err != nil {
-			return fmt.Errorf("node grow %s: %w", name, err)
+			return c.aboutNode(verb, name, err)
 		}
 		return nil
 	}
@@ -278,7 +278,7 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 	was := c.pool.Status().Caches
 	err := c.changeNode(ctx, verb, name, rest, w)
 	if err != nil {
-		return fmt.Errorf("node %s %s: %w", verb, name, err)
+		return c.aboutNode(verb, name, err)
 	}
 	if now := c.pool.Status().Caches; cacheNamed(was, name) != nil || cacheNamed(now, name) != nil {
 		sayCache(w, c.server.Dir, verb, name, cacheNamed(now, name))
@@ -305,6 +305,12 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		fmt.Fprintln(w, "two masters are left, and both are needed for changes: a third would let one fail")
 	}
 	return nil
+}
+
+// aboutNode is an error of a command about a node, which is the one that commands in
+// its text are about, too.
+func (c *controller) aboutNode(verb, name string, err error) error {
+	return &typedError{fmt.Sprintf("node %s %s: %s", verb, name, advice.Typed(err.Error(), c.server.Dir, name)), err}
 }
 
 func (c *controller) changeNode(ctx context.Context, verb, name string, rest []string, w io.Writer) error {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // overLimit is how long a mount that is there already is waited for to answer.
@@ -45,7 +47,7 @@ func mountable(dir string) error {
 // it is err.
 func (m member) inUse(ctx context.Context, err error) error {
 	if on := m.mounted(ctx); on != nil {
-		return fmt.Errorf("%s belongs to %s, which is mounted on %s already: use that, or 'anvilfs umount %s' first", m.name, on.source, on.target, on.target)
+		return fmt.Errorf("%s belongs to %s, which is mounted on %s already: use that, or anvilfs umount %s first", m.name, on.source, on.target, advice.Quote(on.target))
 	}
 	return err
 }
@@ -116,5 +118,5 @@ func same(a, b os.FileInfo) bool {
 
 // daemonGone says of a mount that nobody serves it any more.
 func daemonGone(dir string) error {
-	return fmt.Errorf("the daemon of a mount that is on %s is gone: 'anvilfs umount %s' takes it away, with -l if programs are in it; then mount again. Nothing that was synced is lost", dir, dir)
+	return fmt.Errorf("the daemon of a mount that is on %s is gone: anvilfs umount %s takes it away, with -l if programs are in it; then mount again. Nothing that was synced is lost", dir, advice.Quote(dir))
 }

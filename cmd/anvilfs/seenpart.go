@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
 
@@ -76,7 +77,7 @@ func (c *controller) ownDevice(device string, err error) error {
 		}
 		if slices.ContainsFunc(c.seen.paths(n.Name), func(p string) bool { return slices.Contains(wanted, p) }) {
 			return fmt.Errorf("%s is in use as %s of this filesystem: take it offline first, with anvilfs node offline %s %s: %w",
-				device, n.Name, c.server.Dir, n.Name, filedev.ErrInUse)
+				device, n.Name, advice.Quote(c.server.Dir), advice.Quote(n.Name), filedev.ErrInUse)
 		}
 	}
 	return err
