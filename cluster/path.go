@@ -15,6 +15,8 @@ import (
 func (p *Pool) PathOfDamage(ctx context.Context, d *Damage) string {
 	inum := d.Inum
 	switch {
+	case d.Header():
+		return fmt.Sprintf("copy of the volume header at %#x", d.Key)
 	case inum == 0 && d.Key != 0:
 		return "the root of a PFS without a known name"
 	case inum == 0:

@@ -29,6 +29,9 @@ func DamageOf(node, label string, e *chain.NodeError) Damage {
 
 // String names the block.
 func (d *Damage) String() string {
+	if d.Header() {
+		return fmt.Sprintf("%s, copy of the volume header at %#x", d.Node, d.Key)
+	}
 	return fmt.Sprintf("%s, %s of inode %d at %#x", d.Node, strings.ToLower(d.Kind.String()), d.Inum, d.Key)
 }
 
@@ -138,7 +141,7 @@ func (e *engine) pinAll() (nodes []Pinned, release func()) {
 // repairNow is repair of what somebody else found.
 func (e *engine) repairNow(ctx context.Context, d Damage) error {
 	var m *member
-	if e.o.ReadOnly || e.solo {
+	if e.o.ReadOnly || e.solo && !d.Header() {
 		return fmt.Errorf("%v: %w: there is no other copy, or nothing may be written", &d, ErrNotRepaired)
 	}
 	if !e.ask(func() { m = e.byName(d.Node) }) {
@@ -152,6 +155,8 @@ func (e *engine) repairNow(ctx context.Context, d Damage) error {
 	}
 	var err error
 	switch {
+	case d.Header():
+		err = e.repairHeader(ctx, m, d)
 	case d.root():
 		err = e.repairRoot(ctx, m, d)
 	case d.Label != "" && d.Label != e.o.Label:

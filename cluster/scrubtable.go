@@ -50,6 +50,12 @@ func SuperLeaf(key uint64) Leaf { return Leaf{Inum: 0, Key: key, Kind: ondisk.Ty
 // RootLeaf is the root of a PFS.
 func RootLeaf() Leaf { return Leaf{Inum: ondisk.InumRoot, Kind: ondisk.TypeInode} }
 
+// HeaderLeaf is a copy of a volume header, by its place on the file system.
+func HeaderLeaf(off uint64) Leaf { return Leaf{Inum: 0, Key: off, Kind: ondisk.TypeEmpty} }
+
+// Header reports whether the leaf is a copy of a volume header.
+func (l Leaf) Header() bool { return l.Kind == ondisk.TypeEmpty && l.Inum == 0 }
+
 // root reports whether the leaf is the super-root or a root.
 func (l Leaf) root() bool {
 	return l.Kind == ondisk.TypeInode && (l.Inum == 0 || l.Inum == ondisk.InumRoot && l.Key == 0)
@@ -89,6 +95,24 @@ func (e *engine) repairRoot(ctx context.Context, m *member, d Damage) error {
 		return e.condemn(damage{m: m, Leaf: d.Leaf})
 	}
 	return fmt.Errorf("its root is damaged: %w", ErrCopyAnew)
+}
+
+// repairHeader writes a copy of a volume header anew. The others on the same device
+// are what it is written from, so that no other node is needed.
+func (e *engine) repairHeader(ctx context.Context, m *member, d Damage) error {
+	c, err := e.repairable(m)
+	if err != nil {
+		return err
+	}
+	written, err := c.vol.MendHeader(ctx, d.Key)
+	if errors.Is(err, chain.ErrVolumeFailed) {
+		e.post(func() { e.fail(m, err.Error()) })
+	}
+	if err == nil && written {
+		m.repaired.Add(1)
+		e.log.Info("a copy of the volume header was written anew", "member", d.Node, "at", d.Key)
+	}
+	return err
 }
 
 // rewriteRoot moves a root, and so the super-root. Nothing in them is changed.

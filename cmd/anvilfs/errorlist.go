@@ -105,6 +105,9 @@ func errorPlace(e *ledger.Entry) string {
 	case ondisk.TypeIndirect:
 		return "table"
 	}
+	if e.Damage.Header() {
+		return "header"
+	}
 	return "root"
 }
 

@@ -26,6 +26,7 @@ func TestErrorList(t *testing.T) {
 		{Damage: differs, Path: "/data", What: "no majority of the masters has the same, so that which one is right has to be said", Count: 1, Last: at(1), Next: at(2)},
 		{Damage: damage("/dev/sdc", ondisk.TypeInode, 1029), Path: ondisk.RawName("/" + strings.Repeat("é", 90)), What: reason, Count: 1, Last: at(1), Next: at(2)},
 		{Damage: damage("/dev/sdc", 0, 0), Path: "the super-root", What: reason, Count: 1, Last: at(1), Next: at(2)},
+		{Damage: cluster.Damage{Node: "/dev/sdc", Leaf: cluster.HeaderLeaf(0)}, Path: "copy of the volume header at 0x0", Count: 1, Last: at(1), Repaired: at(4)},
 	}
 	const want = `  NODE      OFFSET         SEEN   LAST         NEXT TRY     STATE
 /data
@@ -39,6 +40,8 @@ inode 1030 of HOME
   /dev/sdc  inode          1      11-29 22:01  11-29 22:02  unreadable
 the super-root
   /dev/sdc  root           1      11-29 22:01  11-29 22:02  unreadable
+copy of the volume header at 0x0
+  /dev/sdc  header         1      11-29 22:01  -            repaired
 why
   not repaired: no other copy is in sync
   no majority of the masters has the same, so that which one is right has to be

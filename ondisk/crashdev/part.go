@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/anvilfs/anvilfs/ondisk"
-	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
 var _ ondisk.Device = (*part)(nil)
@@ -13,13 +12,13 @@ var _ ondisk.Device = (*part)(nil)
 // A part is a device that is a range of an image. Closing it does nothing: the
 // others go on.
 type part struct {
-	img  *memdev.Device
+	img  ondisk.Device
 	span span
 	name string
 }
 
-// Split returns the devices that an image of NewSet stands for.
-func Split(img *memdev.Device, sizes ...int64) []ondisk.Device {
+// Split returns the devices that an image of NewSet stands for. Each flushes all.
+func Split(img ondisk.Device, sizes ...int64) []ondisk.Device {
 	var list []ondisk.Device
 	at := int64(0)
 	for i, n := range sizes {

@@ -1,9 +1,9 @@
 // Package scrub reads every copy of every block of a pool's members, while it
 // is in use, and has what is bad repaired.
 //
-//	members    a: ======>......     each at its own pace: codes of all blocks,
-//	           b: ====>........     of the PFS and of its snapshots
-//	           c: =======>.....
+//	members    a: ======>......     each at its own pace: copies of the header,
+//	           b: ====>........     codes of all blocks, of the PFS and of its
+//	           c: =======>.....     snapshots
 //	then       a = b = c ?          leaf by leaf at one tid: equality
 //	then       the same for each snapshot
 //

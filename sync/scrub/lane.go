@@ -30,6 +30,7 @@ type Place struct {
 	Bad    damaged           `json:"damaged,omitempty"`
 	Worked time.Duration     `json:"worked_ns,omitempty"`
 	Rested time.Duration     `json:"rested_ns,omitempty"` // for the sake of others
+	heads  bool              // the copies of the volume header were looked at
 	super  bool              // what leads to the roots was looked at
 	roots  bool              // they were, too
 	seen   *chain.Verified   // data of the PFSs before; not kept over a restart
@@ -45,6 +46,13 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, b
 	label, err := p.settle(ctx, n)
 	if err != nil || p.Done {
 		return nil, 0, err
+	}
+	if !p.heads {
+		bad, err = headers(ctx, n)
+		p.heads = err == nil
+		if len(bad) > 0 || err != nil {
+			return bad, 0, err
+		}
 	}
 	if !p.roots {
 		bad, err = superRoot(ctx, n)
@@ -77,6 +85,15 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, b
 		p.At, err = chain.VerifyPlace{}, p.follow(ctx, n, label)
 	}
 	return bad, stats.Blocks, err
+}
+
+// headers verifies the copies of the volume headers of a node.
+func headers(ctx context.Context, n cluster.ScrubNode) (bad []finding, err error) {
+	list, err := n.Volume.VerifyHeaders(ctx)
+	for _, h := range list {
+		bad = append(bad, finding{cluster.Damage{Node: n.Name, Label: n.Label, Leaf: cluster.HeaderLeaf(h.Off)}, 0})
+	}
+	return bad, err
 }
 
 // superRoot verifies what leads to the PFSs of a node, and their roots.
