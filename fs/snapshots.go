@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -66,8 +67,8 @@ type slot struct {
 	n     uint64
 	raw   *raw
 	store SnapshotStore
-	pins  int  // those at work on it besides requests below it
-	gone  bool // it was found to be deleted
+	pins  int       // those at work on it besides requests below it
+	gone  time.Time // when it was found to be deleted
 }
 
 func newSnapshots(source Snapshots, log *slog.Logger, nodes int) *snapshots {
@@ -200,7 +201,7 @@ func (s *snapshots) release(sl *slot) {
 	}
 	delete(s.slots, sl.n)
 	s.ending.Add(1)
-	gone := sl.gone
+	gone := !sl.gone.IsZero()
 	s.closing.Go(func() {
 		defer s.ending.Add(-1)
 		if s.end(sl); gone {
@@ -248,7 +249,9 @@ func (s *snapshots) gone(ctx context.Context) []*slot {
 	for _, sl := range out {
 		if now, ok, err := s.find(ctx, sl.snap.Name); err == nil && (!ok || now.Clid != sl.snap.Clid) {
 			s.mu.Lock()
-			sl.gone = true
+			if sl.gone.IsZero() {
+				sl.gone = time.Now()
+			}
 			s.mu.Unlock()
 			kept = append(kept, sl)
 		} else {
@@ -297,4 +300,29 @@ func (s *snapshots) readdir(ctx context.Context, pos uint64, add func(uint64, *o
 		}
 	}
 	return fuse.OK
+}
+
+// held names those that were found to be deleted so long ago and are still in use.
+func (s *snapshots) held(since time.Duration) (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.slots {
+		if !sl.gone.IsZero() && time.Since(sl.gone) >= since {
+			names = append(names, sl.snap.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// known reports whether the kernel knows something of one of them.
+func (s *snapshots) known(names []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.slots {
+		if slices.Contains(names, sl.snap.Name) {
+			return true
+		}
+	}
+	return false
 }

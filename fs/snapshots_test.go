@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -211,12 +212,22 @@ func TestSnapshotsForgotten(t *testing.T) {
 	s.mu.Lock()
 	s.names = nil
 	s.mu.Unlock()
-	server.ForgetSnapshots(t.Context())
+	if held := server.ForgetSnapshots(t.Context()); !slices.Equal(held, []string{"s7"}) {
+		t.Errorf("in use is said to be %v", held)
+	}
 	if n := s.opened(); n != 1 {
 		t.Errorf("%d are open, want the one that is in use", n)
 	}
+	if names := server.HeldSnapshots(0); !slices.Equal(names, []string{"s7"}) || server.HeldSnapshots(time.Hour) != nil {
+		t.Errorf("in use is said to be %v", names)
+	}
+	if !server.KnowsSnapshots([]string{"s1", "s7"}) || server.KnowsSnapshots([]string{"s1", "s8"}) {
+		t.Error("it is not known which the kernel knows")
+	}
 	must(t, f.Close())
-	server.ForgetSnapshots(t.Context())
+	if held := server.ForgetSnapshots(t.Context()); held != nil || server.HeldSnapshots(0) != nil {
+		t.Errorf("in use is still said to be %v", held)
+	}
 	if n := s.opened(); n != 0 {
 		t.Errorf("%d are open though nobody uses them", n)
 	}

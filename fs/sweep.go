@@ -17,8 +17,8 @@ import (
 type sweeper struct {
 	conn   *conn
 	wish   chan struct{}
-	asked  chan chan struct{} // by those who wait until it is closed
-	ended  <-chan struct{}    // closed when nobody answers any more
+	asked  chan chan bool  // by those who wait until it is closed
+	ended  <-chan struct{} // closed when nobody answers any more
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -26,14 +26,15 @@ type sweeper struct {
 const (
 	sweepFirst = time.Second
 	sweepMax   = time.Minute
-	sweepWait  = 2 * time.Second // with nothing closed: the rest is in use
+	sweepWait  = 2 * time.Second // with nothing closed: the rest is in use,
+	sweepLooks = 20              // if it was looked as often as that meanwhile
 	sweepMost  = 20 * time.Second
 )
 
 func (w *sweeper) start(c *conn) {
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(context.Background())
-	w.conn, w.wish, w.asked, w.ended = c, make(chan struct{}, 1), make(chan chan struct{}), ctx.Done()
+	w.conn, w.wish, w.asked, w.ended = c, make(chan struct{}, 1), make(chan chan bool), ctx.Done()
 	w.done.Go(func() { w.run(ctx) })
 }
 
@@ -53,42 +54,58 @@ func (s *Server) SweepSnapshots() {
 
 // ForgetSnapshots makes the kernel forget deleted snapshots, and waits until they
 // are closed: a bulkfree finds the space of all that nobody uses then. What
-// programs have in use it waits for no longer than a moment.
-func (s *Server) ForgetSnapshots(ctx context.Context) {
+// programs have in use it waits for no longer than a moment. It returns the names of
+// these, if that can be known: their space cannot be found.
+func (s *Server) ForgetSnapshots(ctx context.Context) (held []string) {
 	ctx, cancel := context.WithTimeout(ctx, sweepMost)
 	defer cancel()
-	done := make(chan struct{})
+	done := make(chan bool, 1)
 	select {
 	case s.sweeper.asked <- done:
 	case <-s.sweeper.ended: // the mount is being taken away
-		return
+		return nil
 	case <-ctx.Done():
-		return
+		return nil
 	}
 	select {
-	case <-done:
+	case sure := <-done:
+		if sure {
+			return s.HeldSnapshots(0)
+		}
 	case <-s.sweeper.ended:
 	case <-ctx.Done(): // the kernel waits for somebody
 	}
+	return nil
 }
 
-// forget looks until nothing is left to be closed, or what is left stays so.
-func (w *sweeper) forget(ctx context.Context) {
+// HeldSnapshots names the snapshots that were found to be deleted so long ago and
+// are still in use, or not forgotten by the kernel yet.
+func (s *Server) HeldSnapshots(since time.Duration) []string {
+	return s.conn.raw.ctl.snaps.held(since)
+}
+
+// KnowsSnapshots reports whether somebody looked into one of them lately.
+func (s *Server) KnowsSnapshots(names []string) bool { return s.conn.raw.ctl.snaps.known(names) }
+
+// forget looks until nothing is left to be closed, or what is left stays so: true,
+// if there was time to see that.
+func (w *sweeper) forget(ctx context.Context) (sure bool) {
 	ctx, cancel := context.WithTimeout(ctx, sweepMost)
 	defer cancel()
-	least, since := math.MaxInt, time.Now()
+	least, since, looks := math.MaxInt, time.Now(), 0
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		left := w.look(ctx)
 		if left < least {
-			least, since = left, time.Now()
+			least, since, looks = left, time.Now(), 0
 		}
-		if left == 0 || time.Since(since) > sweepWait {
-			return
+		looks++
+		if left == 0 || looks > sweepLooks && time.Since(since) > sweepWait {
+			return ctx.Err() == nil
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }
@@ -102,8 +119,7 @@ func (w *sweeper) run(ctx context.Context) {
 			pause = sweepFirst
 		case done := <-w.asked:
 			pause = sweepFirst
-			w.forget(ctx)
-			close(done)
+			done <- w.forget(ctx)
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()

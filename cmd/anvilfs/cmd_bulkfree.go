@@ -40,8 +40,9 @@ command does it now, on a mount or on a volume that is not mounted.`,
 // bulkfree does it on all nodes of a mount.
 func (c *controller) bulkfree(ctx context.Context, w io.Writer) error {
 	before := c.pool.StatFS()
+	var held []string
 	if s := c.mount.Load(); s != nil {
-		s.ForgetSnapshots(ctx)
+		held = s.ForgetSnapshots(ctx)
 	}
 	if err := c.pool.Bulkfree(ctx); err != nil {
 		return err
@@ -52,5 +53,5 @@ func (c *controller) bulkfree(ctx context.Context, w io.Writer) error {
 		freed = after.Free - before.Free
 	}
 	fmt.Fprintf(w, "%s freed, %s free now\n", human(freed), human(after.Free))
-	return nil
+	return sayHeld(held, held, w)
 }

@@ -49,6 +49,8 @@ type mountStatus struct {
 	Server serverStatus    `json:"server"`
 	// Quotas are the directory trees near their limits, the fullest first.
 	Quotas []advice.Tree `json:"quotas,omitempty"`
+	// Held are deleted snapshots of which something is still open.
+	Held []string `json:"deleted_snapshots_in_use,omitempty"`
 	// Layout is what the members tolerate less than it seems.
 	Layout []layout.Finding `json:"layout,omitempty"`
 	// ReadOnly is set while the kernel refuses changes of a mount that was made
@@ -185,6 +187,10 @@ func (c *controller) Snapshots(ctx context.Context, unique bool, w io.Writer) er
 	return printSnapshotJSON(w, list, &p)
 }
 
+// heldTold is how long a deleted snapshot has to be in use until status says so:
+// the kernel forgets what nobody uses by itself, if not at once.
+const heldTold = 10 * time.Second
+
 // report is the whole status at this instant.
 func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}
@@ -202,6 +208,9 @@ func (c *controller) report() *mountStatus {
 		}
 	}
 	m.Layout = c.layout.findings(&m.Status)
+	if s := c.mount.Load(); s != nil {
+		m.Held = s.HeldSnapshots(heldTold)
+	}
 	m.Quotas = advice.Filled(c.trees.trees())
 	if m.Health != cluster.PoolReadOnly {
 		m.ReadOnly = c.remounts.look()

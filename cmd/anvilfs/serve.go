@@ -130,7 +130,7 @@ func (c *controller) serves(s *fs.Server, readOnly bool) {
 	c.files.Store(s.FS)
 	c.trees.start(s.FS)
 	c.mount.Store(s)
-	c.pool.OnForget(s.ForgetSnapshots)
+	c.pool.OnForget(func(ctx context.Context) { s.ForgetSnapshots(ctx) })
 	c.care.mounted <- s
 	if !readOnly {
 		c.merging.Store(&merging{files: s.FS})

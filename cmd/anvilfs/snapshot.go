@@ -176,7 +176,12 @@ func printPolicy(w io.Writer, p cluster.SnapshotPolicy, f *snapshotWords) (err e
 
 func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snapshotWords, w io.Writer) error {
 	if !f.dryRun {
-		return c.pool.SnapshotDelete(ctx, names...)
+		s := c.mount.Load()
+		known := s != nil && s.KnowsSnapshots(names)
+		if err := c.pool.SnapshotDelete(ctx, names...); err != nil || !known {
+			return err
+		}
+		return sayHeld(s.ForgetSnapshots(ctx), names, w)
 	}
 	list, err := c.pool.Snapshots(ctx, true)
 	if err != nil {
@@ -196,6 +201,16 @@ func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snap
 		}
 	}
 	return c.sayTogether(ctx, deleted, w)
+}
+
+// sayHeld tells which of the names are of deleted snapshots that are still in use.
+func sayHeld(held, names []string, w io.Writer) (err error) {
+	for _, name := range held {
+		if err == nil && slices.Contains(names, name) {
+			_, err = fmt.Fprintf(w, "%s is deleted and still in use: its space is held until the files in it that are open are closed\n", name)
+		}
+	}
+	return err
 }
 
 // sayTogether tells what snapshots have together and nothing else has: of what
