@@ -155,7 +155,7 @@ func (c *copier) enterable(k *candidate) error {
 func (c *copier) pick(ctx context.Context) (candidate, error) {
 	k, err := c.choose(ctx)
 	if err == nil && k.old != nil {
-		c.lost("PFS "+k.Label(), fmt.Errorf("what is copied is older, of txg %v, from header %d, since %w: %w: anvilfs recover --deleted looks for the rest",
+		c.lost("PFS "+k.Label(), fmt.Errorf("%w, of txg %v, from header %d, since %w: %w: anvilfs recover --deleted looks for the rest", ErrOlder,
 			k.Ref.MirrorTid, max(k.old.Index, -k.old.Index), ErrRoot, k.why))
 	}
 	return k, err

@@ -42,6 +42,7 @@ type Report struct {
 var (
 	ErrNoPFS  = errors.New("no such PFS or snapshot")
 	ErrRoot   = errors.New("its root cannot be read")
+	ErrOlder  = errors.New("what is copied is older")
 	ErrNoSlot = errors.New("no valid header in that slot")
 )
 

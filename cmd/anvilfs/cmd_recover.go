@@ -101,7 +101,7 @@ func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet 
 	}()
 	o.Owners = os.Geteuid() == 0
 	o.Lost = func(path string, err error) {
-		if !quiet {
+		if !quiet || errors.Is(err, salvage.ErrOlder) { // all of it is, which nobody should miss
 			fmt.Fprintf(c.ErrOrStderr(), "%s: %v\n", path, err)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -19,9 +20,13 @@ func showCommand() *cobra.Command {
 
 // showing opens the devices of a volume for reading and runs fn.
 func showing(c *cobra.Command, word string, fn func(context.Context, io.Writer, []ondisk.Device) error) error {
-	return withDevices(c.Context(), word, func(devs []ondisk.Device) error {
+	err := withDevices(c.Context(), word, func(devs []ondisk.Device) error {
 		return fn(c.Context(), c.OutOrStdout(), devs)
 	})
+	if errors.Is(err, ondisk.ErrNotHammer2) {
+		return explain(err) // damage is what it shows
+	}
+	return err
 }
 
 func showVolume() *cobra.Command {
