@@ -30,7 +30,7 @@ const ofOthers = -1
 //
 // Blocks that have several places are looked for in all inodes that say they
 // have some; of what a group may have from an older snapshot, which says nothing,
-// all of the others is looked through, once. Those that other writers shared
+// all of the others is looked through, twice at most. Those that other writers shared
 // under different keys count as unique.
 func UniqueBytes(ctx context.Context, views []*View, of []int, groups int) ([]Unique, error) {
 	u := &uniqueCount{views: views, of: of, out: make([]Unique, groups)}
@@ -54,10 +54,8 @@ func UniqueBytes(ctx context.Context, views []*View, of []int, groups int) ([]Un
 			err = u.elsewhere(ctx, i)
 		}
 	}
-	for g := range groups {
-		if err == nil && len(u.data) > 0 {
-			err = u.lenders(ctx, g)
-		}
+	if err == nil && len(u.data) > 0 {
+		err = u.lenders(ctx)
 	}
 	return u.out, err
 }
@@ -267,38 +265,59 @@ func (u *uniqueCount) elsewhere(ctx context.Context, i int) error {
 	return nil
 }
 
-// lenders takes off of what a group may have from elsewhere that which others
-// have, wherever it is.
-func (u *uniqueCount) lenders(ctx context.Context, group int) error {
-	left := 0
+// lenders takes off of what groups may have from elsewhere that which others have,
+// wherever it is. What several trees have is entered once, as of the first: so all
+// are gone through forwards and backwards, and of two groups that have something,
+// each is met by the other.
+func (u *uniqueCount) lenders(ctx context.Context) error {
+	left, all := make([]int, len(u.out)), 0 // claims that are to be looked for
 	for _, c := range u.data {
-		if c.group == group && c.lent {
-			left++
+		if c.lent {
+			left[c.group]++
+			all++
 		}
 	}
 	vol, ok := u.reader.src.(*Volume)
 	if !ok {
 		return nil
 	}
-	s := &treeScan{v: vol, visit: func(r *ondisk.Blockref) {
-		if c := u.data[r.Off()]; r.Type == ondisk.TypeData && c.group == group && c.lent {
-			u.drop(r.Off(), ofOthers)
-			left--
-		}
-	}}
-	for i, v := range u.views {
-		if left == 0 {
-			return nil
-		}
-		if u.of[i] == group {
-			continue
-		}
-		if err := s.run(ctx, v.root.Ref); err != nil {
-			return err
-		}
+	order := make([]int, len(u.views))
+	for i := range order {
+		order[i] = i
 	}
-	if err := s.damage(); err != nil && left > 0 {
-		u.out[group].Err = err
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(u.of[a], u.of[b]) })
+	for range min(2, len(u.out)) {
+		from := ofOthers
+		s := &treeScan{v: vol, visit: func(r *ondisk.Blockref) {
+			if c := u.data[r.Off()]; r.Type == ondisk.TypeData && c.lent && c.group != from {
+				u.drop(r.Off(), ofOthers)
+				left[c.group]--
+				all--
+			}
+		}}
+		for _, i := range order {
+			if from = u.of[i]; all == 0 || from != ofOthers && all == left[from] {
+				continue // nobody else has anything to be looked for
+			}
+			s.errs, s.first = 0, nil // what cannot be read is met again by each that has it
+			if err := s.run(ctx, u.views[i].root.Ref); err != nil {
+				return err
+			}
+			if err := s.damage(); err != nil {
+				u.blame(from, left, err)
+			}
+		}
+		slices.Reverse(order)
 	}
 	return nil
+}
+
+// blame notes that what could not be read in a tree of one group may have what
+// others seem to have alone.
+func (u *uniqueCount) blame(from int, left []int, err error) {
+	for g := range left {
+		if g != from && left[g] > 0 {
+			u.out[g].Err = err
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -82,6 +83,28 @@ func TestUniqueBytesOfRandomPFSs(t *testing.T) {
 			}
 		}
 		l.must(l.v.Close())
+	}
+}
+
+// What one of two has twice, and the other once, at a place where both have it, is
+// unique to neither, whichever is looked through first.
+func TestUniqueBytesOfLent(t *testing.T) {
+	const blocks = 64
+	l := newLife(t, 8, 256<<20)
+	l.big(5000, blocks)
+	l.big(6000, blocks)
+	clid := l.snapOp("old")
+	l.must(commitBatch(l.v, "DATA", l.restore("old", clid, 6000, 6001, blocks)))
+	l.snapOp("new")
+	l.drop(6001)
+	l.must(commitBatch(l.v, "DATA", l.restore("old", clid, 5000, 5001, blocks)))
+	labels := []string{"DATA", "new", "old"}
+	for _, of := range [][]int{{0, 1, 2}, {1, 0, 2}, {2, 1, 0}, {0, 1, 0}, {0, 1, ofOthers}, {0, ofOthers, ofOthers}} {
+		groups := slices.Max(of) + 1
+		got, want := l.uniques(labels, of, groups), l.naiveUnique(labels, of, groups)
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("in groups %v: %d, want %d", of, got, want)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 type sweeper struct {
 	conn   *conn
 	wish   chan struct{}
-	asked  chan chan bool  // by those who wait until it is closed
+	asked  chan chan bool  // by those who wait for the answer
 	ended  <-chan struct{} // closed when nobody answers any more
 	cancel context.CancelFunc
 	done   sync.WaitGroup
