@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,8 @@ type kernelGame struct {
 	dir  string
 	pool *cluster.Pool
 	srv  *fs.Server
+
+	begun, ended atomic.Int64 // writes of the block
 }
 
 func TestHistoriesOfAMount(t *testing.T) {
@@ -225,15 +228,25 @@ func (g *kernelGame) lockOrNot(who int, f *os.File, holds bool) bool {
 func (g *kernelGame) kernelWrite(who int, f *os.File) {
 	v := g.ids.Add(1)
 	g.rec.do("block 0 of file 0", who, writeBlock{v}, func() (any, bool) {
+		g.begun.Add(1)
+		defer g.ended.Add(1)
 		_, err := f.WriteAt(bytes.Repeat(encode(v), blockSize/8), 0)
 		return succeed, g.works(err)
 	})
 }
 
+// kernelRead reads the block. While one writes a page of the kernel's cache others
+// see parts of it, on any filesystem of Linux: such a read tells nothing and is done
+// again, if there was a write beside it.
 func (g *kernelGame) kernelRead(who int, f *os.File) {
 	buf := make([]byte, blockSize)
 	g.rec.do("block 0 of file 0", who, readBlock{}, func() (any, bool) {
-		n, err := f.ReadAt(buf, 0)
-		return value(buf[:n]), g.works(err)
+		for {
+			ended := g.ended.Load()
+			n, err := f.ReadAt(buf, 0)
+			if v := value(buf[:n]); err != nil || v != torn || g.begun.Load() == ended {
+				return v, g.works(err)
+			}
+		}
 	})
 }
