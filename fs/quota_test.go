@@ -491,14 +491,21 @@ func (r *quotaRig) disown() {
 	r.must(r.disk.Flush())
 }
 
-// TestQuotaAfterOthers: what another system did to a single copy is counted
-// anew by itself, once, and by the next mount if a crash comes between.
-func TestQuotaAfterOthers(t *testing.T) {
-	r := newLoneRig(t)
-	d := r.mkdir(ondisk.InumRoot, "d")
+// newLoneAccount is a filesystem of one copy with a directory d that is accounted for.
+func newLoneAccount(t *testing.T) (r *quotaRig, d uint64) {
+	t.Helper()
+	r = newLoneRig(t)
+	d = r.mkdir(ondisk.InumRoot, "d")
 	r.write(r.make(d, "f", ondisk.ObjFile), 0, noise(70000, 1))
 	r.quota(d, Limits{Bytes: 1 << 20})
 	r.must(r.pool.Sync(r.ctx))
+	return r, d
+}
+
+// TestQuotaAfterOthers: what another system did to a single copy is counted
+// anew by itself, once, and by the next mount if a crash comes between.
+func TestQuotaAfterOthers(t *testing.T) {
+	r, d := newLoneAccount(t)
 	gen := r.f.quotas.genOf(d)
 	for _, crash := range []bool{false, true} {
 		r.close()
@@ -527,11 +534,7 @@ func TestQuotaAfterOthers(t *testing.T) {
 // TestQuotaAfterConvert: nobody knows who wrote a filesystem of one copy before it
 // was made a cluster, so that is counted anew, once.
 func TestQuotaAfterConvert(t *testing.T) {
-	r := newLoneRig(t)
-	d := r.mkdir(ondisk.InumRoot, "d")
-	r.write(r.make(d, "f", ondisk.ObjFile), 0, noise(70000, 1))
-	r.quota(d, Limits{Bytes: 1 << 20})
-	r.must(r.pool.Sync(r.ctx))
+	r, d := newLoneAccount(t)
 	gen := r.f.quotas.genOf(d)
 	changed := func() uint64 {
 		rec, err := r.f.Stat(r.ctx, d)
