@@ -24,8 +24,8 @@ func Convert(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo,
 	if err != nil {
 		return info, err
 	}
-	if !Mountable(&info) || info.Type != ondisk.PFSMaster {
-		return info, fmt.Errorf("%s@%s is no filesystem of one copy, but a %v", v.Name(), info.Label, describeKind(&info))
+	if kind := otherKind(&info); kind != "" {
+		return info, fmt.Errorf("%s@%s is no filesystem of one copy, but %s", v.Name(), info.Label, kind)
 	}
 	m := &Media{name: v.Name(), label: info.Label, vol: v, info: info}
 	_, why, err := m.Load(ctx)
@@ -48,10 +48,15 @@ func Convert(ctx context.Context, v *chain.Volume, label string) (chain.PFSInfo,
 	return info, nil
 }
 
-// describeKind is what a PFS is, in a word.
-func describeKind(p *chain.PFSInfo) string {
-	if p.Subtype != ondisk.PFSSubNone {
-		return "snapshot"
+// otherKind is what a PFS is, if it is no filesystem of a user's own.
+func otherKind(p *chain.PFSInfo) string {
+	switch {
+	case p.Subtype != ondisk.PFSSubNone:
+		return "a snapshot"
+	case !Mountable(p):
+		return "what each volume has for itself"
+	case p.Type != ondisk.PFSMaster:
+		return "a " + p.Type.String()
 	}
-	return p.Type.String()
+	return ""
 }

@@ -69,7 +69,7 @@ func TestConvert(t *testing.T) {
 	if _, err := c.convert("HOME"); !errors.Is(err, ErrClustered) {
 		t.Fatal(err)
 	}
-	if _, err := c.convert("LOCAL"); err == nil || !strings.Contains(err.Error(), "is no filesystem of one copy") {
+	if _, err := c.convert("LOCAL"); err == nil || !strings.Contains(err.Error(), "LOCAL is no filesystem of one copy, but what each volume has for itself") {
 		t.Fatal(err)
 	}
 	e = c.mustStart(Options{}, 0)
