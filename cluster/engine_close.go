@@ -20,13 +20,16 @@ func (e *engine) close(ctx context.Context) error {
 	e.linger(ctx)
 	e.stop()
 	var conns []*conn
-	if !e.ask(func() {
+	part := func() {
 		for _, m := range e.members {
 			if m.conn != nil {
 				conns = append(conns, m.conn)
 				m.conn = nil
 			}
 		}
+	}
+	if !e.ask(func() {
+		part()
 		e.qmu.Lock()
 		close(e.quit)
 		e.qmu.Unlock()
@@ -34,6 +37,7 @@ func (e *engine) close(ctx context.Context) error {
 		return nil
 	}
 	<-e.ended
+	part() // what was posted before may have taken one in
 	e.mu.Lock()
 	e.pub.members, e.pub.closed = nil, true
 	e.announce()

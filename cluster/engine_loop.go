@@ -35,8 +35,18 @@ func (e *engine) ask(f func()) bool {
 	}
 	select {
 	case <-done:
-		return true
 	case <-e.ended:
+	}
+	return e.ran(done)
+}
+
+// ran reports whether f of an ask was run before the loop ended: it may have
+// been what ended it, and then both channels are closed.
+func (e *engine) ran(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
 		return false
 	}
 }

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -450,5 +452,48 @@ func TestEngineCloseWaitsForTheSlow(t *testing.T) {
 		}
 		view.Release()
 		check(t, v.Close())
+	}
+}
+
+// What ends the loop is told to have run, although by then the loop has ended:
+// a close that took it for somebody else's would leave the volumes open.
+func TestEngineAskEndsTheLoop(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 1)
+	for range 64 {
+		e := c.mustStart(Options{})
+		done := make(chan struct{})
+		e.post(func() { close(done) })
+		<-done
+		check(t, e.close(c.ctx))
+		<-e.ended
+		if !e.ran(done) {
+			t.Fatal("it ran")
+		}
+		if _, err := c.disks[0].ReadAt(make([]byte, 512), 0); !errors.Is(err, os.ErrClosed) {
+			t.Fatalf("the device is open after the close: %v", err)
+		}
+	}
+}
+
+// A member whose opening ends while the engine is being closed is closed, too.
+func TestEngineCloseTakesTheLate(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.gone[2] = true
+	e := c.mustStart(Options{})
+	c.gone[2] = false
+	late, d, err := openMember(c.ctx, c.spec(2), &e.o, e.log)
+	check(t, err)
+	var arrive func()
+	arrive = func() {
+		if !e.post(arrive) { // it is in the queue whenever the last one runs
+			e.reopened(opening{m: e.members[2], c: late, d: d})
+		}
+	}
+	e.post(arrive)
+	check(t, e.close(c.ctx))
+	if _, err := c.disks[2].ReadAt(make([]byte, 512), 0); !errors.Is(err, os.ErrClosed) {
+		t.Fatalf("the device is open after the close: %v", err)
 	}
 }
