@@ -128,6 +128,22 @@ func TestLengths(t *testing.T) {
 	}
 }
 
+// Symptom: a name that is no UTF-8 was another one in JSON: each place that wrote some
+// had to know which of its texts have names in them.
+func TestJSONKeepsNames(t *testing.T) {
+	for _, s := range sources(t) {
+		dir := filepath.ToSlash(filepath.Dir(s.path))
+		if strings.HasSuffix(s.path, "_test.go") || dir == "ondisk/rawjson" || dir == "ondisk/golden" || strings.HasPrefix(dir, "tests/") {
+			continue
+		}
+		for _, i := range s.file.Imports {
+			if i.Path.Value == `"encoding/json"` {
+				t.Errorf("%s writes or reads JSON by itself: ondisk/rawjson keeps names that are no UTF-8", s.path)
+			}
+		}
+	}
+}
+
 func TestErrnoOnlyAtTheEdge(t *testing.T) {
 	for _, s := range sources(t) {
 		room := strings.Split(s.path, "/")[0]

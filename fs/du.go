@@ -12,9 +12,9 @@ import (
 
 // A TreeUse is what a directory tree takes, as du(1) counts.
 type TreeUse struct {
-	Path   ondisk.RawName `json:"path"`
-	Bytes  uint64         `json:"bytes"`
-	Inodes uint64         `json:"inodes"`
+	Path   string `json:"path"`
+	Bytes  uint64 `json:"bytes"`
+	Inodes uint64 `json:"inodes"`
 	// Known: an account had the answer, nothing was walked.
 	Known bool `json:"known"`
 }
@@ -59,7 +59,7 @@ func (f *FS) Du(ctx context.Context, dir uint64, path string, o DuOptions) ([]Tr
 			return nil, err
 		}
 		q, _, err = f.QuotaOf(ctx, dir)
-		return []TreeUse{{ondisk.RawName(path), q.Bytes, q.Inodes, true}}, err
+		return []TreeUse{{path, q.Bytes, q.Inodes, true}}, err
 	}
 	rec, bytes, ok, err := store.Sized(ctx, dir)
 	if err == nil && !ok {
@@ -170,7 +170,7 @@ func (t *duTree) sums(list []TreeUse) []TreeUse {
 		t.bytes += b.bytes
 		t.inodes += b.inodes
 	}
-	return append(list, TreeUse{Path: ondisk.RawName(t.path), Bytes: t.bytes, Inodes: t.inodes})
+	return append(list, TreeUse{Path: t.path, Bytes: t.bytes, Inodes: t.inodes})
 }
 
 // FindPath returns the number of what a path from the root leads to. Symlinks are

@@ -2,13 +2,13 @@ package advice
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A Level is how much a piece of advice matters.
@@ -216,7 +216,7 @@ func stuck(report any) (why string, noRoom bool) {
 		NoRoom       bool   `json:"no_room"`
 		Before       string `json:"no_room_before"`
 	}
-	if b, err := json.Marshal(report); err != nil || json.Unmarshal(b, &r) != nil {
+	if b, err := rawjson.Marshal(report); err != nil || rawjson.Unmarshal(b, &r) != nil {
 		return "", false
 	}
 	if r.State != "failed" {

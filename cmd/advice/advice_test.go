@@ -169,6 +169,13 @@ func TestIntegrity(t *testing.T) {
 
 // Symptom: a directory whose name had an escape sequence in it changed what stood in
 // root's terminal when status listed it.
+func TestLines(t *testing.T) {
+	var b strings.Builder
+	if n, err := Lines(&b).Write([]byte("a\tcaf\xe9\n\x1b[Hé\n")); n != 13 || err != nil || b.String() != "a\tcaf\\xe9\n\\x1b[Hé\n" {
+		t.Errorf("%q (%d, %v)", b.String(), n, err)
+	}
+}
+
 func TestPrintable(t *testing.T) {
 	for _, c := range [][2]string{
 		{"/a b é", "/a b é"}, {"new\nline\t", `new\nline\t`}, {"\x1b[31m", `\x1b[31m`}, {"\xff\xfe", `\xff\xfe`}, {"\u202e", `\xe2\x80\xae`}, {"\u009b", `\xc2\x9b`}, {"\ufffd", "\ufffd"},

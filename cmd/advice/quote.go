@@ -2,6 +2,7 @@ package advice
 
 import (
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"unicode"
@@ -55,6 +56,32 @@ func Printable(text string) string {
 		text = text[n:]
 	}
 	return b.String()
+}
+
+// PrintableLines is a text of which line ends and tabs are meant, else as Printable.
+func PrintableLines(text string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexAny(text, "\n\t")
+		if i < 0 {
+			b.WriteString(Printable(text))
+			return b.String()
+		}
+		b.WriteString(Printable(text[:i]) + text[i:i+1])
+		text = text[i+1:]
+	}
+}
+
+// Lines is a writer of such text to w, of whole characters at a time.
+func Lines(w io.Writer) io.Writer { return lines{w} }
+
+type lines struct{ w io.Writer }
+
+func (l lines) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(l.w, PrintableLines(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // typable is a command in a text of a room that does not know the mount.

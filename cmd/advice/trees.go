@@ -13,8 +13,8 @@ import (
 
 // A Tree is a directory tree with an account, and its path from the mount point.
 type Tree struct {
-	Path    ondisk.RawName `json:"path"`
-	Percent int            `json:"percent"` // of the nearer limit, 0 without
+	Path    string `json:"path"`
+	Percent int    `json:"percent"` // of the nearer limit, 0 without
 	fs.Quota
 }
 
@@ -83,17 +83,17 @@ func Trees(filled []Tree, dir string, size func(uint64) string) (list []Advice) 
 	told := filled[:min(len(filled), treesTold)]
 	for i := range told {
 		t := &told[i]
-		at := quote(path.Join(dir, string(t.Path)))
+		at := quote(path.Join(dir, t.Path))
 		look := "anvilfs du -d 1 --sort size " + at
 		if t.inodesFirst() {
 			look = "anvilfs du -d 1 --sort inodes " + at
 		}
 		if t.Fill() == Full {
-			list = append(list, Advice{Warning, string(t.Path) + " is full: " + t.use(size) + ".",
+			list = append(list, Advice{Warning, t.Path + " is full: " + t.use(size) + ".",
 				"Writers there get \"Disk quota exceeded\"; removing files works.", "", look + "   (or anvilfs quota set " + at + t.more() + ")"})
 			continue
 		}
-		list = append(list, Advice{Note, string(t.Path) + " is nearly full: " + t.use(size) + ".", "", "", look})
+		list = append(list, Advice{Note, t.Path + " is nearly full: " + t.use(size) + ".", "", "", look})
 	}
 	if more := len(filled) - len(told); more > 0 {
 		list = append(list, Advice{told[len(told)-1].level(), fmt.Sprintf("%d more directory trees are full, or nearly.", more),

@@ -5,12 +5,11 @@ import (
 	"testing"
 
 	"github.com/anvilfs/anvilfs/fs"
-	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 func TestTrees(t *testing.T) {
 	tree := func(path string, q fs.Quota) Tree {
-		return Tree{Path: ondisk.RawName(path), Percent: q.Percent(), Quota: q}
+		return Tree{Path: path, Percent: q.Percent(), Quota: q}
 	}
 	mib := func(n uint64) string { return fmt.Sprint(n>>20, " MiB") }
 	var many []Tree

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,7 @@ import (
 	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/fs/merge"
-	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // branches merges those that come back, one after the other, while the mount
@@ -189,34 +188,33 @@ type conflictsJSON struct {
 }
 
 type conflictJSON struct {
-	Path    ondisk.RawName `json:"path"`
-	Copy    ondisk.RawName `json:"copy,omitempty"`
-	What    string         `json:"what"`
-	Removed bool           `json:"removed,omitempty"` // by the branch
-	Node    string         `json:"node"`
-	Time    time.Time      `json:"time"`
+	Path    string    `json:"path"`
+	Copy    string    `json:"copy,omitempty"`
+	What    string    `json:"what"`
+	Removed bool      `json:"removed,omitempty"` // by the branch
+	Node    string    `json:"node"`
+	Time    time.Time `json:"time"`
 }
 
 func writeConflicts(w io.Writer, c *merge.Conflicts) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
 	list := make([]conflictJSON, 0, len(c.List))
 	for _, k := range c.List {
 		list = append(list, conflictJSON{k.Path, k.Copy, k.What, k.Removed, k.Node, k.Time})
 	}
-	return e.Encode(conflictsJSON{OutputVersion: 1, Conflicts: list, More: c.More})
+	return rawjson.Write(w, conflictsJSON{OutputVersion: 1, Conflicts: list, More: c.More}, "  ")
 }
 
 // printConflicts lists them for people. pathOf names a file of the cluster, which
 // has the number that it had when the branch left.
 func printConflicts(w io.Writer, c *merge.Conflicts, pathOf func(inum uint64) string) {
+	w = advice.Lines(w)
 	for _, k := range c.List {
-		fmt.Fprintf(w, "%s: %s\n", advice.Printable(string(k.Path)), k.What)
+		fmt.Fprintf(w, "%s: %s\n", advice.Printable(k.Path), k.What)
 		has, named := strings.CutPrefix(pathOf(k.Ours), "/")
 		switch {
 		case k.Copy != "":
-			fmt.Fprintf(w, "    %s has %s\n", k.Node, advice.Printable(string(k.Copy)))
-		case !k.Removed && named && has != string(k.Path): // it was renamed
+			fmt.Fprintf(w, "    %s has %s\n", k.Node, advice.Printable(k.Copy))
+		case !k.Removed && named && has != k.Path: // it was renamed
 			fmt.Fprintf(w, "    the cluster's is kept: %s\n", advice.Printable(has))
 		default:
 			fmt.Fprintf(w, "    the cluster's is kept\n")

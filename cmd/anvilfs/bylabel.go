@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // scanPause lies between two scans for what is not complete yet.
@@ -25,7 +27,7 @@ func (s source) byLabel(ctx context.Context, patience time.Duration, w io.Writer
 		case late || errors.Is(err, errAmbiguous):
 			return s, err
 		case !said:
-			fmt.Fprintf(w, "anvilfs: waiting up to %s for the members of %s\n", patience, s.label)
+			fmt.Fprintf(advice.Lines(w), "anvilfs: waiting up to %s for the members of %s\n", patience, s.label)
 		}
 		select {
 		case <-time.After(scanPause):
@@ -77,7 +79,7 @@ func (s source) with(f *foundFS, w io.Writer) (source, error) {
 	}
 	for _, n := range f.Nodes {
 		if !n.Member {
-			fmt.Fprintf(w, "anvilfs: %s is left out: %s\n", n.Name, n.State)
+			fmt.Fprintf(advice.Lines(w), "anvilfs: %s is left out: %s\n", n.Name, n.State)
 		}
 	}
 	found.members = append(found.members, s.members...) // caches

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
@@ -53,14 +52,13 @@ func printCaches(w io.Writer, list []cluster.CacheStatus, dir string, size func(
 	if len(list) == 0 {
 		return
 	}
-	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "  CACHE\tSTATE\tUSED\tOF\tHITS\tMISSES\tHIT RATE\tEVICTED")
+	t := newTable("  CACHE", "STATE", "USED", "OF", "HITS", "MISSES", "HIT RATE", "EVICTED")
 	for i := range list {
 		c := &list[i]
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\n", c.Name, cacheState(c.State), size(uint64(c.Used)), size(uint64(c.Size)),
-			c.Hits, c.Misses, hitRate(c.Hits, c.Misses), c.Evicted)
+		t.row("  "+c.Name, cacheState(c.State), size(uint64(c.Used)), size(uint64(c.Size)),
+			fmt.Sprint(c.Hits), fmt.Sprint(c.Misses), hitRate(c.Hits, c.Misses), fmt.Sprint(c.Evicted))
 	}
-	_ = tw.Flush() // an error shows in w's own writes
+	t.print(w)
 	for i := range list {
 		if list[i].Error != "" {
 			fmt.Fprintf(w, "  %s\n", describeCache(&list[i], dir))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 func conflictsCommand() *cobra.Command {
@@ -81,7 +81,7 @@ func resolve(ctx context.Context, out io.Writer, dir, path, keep string) error {
 		return err
 	}
 	var list conflictsJSON
-	if err := json.Unmarshal([]byte(reply), &list); err != nil {
+	if err := rawjson.Unmarshal([]byte(reply), &list); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	inside, err := below(dir, path)
@@ -90,7 +90,7 @@ func resolve(ctx context.Context, out io.Writer, dir, path, keep string) error {
 	}
 	for i := range list.Conflicts {
 		k := &list.Conflicts[i]
-		if string(k.Path) != inside && string(k.Copy) != inside {
+		if k.Path != inside && k.Copy != inside {
 			continue
 		}
 		if err := settle(out, dir, k, keep); err != nil {
@@ -100,7 +100,7 @@ func resolve(ctx context.Context, out io.Writer, dir, path, keep string) error {
 		if k.Copy != "" {
 			id = k.Copy
 		}
-		_, err := tell(ctx, dir, "conflicts", "forget", string(id))
+		_, err := tell(ctx, dir, "conflicts", "forget", id)
 		return err
 	}
 	return fmt.Errorf("there is no conflict about %s: anvilfs conflicts list %s shows them", path, advice.Quote(dir))
@@ -129,7 +129,8 @@ func below(dir, path string) (string, error) {
 
 // settle does to the files what was decided.
 func settle(out io.Writer, dir string, k *conflictJSON, keep string) error {
-	path, copied := filepath.Join(dir, string(k.Path)), filepath.Join(dir, string(k.Copy))
+	out = advice.Lines(out)
+	path, copied := filepath.Join(dir, k.Path), filepath.Join(dir, k.Copy)
 	switch {
 	case keep == keepBoth || keep == keepTheirs && k.Copy == "":
 		fmt.Fprintf(out, "%s stays as it is\n", k.Path)

@@ -52,7 +52,7 @@ way back but a copy of the files to a new filesystem.`,
 				return explain(err)
 			}
 			s.label = info.Label
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is a cluster of one master now; to add a copy:\n  anvilfs mount %s MNT\n  anvilfs node add MNT DEVICE\n",
+			_, err = fmt.Fprintf(advice.Lines(c.OutOrStdout()), "%s is a cluster of one master now; to add a copy:\n  anvilfs mount %s MNT\n  anvilfs node add MNT DEVICE\n",
 				s.full(), advice.Quote(s.full()))
 			return err
 		},

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 func dedupCommand() *cobra.Command {
@@ -137,12 +137,10 @@ func (d *dedupRequest) begin(ctx context.Context, dir string) (fs.DedupReport, e
 
 func (d *dedupRequest) print(w io.Writer, rep *fs.DedupReport, took time.Duration) error {
 	if d.asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return rawjson.Write(w, struct {
 			OutputVersion int `json:"output_version"`
 			*fs.DedupReport
-		}{careVersion, rep})
+		}{careVersion, rep}, "  ")
 	}
 	fmt.Fprintf(w, "looked at  %d files, %s in %d blocks, in %v\n", rep.Files, human(rep.Bytes), rep.Blocks, took.Round(10*time.Millisecond))
 	fmt.Fprintf(w, "shared     %s before\n", human(rep.Already))
@@ -161,7 +159,7 @@ func (d *dedupRequest) print(w io.Writer, rep *fs.DedupReport, took time.Duratio
 func dedupAsk(ctx context.Context, dir string, words ...string) (rep fs.DedupReport, err error) {
 	var reply bytes.Buffer
 	if err = ask(ctx, dir, &reply, append([]string{"dedup"}, words...)...); err == nil {
-		err = json.Unmarshal(reply.Bytes(), &rep)
+		err = rawjson.Unmarshal(reply.Bytes(), &rep)
 	}
 	return rep, err
 }
@@ -255,7 +253,7 @@ func (m *merging) command(ctx context.Context, words []string, w io.Writer) erro
 		err = m.step(ctx)
 	case "stop":
 		m.job, m.used = nil, time.Time{}
-		return json.NewEncoder(w).Encode(fs.DedupReport{})
+		return rawjson.Write(w, fs.DedupReport{}, "")
 	default:
 		err = fmt.Errorf("dedup has no word %q", verb)
 	}
@@ -270,7 +268,7 @@ func (m *merging) command(ctx context.Context, words []string, w io.Writer) erro
 	if rep.Done {
 		m.job, m.used = nil, time.Time{}
 	}
-	return json.NewEncoder(w).Encode(rep)
+	return rawjson.Write(w, rep, "")
 }
 
 func (m *merging) options(words []string) (err error) {

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/cmd/doctor"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 func doctorCommand() *cobra.Command {
@@ -29,9 +29,7 @@ It ends with 0 if nothing is wrong, 1 if mounts work but something is lost, and
 			}
 			r := m.Examine(layoutFindings(c.Context())...)
 			if asJSON {
-				e := json.NewEncoder(c.OutOrStdout())
-				e.SetIndent("", "  ")
-				err = e.Encode(&r)
+				err = rawjson.Write(c.OutOrStdout(), &r, "  ")
 			} else {
 				err = printFindings(c.OutOrStdout(), &r, all)
 			}

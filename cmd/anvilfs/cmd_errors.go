@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 	"github.com/anvilfs/anvilfs/sync/ledger"
 )
 
@@ -70,12 +70,10 @@ func (c *controller) badness(words []string, w io.Writer) error {
 			return err
 		}
 		if has("--json") {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			return e.Encode(struct {
+			return rawjson.Write(w, struct {
 				OutputVersion int            `json:"output_version"`
 				Errors        []ledger.Entry `json:"errors"`
-			}{careVersion, append([]ledger.Entry{}, list...)})
+			}{careVersion, append([]ledger.Entry{}, list...)}, "  ")
 		}
 		return printErrors(w, list, c.server.Dir)
 	case "retry":

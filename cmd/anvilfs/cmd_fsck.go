@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -10,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/chain/fsck"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // fsckFlags are the words of fsck.
@@ -68,7 +69,7 @@ func (o *fsckFlags) run(c *cobra.Command, words []string) (code int, err error) 
 		for _, w := range words {
 			rep, err := fsckOne(c.Context(), w, o.Options)
 			if err != nil {
-				fmt.Fprintf(c.ErrOrStderr(), "anvilfs: %v\n", err)
+				fmt.Fprintf(advice.Lines(c.ErrOrStderr()), "anvilfs: %v\n", err)
 				code |= fsckOperational
 				continue
 			}
@@ -108,13 +109,12 @@ func fsckOne(ctx context.Context, word string, o fsck.Options) (*fsck.Report, er
 
 func printFsck(w io.Writer, name string, rep *fsck.Report, asJSON, quiet bool) error {
 	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return rawjson.Write(w, struct {
 			OutputVersion int `json:"output_version"`
 			*fsck.Report
-		}{careVersion, rep})
+		}{careVersion, rep}, "  ")
 	}
+	w = advice.Lines(w)
 	for _, f := range rep.Findings {
 		if !quiet || f.Severity > fsck.Info {
 			fmt.Fprintf(w, "%s: %s\n", name, f)

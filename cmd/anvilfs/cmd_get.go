@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
-	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A storedJSON is a file as get --json tells of it.
 type storedJSON struct {
-	Path              ondisk.RawName `json:"path"`
-	Compression       string         `json:"compression"`
-	CompressionSource string         `json:"compression_source"`
-	Check             string         `json:"check"`
-	CheckSource       string         `json:"check_source"`
+	Path              string `json:"path"`
+	Compression       string `json:"compression"`
+	CompressionSource string `json:"compression_source"`
+	Check             string `json:"check"`
+	CheckSource       string `json:"check_source"`
 }
 
 const getHelp = `Show how files are stored. With a list of properties, or all, in front of the
@@ -56,9 +55,7 @@ func getCommand() *cobra.Command {
 			}
 			out := c.OutOrStdout()
 			if asJSON {
-				e := json.NewEncoder(out)
-				e.SetIndent("", "  ")
-				return e.Encode(storedList(files))
+				return rawjson.Write(out, storedList(files), "  ")
 			}
 			t := storedTable(files, wanted, !script)
 			if !script {
@@ -182,7 +179,7 @@ func storedList(files []storedFile) any {
 		Files   []storedJSON `json:"files"`
 	}{1, []storedJSON{}}
 	for _, f := range files {
-		list.Files = append(list.Files, storedJSON{ondisk.RawName(f.path), f.values[0], f.source[0], f.values[1], f.source[1]})
+		list.Files = append(list.Files, storedJSON{f.path, f.values[0], f.source[0], f.values[1], f.source[1]})
 	}
 	return list
 }

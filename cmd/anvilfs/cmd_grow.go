@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,10 @@ import (
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/chain/media"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A growth is what a member is to grow by.
@@ -188,8 +189,9 @@ func openAddition(devs []ondisk.Device, g growth) (ondisk.Device, error) {
 
 func (r *grownMember) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(r)
+		return rawjson.Write(w, r, "")
 	}
+	w = advice.Lines(w)
 	if r.From == r.To {
 		fmt.Fprintf(w, "%s has the size of its device: %s\n", r.Device, human(r.To))
 	} else {

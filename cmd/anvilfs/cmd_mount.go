@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // mountWords are what the mount command was given.
@@ -181,7 +182,7 @@ func background(c *cobra.Command, s source, dir string, w *mountWords) error {
 		return err
 	}
 	for _, line := range said.notes {
-		fmt.Fprintln(c.ErrOrStderr(), "anvilfs:", line)
+		fmt.Fprintln(advice.Lines(c.ErrOrStderr()), "anvilfs:", line)
 	}
 	switch {
 	case said.ok:

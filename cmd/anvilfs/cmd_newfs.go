@@ -82,7 +82,7 @@ type newMember struct {
 }
 
 func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err error) {
-	if n.quiet {
+	if out = advice.Lines(out); n.quiet {
 		out = io.Discard
 	}
 	list, err := n.plan(masters)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 func pfsCommand() *cobra.Command {
@@ -37,7 +38,7 @@ func pfsList() *cobra.Command {
 						kind = "snapshot"
 					}
 					fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n",
-						p.Label, kind, p.Inodes, human(p.DataBytes), p.T, p.Clid, p.Fsid)
+						advice.Printable(p.Label), kind, p.Inodes, human(p.DataBytes), p.T, p.Clid, p.Fsid)
 				}
 				return errors.Join(tw.Flush(), damage)
 			})

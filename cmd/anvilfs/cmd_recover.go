@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/chain/salvage"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -102,7 +103,7 @@ func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet 
 	o.Owners = os.Geteuid() == 0
 	o.Lost = func(path string, err error) {
 		if !quiet || errors.Is(err, salvage.ErrOlder) { // all of it is, which nobody should miss
-			fmt.Fprintf(c.ErrOrStderr(), "%s: %v\n", path, err)
+			fmt.Fprintf(advice.Lines(c.ErrOrStderr()), "%s: %v\n", path, err)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -118,7 +119,7 @@ func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet 
 	if err != nil && rep.Files+rep.Dirs == 0 {
 		return err
 	}
-	fmt.Fprintf(c.OutOrStdout(), "%d files of %s, %d directories, %d more links, %d others copied to %s\n",
+	fmt.Fprintf(advice.Lines(c.OutOrStdout()), "%d files of %s, %d directories, %d more links, %d others copied to %s\n",
 		rep.Files, human(uint64(rep.Bytes)), rep.Dirs, rep.Links, rep.Others, dir)
 	if err != nil {
 		return err

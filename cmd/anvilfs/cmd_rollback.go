@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/fs"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 	resync "github.com/anvilfs/anvilfs/sync"
 )
 
@@ -77,13 +77,11 @@ Single files are put back by copying them from MNT/.anvilfs/snapshots/NAME.`,
 
 func printRollback(w io.Writer, name, kept string, asJSON bool) error {
 	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return rawjson.Write(w, struct {
 			Version int    `json:"output_version"`
 			To      string `json:"rolled_back_to"`
 			Kept    string `json:"kept,omitempty"`
-		}{snapshotVersion, name, kept})
+		}{snapshotVersion, name, kept}, "  ")
 	}
 	fmt.Fprintf(w, "rolled back to %s\n", name)
 	if kept != "" {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // scanVersion is the output_version of scan.
@@ -63,9 +63,7 @@ anvilfs mount @LABEL DIRECTORY`,
 				r.print(c.OutOrStdout())
 				return r.verdict()
 			}
-			e := json.NewEncoder(c.OutOrStdout())
-			e.SetIndent("", "  ")
-			if err := e.Encode(&r); err != nil {
+			if err := rawjson.Write(c.OutOrStdout(), &r, "  "); err != nil {
 				return err
 			}
 			return r.verdict()
@@ -147,11 +145,12 @@ func (r *scanReport) named(name string) (list []*foundFS) {
 }
 
 func (r *scanReport) print(w io.Writer) {
+	w = advice.Lines(w)
 	for i, f := range r.Filesystems {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s: %s\n", advice.Printable(f.Label), f.headline()) // a disk of others may have any
+		fmt.Fprintf(w, "%s: %s\n", f.Label, f.headline())
 		how := f.Source
 		if r.devices {
 			if how = "@" + escapeLabel(f.Label); len(r.named(f.Label)) > 1 {

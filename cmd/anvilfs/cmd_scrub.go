@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
@@ -113,12 +113,10 @@ func (c *controller) scrubbing(ctx context.Context, words []string, w io.Writer)
 	case "status":
 		rep := c.care.scrub.Report()
 		if len(words) > 1 && words[1] == "--json" {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			return e.Encode(struct {
+			return rawjson.Write(w, struct {
 				OutputVersion int `json:"output_version"`
 				scrub.Report
-			}{careVersion, rep})
+			}{careVersion, rep}, "  ")
 		}
 		printScrub(w, &rep, c.server.Dir, time.Now())
 		return nil
@@ -163,6 +161,7 @@ func (c *controller) scrubResume(words []string) error {
 
 // printScrub says how far a scrub is and what it found.
 func printScrub(w io.Writer, r *scrub.Report, dir string, now time.Time) {
+	w = advice.Lines(w)
 	if r.Phase == scrub.Idle {
 		fmt.Fprintln(w, advice.Typed("no scrub was run here: anvilfs scrub start MNT begins one", dir, ""))
 		return

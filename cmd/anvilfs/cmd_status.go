@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 func statusCommand() *cobra.Command {
@@ -87,7 +87,7 @@ func statusOf(ctx context.Context, dir string) (*mountStatus, error) {
 		return nil, err
 	}
 	var st mountStatus
-	if err := json.Unmarshal(b, &st); err != nil {
+	if err := rawjson.Unmarshal(b, &st); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return &st, nil
@@ -133,6 +133,7 @@ func (l *looked) code() int {
 }
 
 func textStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) (failed error) {
+	w = advice.Lines(w)
 	for i, l := range look(ctx, dirs, sizes(exact)) {
 		if i > 0 {
 			fmt.Fprintln(w)
@@ -153,6 +154,7 @@ func textStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) (fa
 
 // wrongStatus prints only what is wrong; the worst decides the code.
 func wrongStatus(ctx context.Context, w io.Writer, dirs []string, exact bool) error {
+	w = advice.Lines(w)
 	code := exitOK
 	for _, l := range look(ctx, dirs, sizes(exact)) {
 		code = max(code, l.code())
@@ -188,6 +190,7 @@ func jsonStatus(ctx context.Context, w io.Writer, dirs []string) (failed error) 
 
 // checkStatus prints one line for each mount; the worst decides the code.
 func checkStatus(ctx context.Context, w io.Writer, dirs []string) error {
+	w = advice.Lines(w)
 	code := exitOK
 	for _, l := range look(ctx, dirs, human) {
 		code = max(code, l.code())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // topCalls is how many kinds of calls are shown.
@@ -85,9 +87,8 @@ func watchRates(ctx context.Context, dirs []string, every time.Duration, rounds 
 }
 
 func encodeRates(w io.Writer, list []rates) error {
-	e := json.NewEncoder(w)
 	for i := range list {
-		if err := e.Encode(&list[i]); err != nil {
+		if err := rawjson.Write(w, &list[i], ""); err != nil {
 			return err
 		}
 	}
@@ -102,7 +103,7 @@ func printRates(w io.Writer, list []rates, inPlace bool) error {
 	}
 	for i := range list {
 		r := &list[i]
-		fmt.Fprintf(&b, "%s on %s  %s\n", r.Label, r.Dir, r.Health)
+		fmt.Fprintf(advice.Lines(&b), "%s on %s  %s\n", r.Label, r.Dir, r.Health)
 		fmt.Fprintf(&b, "  txgs    %s/s, %s/s, %s each; %s of %s dirty; %d calls out\n", count(r.Txg.Count), perSecond(r.Txg.Bytes),
 			r.Txg.mean(), human(uint64(max(r.Dirty, 0))), human(uint64(max(r.Limit, 0))), r.Out)
 		t := newTable("  NODE", "STATE", "READ/s", "BYTES/s", "MEAN", "WRITE/s", "BYTES/s", "MEAN", "FLUSH/s", "MEAN", "QUEUE", "LAG")

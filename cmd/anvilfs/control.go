@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/anvilfs/anvilfs/cmd/layout"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A controller answers the control files of a mount.
@@ -159,11 +159,9 @@ pid                               of the serving process
 
 // Status writes the content of status.json.
 func (c *controller) Status(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
 	m := c.report()
 	m.Out-- // the call that asks
-	return e.Encode(m)
+	return rawjson.Write(w, m, "  ")
 }
 
 // Quotas writes the content of quotas.json: what quota list --json prints, as of
@@ -278,6 +276,7 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		}
 		return nil
 	}
+	w = advice.Lines(w)
 	switch {
 	case verb == "add":
 		name = c.likeOthers(name, "")

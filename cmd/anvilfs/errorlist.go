@@ -87,10 +87,10 @@ func folded(indent, text string) string {
 
 // errorPath is the file.
 func errorPath(e *ledger.Entry) string {
-	if e.Label != "" && strings.HasPrefix(string(e.Path), "inode ") {
-		return advice.Printable(string(e.Path) + " of " + e.Label)
+	if e.Label != "" && strings.HasPrefix(e.Path, "inode ") {
+		return advice.Printable(e.Path + " of " + e.Label)
 	}
-	return advice.Printable(string(e.Path))
+	return advice.Printable(e.Path)
 }
 
 // errorPlace is where in the file it is bad.

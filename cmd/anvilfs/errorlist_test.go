@@ -24,7 +24,7 @@ func TestErrorList(t *testing.T) {
 		{Damage: damage("/dev/sdb", ondisk.TypeDirent, 1<<63), Path: "/a\nb\xff", What: reason, Count: 12345, Last: at(2), Next: at(9)},
 		{Damage: damage("/dev/sdb", ondisk.TypeIndirect, 0), Path: "inode 1030", Count: 1, Last: at(3), Repaired: at(4)},
 		{Damage: differs, Path: "/data", What: "no majority of the masters has the same, so that which one is right has to be said", Count: 1, Last: at(1), Next: at(2)},
-		{Damage: damage("/dev/sdc", ondisk.TypeInode, 1029), Path: ondisk.RawName("/" + strings.Repeat("é", 90)), What: reason, Count: 1, Last: at(1), Next: at(2)},
+		{Damage: damage("/dev/sdc", ondisk.TypeInode, 1029), Path: "/" + strings.Repeat("é", 90), What: reason, Count: 1, Last: at(1), Next: at(2)},
 		{Damage: damage("/dev/sdc", 0, 0), Path: "the super-root", What: reason, Count: 1, Last: at(1), Next: at(2)},
 		{Damage: cluster.Damage{Node: "/dev/sdc", Leaf: cluster.HeaderLeaf(0)}, Path: "copy of the volume header at 0x0", Count: 1, Last: at(1), Repaired: at(4)},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/chain/fsck"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/fs/repair"
 )
@@ -62,7 +63,7 @@ func (r *fsckRepair) fail(what string, err error) {
 	if err == nil {
 		return
 	}
-	fmt.Fprintf(r.errs, "anvilfs: %s: not repaired: %v\n", what, err)
+	fmt.Fprintf(advice.Lines(r.errs), "anvilfs: %s: not repaired: %v\n", what, err)
 	r.code |= fsckOperational
 }
 
@@ -71,7 +72,7 @@ func (r *fsckRepair) say(what, format string, args ...any) {
 	if r.dryRun {
 		verb = "would be repaired"
 	}
-	fmt.Fprintf(r.out, "%s: %s: %s\n", what, verb, fmt.Sprintf(format, args...))
+	fmt.Fprintf(advice.Lines(r.out), "%s: %s: %s\n", what, verb, fmt.Sprintf(format, args...))
 	r.changed = r.changed || !r.dryRun
 }
 

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 func main() {
@@ -28,7 +30,7 @@ func run(ctx context.Context, argv []string, out, errOut io.Writer) int {
 		return exitOK
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(errOut, "anvilfs: %s\n", text)
+		fmt.Fprintf(errOut, "anvilfs: %s\n", advice.PrintableLines(text)) // names may be in it
 	}
 	return exitCode(err)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
-	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // quotaVersion is the output_version of the JSON of quota and du.
@@ -180,17 +179,15 @@ func (c *controller) quotaShow(ctx context.Context, files *fs.FS, inum uint64, n
 	if !ok {
 		return fmt.Errorf("%s is in no tree with a quota: anvilfs quota set gives it one", name)
 	}
-	return printQuotas(w, []advice.Tree{{Path: ondisk.RawName(c.pool.PathOf(ctx, root)), Percent: q.Percent(), Quota: q}}, f)
+	return printQuotas(w, []advice.Tree{{Path: c.pool.PathOf(ctx, root), Percent: q.Percent(), Quota: q}}, f)
 }
 
 func printQuotas(w io.Writer, list []advice.Tree, f *quotaWords) error {
 	if f.json {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return rawjson.Write(w, struct {
 			Version int           `json:"output_version"`
 			Quotas  []advice.Tree `json:"quotas"`
-		}{quotaVersion, append([]advice.Tree{}, list...)})
+		}{quotaVersion, append([]advice.Tree{}, list...)}, "  ")
 	}
 	if f.script {
 		for _, q := range list {
@@ -212,7 +209,7 @@ func printQuotas(w io.Writer, list []advice.Tree, f *quotaWords) error {
 		if q.MaxBytes+q.MaxInodes > 0 {
 			full = fmt.Sprintf("%d%%", q.Percent)
 		}
-		t.row(advice.Printable(string(q.Path)), size(q.Bytes), limit(q.MaxBytes, size), count(q.Inodes), limit(q.MaxInodes, count), full, quotaState(&q.Quota))
+		t.row(advice.Printable(q.Path), size(q.Bytes), limit(q.MaxBytes, size), count(q.Inodes), limit(q.MaxInodes, count), full, quotaState(&q.Quota))
 	}
 	t.print(w)
 	return nil
@@ -269,13 +266,11 @@ func (c *controller) du(ctx context.Context, words []string, w io.Writer) error 
 
 func printUse(w io.Writer, list []fs.TreeUse, f *quotaWords, took time.Duration) error {
 	if f.json {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return rawjson.Write(w, struct {
 			Version int          `json:"output_version"`
 			Seconds float64      `json:"seconds"`
 			Trees   []fs.TreeUse `json:"trees"`
-		}{quotaVersion, took.Seconds(), append([]fs.TreeUse{}, list...)})
+		}{quotaVersion, took.Seconds(), append([]fs.TreeUse{}, list...)}, "  ")
 	}
 	if f.script {
 		for _, u := range list {
@@ -286,7 +281,7 @@ func printUse(w io.Writer, list []fs.TreeUse, f *quotaWords, took time.Duration)
 	size := sizes(f.exact)
 	t := newTable("SPACE", "INODES", "PATH")
 	for _, u := range list {
-		t.row(size(u.Bytes), strconv.FormatUint(u.Inodes, 10), advice.Printable(string(u.Path)))
+		t.row(size(u.Bytes), strconv.FormatUint(u.Inodes, 10), advice.Printable(u.Path))
 	}
 	t.print(w)
 	return nil

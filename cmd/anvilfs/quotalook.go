@@ -10,7 +10,6 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
-	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // lookLimit is how long a status waits for what is looked at in the background,
@@ -97,7 +96,7 @@ func (l *treeLook) look(ctx context.Context, files *fs.FS) {
 	list, err := treesOf(ctx, l.pool, files, l.paths)
 	l.paths = make(map[uint64]string, len(list))
 	for i := range list {
-		l.paths[list[i].Inum] = string(list[i].Path)
+		l.paths[list[i].Inum] = list[i].Path
 	}
 	if err != nil && ctx.Err() == nil {
 		l.log.Debug("the use of directory trees is not known", "err", err)
@@ -126,7 +125,7 @@ func treesOf(ctx context.Context, p *cluster.Pool, files *fs.FS, known map[uint6
 		if inum, err := files.FindPath(ctx, strings.Split(path, "/")); !ok || err != nil || inum != q.Inum {
 			path = p.PathOf(ctx, q.Inum)
 		}
-		list[i] = advice.Tree{Path: ondisk.RawName(path), Percent: q.Percent(), Quota: *q}
+		list[i] = advice.Tree{Path: path, Percent: q.Percent(), Quota: *q}
 	}
 	return list, nil
 }

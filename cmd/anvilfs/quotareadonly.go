@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
-	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A read-only mount takes no commands, but its accounts can be read; what has
@@ -34,7 +33,7 @@ func (v *quotaVerb) readOnly(w io.Writer, mnt, dir, name string, f *quotaWords) 
 		return printQuotas(w, list, f)
 	}
 	for at := path.Clean(dir); ; at = path.Dir(at) {
-		if i := slices.IndexFunc(list, func(t advice.Tree) bool { return string(t.Path) == at }); i >= 0 {
+		if i := slices.IndexFunc(list, func(t advice.Tree) bool { return t.Path == at }); i >= 0 {
 			return printQuotas(w, list[i:i+1], f)
 		}
 		if at == "/" {
@@ -50,7 +49,7 @@ func readTrees(mnt string) ([]advice.Tree, error) {
 		return nil, mountError(mnt, err)
 	}
 	var list struct{ Quotas []advice.Tree }
-	if err := json.Unmarshal(b, &list); err != nil {
+	if err := rawjson.Unmarshal(b, &list); err != nil {
 		return nil, fmt.Errorf("%s: %w", mnt, err)
 	}
 	return list.Quotas, nil
@@ -72,9 +71,9 @@ func readOnlyUse(w io.Writer, mnt string, dirs []string, f *quotaWords) error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(known, func(t advice.Tree) bool { return string(t.Path) == path.Clean(at) && quotaState(&t.Quota) == exact })
+		i := slices.IndexFunc(known, func(t advice.Tree) bool { return t.Path == path.Clean(at) && quotaState(&t.Quota) == exact })
 		if i >= 0 && f.depth == 0 && !f.apparent {
-			list = append(list, fs.TreeUse{Path: ondisk.RawName(path.Clean(dir)), Bytes: known[i].Bytes, Inodes: known[i].Inodes, Known: true})
+			list = append(list, fs.TreeUse{Path: path.Clean(dir), Bytes: known[i].Bytes, Inodes: known[i].Inodes, Known: true})
 			continue
 		}
 		c := counting{f: f, seen: make(map[uint64]bool)}
@@ -109,7 +108,7 @@ func (c *counting) count(dir string) error {
 
 // tree counts what is at a path; trees that are told apart are listed before.
 func (c *counting) tree(at string, info os.FileInfo, depth int) (use fs.TreeUse, err error) {
-	use.Path = ondisk.RawName(at)
+	use.Path = at
 	st := info.Sys().(*syscall.Stat_t)
 	if st.Dev != c.dev || !info.IsDir() && st.Nlink > 1 && c.seen[st.Ino] {
 		return use, nil

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // readyFD is the descriptor on which the serving process tells its parent
@@ -27,7 +29,7 @@ func (r *readiness) note(text string) {
 	if r.pipe != nil {
 		fmt.Fprintf(r.pipe, "note %s\n", oneLine(text))
 	} else {
-		fmt.Fprintln(os.Stderr, "anvilfs:", text)
+		fmt.Fprintln(advice.Lines(os.Stderr), "anvilfs:", text)
 	}
 }
 

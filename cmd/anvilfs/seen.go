@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/layout"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A sighting is where a member was, the last time that it was open here.
@@ -57,7 +58,7 @@ func openSightings(id, state string, log *slog.Logger) *sightings {
 	}
 	text, err := os.ReadFile(s.path)
 	if err == nil {
-		err = json.Unmarshal(text, &s.known)
+		err = rawjson.Unmarshal(text, &s.known)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		log.Warn("where members were seen last is not known", "file", s.path, "err", err)
@@ -118,14 +119,14 @@ func (s *sightings) paths(name string) []string {
 
 // save replaces the file.
 func (s *sightings) save(known map[string]sighting) error {
-	text, err := json.MarshalIndent(known, "", "  ")
-	if err != nil {
+	var text bytes.Buffer
+	if err := rawjson.Write(&text, known, "  "); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return err
 	}
-	if err := writeDurably(s.path+".new", append(text, '\n')); err != nil {
+	if err := writeDurably(s.path+".new", text.Bytes()); err != nil {
 		_ = os.Remove(s.path + ".new") // half of it takes room that others need
 		return err
 	}

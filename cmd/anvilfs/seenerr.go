@@ -1,10 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // An unmountable is why a cluster was not opened, with the places where the
@@ -37,7 +38,7 @@ func namePlaces(err error, state string) error {
 	}
 	for _, f := range files {
 		some := make(map[string]sighting)
-		if text, err := os.ReadFile(f); err != nil || json.Unmarshal(text, &some) != nil {
+		if text, err := os.ReadFile(f); err != nil || rawjson.Unmarshal(text, &some) != nil {
 			continue // then less is said
 		}
 		for id, s := range some {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // snapshot carries out a snapshot command on a mount.
@@ -160,7 +160,7 @@ func (c *controller) snapshotPolicy(ctx context.Context, flags *pflag.FlagSet, f
 
 func printPolicy(w io.Writer, p cluster.SnapshotPolicy, f *snapshotWords) (err error) {
 	if f.json {
-		return json.NewEncoder(w).Encode(policyOf(&p))
+		return rawjson.Write(w, policyOf(&p), "")
 	}
 	if p.Off() {
 		_, err = fmt.Fprintln(w, "no snapshots are made by themselves")
@@ -309,9 +309,7 @@ func printSnapshotJSON(w io.Writer, list []cluster.SnapshotReport, policy *clust
 	if list == nil {
 		list = []cluster.SnapshotReport{}
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(snapshotsJSON{snapshotVersion, list, policyOf(policy)})
+	return rawjson.Write(w, snapshotsJSON{snapshotVersion, list, policyOf(policy)}, "  ")
 }
 
 type snapshotsJSON struct {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A read-only mount takes no commands, but its snapshots can be listed.
@@ -32,7 +32,7 @@ func (v *snapshotVerb) readOnly(out io.Writer, mnt string, w *snapshotWords) err
 		return mountError(mnt, err)
 	}
 	var list snapshotsJSON
-	if err := json.Unmarshal(b, &list); err != nil {
+	if err := rawjson.Unmarshal(b, &list); err != nil {
 		return fmt.Errorf("%s: %w", mnt, err)
 	}
 	if v.name == "list" {

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
@@ -23,6 +22,7 @@ func sizes(exact bool) func(uint64) string {
 
 // printStatus is the status for people, of a mount at dir.
 func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
+	w = advice.Lines(w)
 	size, st := sizes(exact), &m.Status
 	fmt.Fprintf(w, "  state   %s%s\n", m.state(), quorumWords(st))
 	printAdvice(w, m.advice(dir, size), advice.Note)
@@ -98,17 +98,16 @@ func printAdvice(w io.Writer, list []advice.Advice, least advice.Level) {
 }
 
 func printNodes(w io.Writer, st *cluster.Status, dir string, size func(uint64) string) {
-	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "  NODE\tROLE\tSTATE\tTID\tFREE\tBAD/FIXED")
+	t := newTable("  NODE", "ROLE", "STATE", "TID", "FREE", "BAD/FIXED")
 	for i := range st.Nodes {
 		n := &st.Nodes[i]
 		state := string(n.State)
 		if n.Focus {
 			state += " *"
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%d/%d\n", n.Name, n.Role, state, n.T, size(n.Free), n.Bad, n.Repaired)
+		t.row("  "+n.Name, n.Role, state, n.T, size(n.Free), fmt.Sprintf("%d/%d", n.Bad, n.Repaired))
 	}
-	_ = tw.Flush() // an error shows in w's own writes
+	t.print(w)
 	for i := range st.Nodes {
 		if line := resyncWords(st.Nodes[i].Resync); line != "" {
 			fmt.Fprintf(w, "  %s: %s\n", st.Nodes[i].Name, line)
@@ -165,7 +164,7 @@ func resyncWords(report any) string {
 	if report == nil {
 		return ""
 	}
-	b, err := json.Marshal(report)
+	b, err := rawjson.Marshal(report)
 	if err != nil {
 		return ""
 	}
@@ -186,7 +185,7 @@ func resyncWords(report any) string {
 		Applied   int    `json:"applied"`
 		Conflicts int    `json:"conflicts"`
 	}
-	if json.Unmarshal(b, &r) != nil || r.State == "" {
+	if rawjson.Unmarshal(b, &r) != nil || r.State == "" {
 		return ""
 	}
 	if r.Kind == "merge" {

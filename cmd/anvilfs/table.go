@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // A table is text in columns, each as wide as its widest cell.
@@ -24,7 +26,8 @@ func (t *table) row(cells ...string) {
 		if i == len(t.width) {
 			t.width = append(t.width, 0)
 		}
-		t.width[i] = max(t.width[i], utf8.RuneCountInString(c))
+		cells[i] = advice.Printable(c) // names may be in it
+		t.width[i] = max(t.width[i], utf8.RuneCountInString(cells[i]))
 	}
 	t.rows = append(t.rows, cells)
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/anvilfs/anvilfs/cmd/advice"
 )
 
 // waitForMembers returns when all devices of the source are there, or after
@@ -28,7 +30,7 @@ func waitForMembers(ctx context.Context, s source, patience time.Duration, w io.
 			return nil
 		}
 		if !said {
-			fmt.Fprintf(w, "anvilfs: waiting up to %s for %s\n", patience, strings.Join(missing, ", "))
+			fmt.Fprintf(advice.Lines(w), "anvilfs: waiting up to %s for %s\n", patience, strings.Join(missing, ", "))
 		}
 		select {
 		case <-look.C:

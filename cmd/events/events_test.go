@@ -16,7 +16,6 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
-	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/sync/ledger"
 	"github.com/anvilfs/anvilfs/sync/scrub"
 )
@@ -182,7 +181,7 @@ func (p *fakePool) Trees() []advice.Tree            { return nil }
 func TestFills(t *testing.T) {
 	tree := func(inum, bytes uint64) advice.Tree {
 		q := fs.Quota{Inum: inum, Bytes: bytes << 20, MaxBytes: 100 << 20}
-		return advice.Tree{Path: ondisk.RawName(fmt.Sprint("/", inum)), Percent: q.Percent(), Quota: q}
+		return advice.Tree{Path: fmt.Sprint("/", inum), Percent: q.Percent(), Quota: q}
 	}
 	small := advice.Tree{Path: "/s", Percent: 91, Quota: fs.Quota{Inum: 7, Bytes: 91000, MaxBytes: 100000}}
 	var f fills

@@ -25,10 +25,10 @@ func (f *fills) compare(now []advice.Tree, at time.Time) []Event {
 		before := (*f)[t.Inum].fill
 		is := t.FillSince(before)
 		if is != advice.Room {
-			next[t.Inum] = filled{string(t.Path), is}
+			next[t.Inum] = filled{t.Path, is}
 		}
 		if is != before {
-			e := Event{Time: at, What: QuotaOK, Path: string(t.Path), Count: uint64(t.Percent)}
+			e := Event{Time: at, What: QuotaOK, Path: t.Path, Count: uint64(t.Percent)}
 			switch is {
 			case advice.Near:
 				e.What = QuotaNear

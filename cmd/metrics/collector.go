@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -47,7 +48,7 @@ type shot struct {
 
 func newCollector(src Source) *collector {
 	c := &collector{src: src, descs: make(map[string]*prometheus.Desc)}
-	common := prometheus.Labels{"filesystem": src.Label, "mount": src.Dir}
+	common := prometheus.Labels{"filesystem": labelOf(src.Label), "mount": labelOf(src.Dir)}
 	for _, s := range series {
 		d := prometheus.NewDesc("anvilfs_"+s.name, s.help, s.labels, common)
 		c.descs[s.name] = d
@@ -166,7 +167,7 @@ func (s *shot) trees(list []advice.Tree) {
 	for i := range list {
 		t := &list[i]
 		// Names of files are any bytes, labels are UTF-8 and tell series apart.
-		name := strings.ToValidUTF8(string(t.Path), "\uFFFD")
+		name := strings.ToValidUTF8(t.Path, "\uFFFD")
 		if told[name] {
 			name = fmt.Sprintf("%s (inode %d)", name, t.Inum)
 		}
@@ -209,11 +210,11 @@ func (s *shot) node(n *cluster.NodeStatus) {
 }
 
 func (s *shot) gauge(name string, v float64, labels ...string) {
-	s.ch <- prometheus.MustNewConstMetric(s.c.descs[name], prometheus.GaugeValue, v, labels...)
+	s.ch <- prometheus.MustNewConstMetric(s.c.descs[name], prometheus.GaugeValue, v, labelsOf(labels)...)
 }
 
 func (s *shot) counter(name string, v uint64, labels ...string) {
-	s.ch <- prometheus.MustNewConstMetric(s.c.descs[name], prometheus.CounterValue, float64(v), labels...)
+	s.ch <- prometheus.MustNewConstMetric(s.c.descs[name], prometheus.CounterValue, float64(v), labelsOf(labels)...)
 }
 
 func (s *shot) histogram(name string, h *histogram.Snapshot, labels ...string) {
@@ -222,7 +223,24 @@ func (s *shot) histogram(name string, h *histogram.Snapshot, labels ...string) {
 		total += h.Counts[i]
 		upTo[bound.Seconds()] = total
 	}
-	s.ch <- prometheus.MustNewConstHistogram(s.c.descs[name], h.Count(), h.Sum.Seconds(), upTo, labels...)
+	s.ch <- prometheus.MustNewConstHistogram(s.c.descs[name], h.Count(), h.Sum.Seconds(), upTo, labelsOf(labels)...)
+}
+
+// labelsOf are labels that the client takes: it panics at what is no UTF-8, and names
+// of devices and directories may be any bytes.
+func labelsOf(names []string) []string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = labelOf(name)
+	}
+	return list
+}
+
+func labelOf(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	return advice.Printable(name)
 }
 
 func truth(b bool) float64 {

@@ -120,6 +120,39 @@ func TestSeries(t *testing.T) {
 	}
 }
 
+// Symptom: a scrape ended the process that serves the mount: a device, or the mount
+// point, had a name that is no UTF-8.
+func TestOddNames(t *testing.T) {
+	src := source()
+	look := src.Look
+	src.Dir = "/caf\xe9"
+	src.Look = func() Look {
+		l := look()
+		l.Status.Nodes[0].Name, l.Status.Nodes[1].Name, l.Status.Caches[0].Name = "\xfe.img", "\xff.img", "c\xff"
+		return l
+	}
+	families, err := registry(src).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "anvilfs_node_lag_txgs" {
+			continue
+		}
+		for i, want := range []string{`\xfe.img`, `\xff.img`} {
+			labels := make(map[string]string)
+			for _, l := range f.Metric[i].Label {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["node"] != want || labels["mount"] != `/caf\xe9` {
+				t.Errorf("%v, want node %s", labels, want)
+			}
+		}
+		return
+	}
+	t.Error("nothing is said of nodes")
+}
+
 func get(t *testing.T, url, host string, want int) string {
 	t.Helper()
 	req, err := http.NewRequest("GET", url, nil)

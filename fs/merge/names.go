@@ -138,7 +138,7 @@ func (r *Run) plant(ctx context.Context, p planting) error {
 			return err
 		}
 		c = r.conflict(p.x, p.dir, p.name, p.beside)
-		c.Inum, c.CopyDir, c.CopyName = p.inum, p.dir, ondisk.RawName(s)
+		c.Inum, c.CopyDir, c.CopyName = p.inum, p.dir, s
 	}
 	return r.under(ctx, []uint64{p.dir, p.inum, p.replaced.Inum}, func(g *fs.Graft) error {
 		if ok, err := stands(ctx, g, p.dir, s, p.replaced.Inum); err != nil || !ok {
@@ -163,7 +163,7 @@ func (r *Run) plant(ctx context.Context, p planting) error {
 
 // conflict is one about a name in a directory of the cluster.
 func (r *Run) conflict(ours, dir uint64, s, what string) *Conflict {
-	return &Conflict{Dir: dir, Name: ondisk.RawName(s), What: what, Node: r.b.Name, Time: r.o.Now(), Branch: r.b.Clid, Ours: ours}
+	return &Conflict{Dir: dir, Name: s, What: what, Node: r.b.Name, Time: r.o.Now(), Branch: r.b.Clid, Ours: ours}
 }
 
 // stands reports whether a name in a locked directory still leads to inum.

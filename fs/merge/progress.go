@@ -3,7 +3,6 @@ package merge
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 // A Progress says how far the merge of a branch has come: the content of inode
@@ -74,18 +74,18 @@ func DecodeProgress(b []byte) (*Progress, error) {
 
 // A Conflict is what a merge left for somebody to decide.
 type Conflict struct {
-	Path ondisk.RawName `json:"path"`           // in the cluster; what is there stays until it is decided
-	Copy ondisk.RawName `json:"copy,omitempty"` // what the branch has; "" = it has nothing there
-	What string         `json:"what"`           // in words
-	Node string         `json:"node"`
+	Path string `json:"path"`           // in the cluster; what is there stays until it is decided
+	Copy string `json:"copy,omitempty"` // what the branch has; "" = it has nothing there
+	What string `json:"what"`           // in words
+	Node string `json:"node"`
 	// Removed: the branch has removed it.
 	Removed bool `json:"removed,omitempty"`
 
 	// Path and Copy are names in directories, which may be renamed.
-	Dir      uint64         `json:"dir,omitempty"`
-	Name     ondisk.RawName `json:"name,omitempty"`
-	CopyDir  uint64         `json:"copy_dir,omitempty"`
-	CopyName ondisk.RawName `json:"copy_name,omitempty"`
+	Dir      uint64 `json:"dir,omitempty"`
+	Name     string `json:"name,omitempty"`
+	CopyDir  uint64 `json:"copy_dir,omitempty"`
+	CopyName string `json:"copy_name,omitempty"`
 
 	Time   time.Time   `json:"time"`
 	Branch ondisk.UUID `json:"branch"`
@@ -139,11 +139,11 @@ func ReadConflicts(ctx context.Context, f *fs.FS) (*Conflicts, error) {
 	}
 	kept := c.List[:0]
 	for _, k := range c.List {
-		if k.Path, err = rawPath(ctx, f, k.Dir, k.Name); err != nil {
+		if k.Path, err = path(ctx, f, k.Dir, k.Name); err != nil {
 			return nil, err
 		}
 		if k.CopyName != "" {
-			if k.Copy, err = rawPath(ctx, f, k.CopyDir, k.CopyName); err != nil {
+			if k.Copy, err = path(ctx, f, k.CopyDir, k.CopyName); err != nil {
 				return nil, err
 			}
 		}
@@ -157,30 +157,24 @@ func ReadConflicts(ctx context.Context, f *fs.FS) (*Conflicts, error) {
 	return c, nil
 }
 
-func rawPath(ctx context.Context, f *fs.FS, dir uint64, name ondisk.RawName) (ondisk.RawName, error) {
-	s, err := path(ctx, f, dir, string(name))
-	return ondisk.RawName(s), err
-}
-
 // decided reports whether somebody has removed or renamed what a conflict is
 // about: then there is nothing to be decided any more.
 func decided(ctx context.Context, f *fs.FS, k *Conflict) (bool, error) {
 	if k.CopyName == "" {
 		return k.Path == "", nil
 	}
-	there, ok, err := f.Find(ctx, k.CopyDir, string(k.CopyName))
+	there, ok, err := f.Find(ctx, k.CopyDir, k.CopyName)
 	return k.Copy == "" || !ok || k.Inum != 0 && there.Inum != k.Inum, err
 }
 
 // Forget takes the conflict with that copy, or about that path, off the list, and
 // with it those that are decided.
 func Forget(ctx context.Context, f *fs.FS, at string) error {
-	about := ondisk.RawName(at)
 	c, err := ReadConflicts(ctx, f)
 	if err != nil {
 		return err
 	}
-	c.List = slices.DeleteFunc(c.List, func(k Conflict) bool { return k.Copy == about || k.Copy == "" && k.Path == about })
+	c.List = slices.DeleteFunc(c.List, func(k Conflict) bool { return k.Copy == at || k.Copy == "" && k.Path == at })
 	if len(c.List) == 0 {
 		c.More = 0
 	}
@@ -204,7 +198,7 @@ func (c *Conflicts) add(k Conflict) {
 }
 
 func encode(magic string, v any) []byte {
-	b, err := json.Marshal(v)
+	b, err := rawjson.Marshal(v)
 	if err != nil {
 		panic(err) // plain values
 	}
@@ -216,7 +210,7 @@ func decode(what, magic string, b []byte, v any) error {
 	if !ok {
 		return fmt.Errorf("%s: %d bytes without its mark: %w", what, len(b), ondisk.ErrCorrupt)
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	if err := rawjson.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("%s: %v: %w", what, err, ondisk.ErrCorrupt)
 	}
 	return nil

@@ -1,10 +1,6 @@
 package merge
 
-import (
-	"testing"
-
-	"github.com/anvilfs/anvilfs/ondisk"
-)
+import "testing"
 
 // Symptom: a conflict about a file whose name is no UTF-8 was stored under another
 // name; nothing was found there, so that it went from the list as if decided.
@@ -15,7 +11,7 @@ func TestConflictsKeepNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := c.List[0]
-	for _, p := range [][2]ondisk.RawName{{k.Path, "d/" + name}, {k.Copy, "d/" + beside}, {k.Name, name}, {k.CopyName, beside}} {
+	for _, p := range [][2]string{{k.Path, "d/" + name}, {k.Copy, "d/" + beside}, {k.Name, name}, {k.CopyName, beside}} {
 		if p[0] != p[1] {
 			t.Errorf("%q, want %q", p[0], p[1])
 		}

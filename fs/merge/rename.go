@@ -167,7 +167,7 @@ func (r *Run) settle(ctx context.Context, n *name, inum uint64, from *spot, c *C
 	if err != nil {
 		return err
 	}
-	c.Inum, c.CopyDir, c.CopyName = inum, from.dir, ondisk.RawName(s)
+	c.Inum, c.CopyDir, c.CopyName = inum, from.dir, s
 	return r.renameTo(ctx, &name{name: s}, from.dir, inum, ondisk.Dirent{}, from)
 }
 

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,7 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/anvilfs/anvilfs/cluster"
-	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
 const (
@@ -33,14 +32,14 @@ var ErrFull = errors.New("the ledger is full: replace the member, or anvilfs err
 // An Entry is something that was found bad.
 type Entry struct {
 	cluster.Damage
-	Path     ondisk.RawName `json:"path"`
-	What     string         `json:"what"` // the last error; "" once repaired
-	First    time.Time      `json:"first_seen"`
-	Last     time.Time      `json:"last_seen"`
-	Count    int64          `json:"count"`
-	Tries    int            `json:"tries"` // since it was repaired last
-	Next     time.Time      `json:"next_try,omitzero"`
-	Repaired time.Time      `json:"repaired,omitzero"` // zero = it is bad
+	Path     string    `json:"path"`
+	What     string    `json:"what"` // the last error; "" once repaired
+	First    time.Time `json:"first_seen"`
+	Last     time.Time `json:"last_seen"`
+	Count    int64     `json:"count"`
+	Tries    int       `json:"tries"` // since it was repaired last
+	Next     time.Time `json:"next_try,omitzero"`
+	Repaired time.Time `json:"repaired,omitzero"` // zero = it is bad
 }
 
 // A Ledger is open until Close.
@@ -85,7 +84,7 @@ func (l *Ledger) Found(d cluster.Damage, path string, err error) error {
 			e.Damage, e.First = d, now
 		}
 		if path != "" {
-			e.Path = ondisk.RawName(path)
+			e.Path = path
 		}
 		e.Last = now
 		e.Count++
@@ -121,7 +120,7 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 		b := tx.Bucket(bucketErrors)
 		var e Entry
 		if old := b.Get(key(d)); old != nil {
-			if err := json.Unmarshal(old, &e); err != nil {
+			if err := rawjson.Unmarshal(old, &e); err != nil {
 				return err
 			}
 		} else if !create {
@@ -134,7 +133,7 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 		change -= e.badness()
 		edit(&e)
 		change += e.badness()
-		text, err := json.Marshal(&e)
+		text, err := rawjson.Marshal(&e)
 		if err != nil {
 			return err
 		}
@@ -163,7 +162,7 @@ func (l *Ledger) each(fn func(*Entry)) error {
 	err := l.read(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketErrors).ForEach(func(key, text []byte) error {
 			var e Entry
-			if err := json.Unmarshal(text, &e); err != nil {
+			if err := rawjson.Unmarshal(text, &e); err != nil {
 				return fmt.Errorf("%w: entry %q: %w", errDamaged, key, err)
 			}
 			fn(&e)
@@ -213,7 +212,7 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 		c := b.Cursor()
 		for k, text := c.First(); k != nil; k, text = c.Next() {
 			var e Entry
-			if err := json.Unmarshal(text, &e); err != nil {
+			if err := rawjson.Unmarshal(text, &e); err != nil {
 				return err
 			}
 			if !all && e.Repaired.IsZero() {
@@ -270,7 +269,7 @@ func (l *Ledger) due() (list []Entry, next time.Time, err error) {
 
 // SaveJob keeps the state of a long job under its name.
 func (l *Ledger) SaveJob(name string, state any) error {
-	text, err := json.Marshal(state)
+	text, err := rawjson.Marshal(state)
 	if err == nil {
 		err = l.write(func(tx *bbolt.Tx) error { return tx.Bucket(bucketJobs).Put([]byte(name), text) })
 	}
@@ -288,7 +287,7 @@ func (l *Ledger) LoadJob(name string, state any) (ok bool, err error) {
 			return nil
 		}
 		ok = true
-		return json.Unmarshal(text, state)
+		return rawjson.Unmarshal(text, state)
 	})
 	if err != nil {
 		return false, fmt.Errorf("ledger: job %s: %w", name, err)

@@ -360,9 +360,9 @@ func (m *merging) decide() (bool, error) {
 	id := k.Copy
 	switch k.Path {
 	case "both": // ours
-		err = m.f.Rename(m.ctx, k.CopyDir, string(k.CopyName), k.Dir, string(k.Name), 0)
+		err = m.f.Rename(m.ctx, k.CopyDir, k.CopyName, k.Dir, k.Name, 0)
 	case "both2": // theirs
-		err = m.f.Unlink(m.ctx, k.CopyDir, string(k.CopyName))
+		err = m.f.Unlink(m.ctx, k.CopyDir, k.CopyName)
 	default:
 		id = k.Path
 	}
