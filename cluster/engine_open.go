@@ -199,23 +199,44 @@ func (e *engine) explain(few *core.NoQuorum, opened []opening) error {
 			why = append(why, fmt.Sprintf("the master with fsid %v was not given or could not be opened", id))
 		}
 	}
-	text := few.Error()
-	if len(why) > 0 {
-		text += ": " + strings.Join(why, "; ")
-	}
-	remedy := "mount read-only to see the newest copy at hand"
+	return &refusal{e.tooFew(few, opened, why), ErrNoQuorum}
+}
+
+// tooFew says what matters first: what there is, and what can be done.
+func (e *engine) tooFew(few *core.NoQuorum, opened []opening, why []string) string {
+	reasons, head, remedy := strings.Join(why, "; "), few.Error(), "give more of them, or mount read-only to see the newest copy at hand"
+	var missing *chain.MissingVolume
+	var absent *absence
 	switch {
+	case slices.ContainsFunc(opened, func(r opening) bool { return errors.As(r.err, &missing) }):
+		reasons, remedy = reasons+"; "+missing.Remedy(), ""
 	case slices.ContainsFunc(opened, func(r opening) bool { return r.err == nil && !e.leftOut(r, opened) }):
 	case slices.ContainsFunc(opened, func(r opening) bool { return r.err == nil }):
-		remedy = "give those that took its place; mounted read-only it shows what it had when it was taken out"
+		remedy = "give those that took its place, or mount it read-only to see what it had when it was taken out"
+	case !slices.ContainsFunc(opened, func(r opening) bool { return !errors.As(r.err, &absent) }):
+		remedy = "" // these errors have their own
+	case slices.ContainsFunc(opened, func(r opening) bool { return errors.Is(r.err, ondisk.ErrNotHammer2) }):
+		remedy = "check the paths and devices, or make a filesystem with 'anvilfs newfs'"
+	case slices.ContainsFunc(opened, func(r opening) bool { return errors.Is(r.err, ondisk.ErrCorrupt) }):
+		remedy = "anvilfs fsck lists the damage, and anvilfs recover copies out what can be read"
 	default:
-		remedy = "nothing of it can be read: check the paths and devices, or make a filesystem with 'anvilfs newfs'"
+		remedy = "check the paths and devices"
 	}
-	var missing *chain.MissingVolume
-	if slices.ContainsFunc(opened, func(r opening) bool { return errors.As(r.err, &missing) }) {
-		remedy = missing.Remedy()
+	if few.Masters == 0 { // nothing says how many there are
+		head = "nothing that was given can be used"
 	}
-	return fmt.Errorf("%s; %s: %w", text, remedy, ErrNoQuorum)
+	if few.Masters == 0 && len(why) == 1 {
+		if head = reasons; remedy != "" {
+			head += ": " + remedy
+		}
+		return head
+	}
+	for _, more := range []string{remedy, reasons} {
+		if more != "" {
+			head += ": " + more
+		}
+	}
+	return head
 }
 
 // leftOut reports whether the newest configuration at hand does not know r.

@@ -64,7 +64,7 @@ func openMember(ctx context.Context, spec MemberSpec, o *Options, log *slog.Logg
 	var d core.Durable
 	devs, err := spec.Open(ctx)
 	if err != nil {
-		return nil, d, fmt.Errorf("%s: %w", spec.Name, &absence{err})
+		return nil, d, nameError(spec.Name, &absence{err})
 	}
 	m, err := OpenMedia(ctx, spec.Name, devs, o.Label, chain.Options{ReadOnly: o.ReadOnly, Logger: log, CacheBytes: cacheShare(o)})
 	if err != nil {
@@ -80,10 +80,12 @@ func openMember(ctx context.Context, spec MemberSpec, o *Options, log *slog.Logg
 	return c, d, nil
 }
 
-// nameError says whose error it is; a refusal does already.
+// nameError says whose error it is; a refusal does already, and one that begins with
+// the path.
 func nameError(name string, err error) error {
 	var r *refusal
-	if errors.As(err, &r) {
+	at, _, _ := strings.Cut(err.Error(), ": ")
+	if errors.As(err, &r) || at == name || strings.HasSuffix(at, "/"+name) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", name, err)
