@@ -140,6 +140,14 @@ func TestIntegrity(t *testing.T) {
 		{"bad", Integrity{Errors: &ledger.Report{Bad: 2}}, sound,
 			"warning 2 places in files are bad and were not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
 				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt"},
+		{"a header", Integrity{Errors: &ledger.Report{Bad: 1, Headers: 1}}, sound,
+			"warning 1 copy of a volume header is bad and was not repaired.\n  risk After a crash it may be that copy which is needed.\n" +
+				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt"},
+		{"a file, and headers", Integrity{Errors: &ledger.Report{Bad: 3, Headers: 2}}, sound,
+			"warning 1 place in a file is bad and was not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
+				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt\n" +
+				"warning 2 copies of volume headers are bad and were not repaired.\n  risk After a crash it may be that copy which is needed.\n" +
+				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt"},
 		{"met by reads, and bad", Integrity{Errors: &ledger.Report{Bad: 1}}, damaged,
 			"warning 1 place in a file is bad and was not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
 				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt\n" +

@@ -22,13 +22,8 @@ func (a *adviser) integrity(known *Integrity) {
 	for i := range a.st.Nodes {
 		a.damage(&a.st.Nodes[i], known.lists())
 	}
-	if e := known.Errors; e != nil && e.Bad > 0 {
-		what := fmt.Sprintf("%d places in files are bad and were not repaired.", e.Bad)
-		if e.Bad == 1 {
-			what = "1 place in a file is bad and was not repaired."
-		}
-		a.add(Warning, what, "The files cannot be read there, or read as one of several versions.",
-			"It is tried again from time to time.", "anvilfs errors list "+a.dir)
+	if e := known.Errors; e != nil {
+		a.unrepaired(e)
 	}
 	if e := known.Errors; e != nil && e.Err != "" {
 		a.add(Note, "What is found bad is not remembered: "+e.Err+".", "", "", "")
@@ -36,6 +31,21 @@ func (a *adviser) integrity(known *Integrity) {
 	if known.Scrub != nil {
 		a.scrub(known.Scrub)
 	}
+}
+
+// unrepaired is advice on what was found bad and is so still.
+func (a *adviser) unrepaired(e *ledger.Report) {
+	add := func(n int64, one, many, risk string) {
+		what := one + " is bad and was not repaired."
+		if n > 1 {
+			what = fmt.Sprintf("%d %s are bad and were not repaired.", n, many)
+		}
+		if n > 0 {
+			a.add(Warning, what, risk, "It is tried again from time to time.", "anvilfs errors list "+a.dir)
+		}
+	}
+	add(e.Bad-e.Headers, "1 place in a file", "places in files", "The files cannot be read there, or read as one of several versions.")
+	add(e.Headers, "1 copy of a volume header", "copies of volume headers", "After a crash it may be that copy which is needed.")
 }
 
 // scrub is advice on the last scrub. Of a node that it did not verify there is

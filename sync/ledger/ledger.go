@@ -49,13 +49,15 @@ type Ledger struct {
 	mu    sync.Mutex            // held by who writes
 	count int                   // of entries; guarded by mu
 	bad   atomic.Int64          // of these, not repaired; changed with mu held
+	heads atomic.Int64          // of these, copies of volume headers; likewise
 	lost  atomic.Pointer[error] // why it is not used any more
 }
 
 // A Report counts what is in a ledger: plain values.
 type Report struct {
-	Bad int64  `json:"bad"`             // places that are bad now
-	Err string `json:"error,omitempty"` // why there is no ledger
+	Bad     int64  `json:"bad"`                   // places that are bad now
+	Headers int64  `json:"bad_headers,omitempty"` // of these, copies of volume headers: they are in no file
+	Err     string `json:"error,omitempty"`       // why there is no ledger
 }
 
 // Report does no I/O.
@@ -63,7 +65,7 @@ func (l *Ledger) Report() Report {
 	if lost := l.lost.Load(); lost != nil {
 		return Report{Err: (*lost).Error()}
 	}
-	return Report{Bad: l.bad.Load()}
+	return Report{Bad: l.bad.Load(), Headers: l.heads.Load()}
 }
 
 func key(d *cluster.Damage) []byte {
@@ -92,12 +94,23 @@ func (l *Ledger) Found(d cluster.Damage, path string, err error) error {
 	})
 }
 
-// badness is 1 for what is bad now.
-func (e *Entry) badness() int64 {
-	if e.Count > 0 && e.Repaired.IsZero() {
-		return 1
+// A badness counts what is bad now, in all, and copies of volume headers.
+type badness struct{ all, heads int64 }
+
+// add counts an entry n times.
+func (b *badness) add(e *Entry, n int64) {
+	if e.Count == 0 || !e.Repaired.IsZero() {
+		return
 	}
-	return 0
+	b.all += n
+	if e.Header() {
+		b.heads += n
+	}
+}
+
+func (l *Ledger) changeBad(by badness) {
+	l.bad.Add(by.all)
+	l.heads.Add(by.heads)
 }
 
 // tried notes the result of a try to repair e.
@@ -115,7 +128,7 @@ func (e *Entry) tried(now time.Time, err error) {
 func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	change, added := int64(0), 0
+	change, added := badness{}, 0
 	err := l.write(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketErrors)
 		var e Entry
@@ -130,9 +143,9 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 		} else {
 			added = 1
 		}
-		change -= e.badness()
+		change.add(&e, -1)
 		edit(&e)
-		change += e.badness()
+		change.add(&e, 1)
 		text, err := rawjson.Marshal(&e)
 		if err != nil {
 			return err
@@ -143,7 +156,7 @@ func (l *Ledger) update(d *cluster.Damage, create bool, edit func(*Entry)) error
 		return fmt.Errorf("ledger: %w", err)
 	}
 	l.count += added
-	l.bad.Add(change)
+	l.changeBad(change)
 	return nil
 }
 
@@ -206,7 +219,7 @@ func (l *Ledger) retry(which func(*Entry) bool) (n int, err error) {
 func (l *Ledger) Clear(all bool) (n int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	gone := int64(0)
+	var gone badness
 	err = l.write(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketErrors)
 		c := b.Cursor()
@@ -222,7 +235,7 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 				return err
 			}
 			n++
-			gone += e.badness()
+			gone.add(&e, -1)
 		}
 		return nil
 	})
@@ -230,7 +243,7 @@ func (l *Ledger) Clear(all bool) (n int, err error) {
 		return 0, fmt.Errorf("ledger: %w", err)
 	}
 	l.count -= n
-	l.bad.Add(-gone)
+	l.changeBad(gone)
 	return n, nil
 }
 

@@ -152,12 +152,15 @@ func TestRetrierTriesUntilItWorks(t *testing.T) {
 
 // The report counts what the list shows, whatever happens.
 func TestReportCounts(t *testing.T) {
-	l := open(t, filepath.Join(t.TempDir(), "x.db"))
-	defer l.Close()
+	path := filepath.Join(t.TempDir(), "x.db")
+	l := open(t, path)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for step := range 400 {
 		d := damage("a", 2000+rnd.Uint64N(6))
 		d.Differs = rnd.IntN(2) == 0
+		if rnd.IntN(4) == 0 {
+			d.Leaf = cluster.HeaderLeaf(rnd.Uint64N(3) << 31)
+		}
 		var err error
 		switch rnd.IntN(5) {
 		case 0, 1:
@@ -172,10 +175,23 @@ func TestReportCounts(t *testing.T) {
 		must(t, err)
 		list, err := l.List(false)
 		must(t, err)
-		if got := l.Report().Bad; got != int64(len(list)) {
-			t.Fatalf("step %d: %d, the list has %d", step, got, len(list))
+		want := Report{Bad: int64(len(list))}
+		for i := range list {
+			if list[i].Header() {
+				want.Headers++
+			}
+		}
+		if got := l.Report(); got != want {
+			t.Fatalf("step %d: %+v, the list has %+v", step, got, want)
+		}
+		if step%100 == 99 { // what is counted at the opening
+			must(t, l.Close())
+			if l = open(t, path); l.Report() != want {
+				t.Fatalf("step %d: %+v once opened anew, the list has %+v", step, l.Report(), want)
+			}
 		}
 	}
+	must(t, l.Close())
 }
 
 // What is bad on a node that was copied is due at once, and nothing else.

@@ -189,7 +189,9 @@ func openSound(path string) (*Ledger, error) {
 		return nil
 	})
 	if err == nil {
-		err = l.each(func(e *Entry) { l.count++; l.bad.Add(e.badness()) })
+		var bad badness
+		err = l.each(func(e *Entry) { l.count++; bad.add(e, 1) })
+		l.changeBad(bad)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
