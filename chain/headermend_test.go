@@ -2,8 +2,10 @@ package chain
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/crashdev"
@@ -157,4 +159,61 @@ func cutMend(t *testing.T, mem *memdev.Device, sizes []int64, at uint64) (states
 	}
 	must(t, v.Close())
 	return states
+}
+
+// A lateRead is a device of which reads of headers wait for what somebody else does.
+type lateRead struct {
+	ondisk.Device
+	during func(off int64)
+}
+
+func (d *lateRead) ReadAt(p []byte, off int64) (int, error) {
+	if d.during != nil && len(p) == ondisk.HeaderSize {
+		d.during(off)
+	}
+	return d.Device.ReadAt(p, off)
+}
+
+// Symptom: a scrub that read the headers of a slow device held up all commits. While
+// they go on, what they have just written is no damage, and what is damage is found.
+func TestHeadersAreReadBesideCommits(t *testing.T) {
+	for _, set := range headerSets {
+		mem := headerSet(t, set.sizes)
+		devs := crashdev.Split(mem, set.sizes...)
+		late := make([]*lateRead, len(devs))
+		for i := range devs {
+			late[i] = &lateRead{Device: devs[i]}
+			devs[i] = late[i]
+		}
+		v, err := Open(bg, devs, Options{})
+		must(t, err)
+		m := newMaker(t, 4)
+		commits := uint32(0)
+		for _, d := range late {
+			d.during = func(off int64) {
+				if commits++; int(commits) > len(set.places) {
+					return // what is read again holds them up
+				}
+				ctx, cancel := context.WithTimeout(bg, 10*time.Second)
+				defer cancel()
+				txn, err := v.Begin(ctx)
+				if err != nil {
+					t.Errorf("%d: nothing can be committed while the header at %#x is read: %v", set.sizes, off, err)
+					return
+				}
+				txn.Abort()
+				must(t, commitBatch(v, "DATA", m.batch(ondisk.MakeTid(2, commits), 20)))
+			}
+		}
+		if bad, err := v.VerifyHeaders(bg); err != nil || len(bad) > 0 || int(commits) < len(set.places) {
+			t.Errorf("%d: found %v, %v (%d reads)", set.sizes, bad, err, commits)
+		}
+		last := set.places[len(set.places)-1]
+		rot(t, mem, last)
+		commits = uint32(len(set.places)) // no more of them, which would write over it
+		if bad, err := v.VerifyHeaders(bg); err != nil || len(bad) != 1 || bad[0].Off != last {
+			t.Errorf("%d: found %v, %v, want %#x", set.sizes, bad, err, last)
+		}
+		must(t, v.Close())
+	}
 }
