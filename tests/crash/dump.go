@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -15,6 +16,10 @@ type dump struct {
 	short []string // what the model can tell too
 	full  []string // with numbers and times
 }
+
+// contents are buffers for what files hold: a fresh one for each dump would be
+// cleared for nothing.
+var contents = sync.Pool{New: func() any { return new([]byte) }}
 
 // A dumper walks a filesystem.
 type dumper struct {
@@ -27,6 +32,10 @@ type dumper struct {
 
 func dumpFS(ctx context.Context, f *fs.FS) (*dump, error) {
 	w := &dumper{ctx: ctx, f: f, first: make(map[uint64]string)}
+	buf := contents.Get().(*[]byte)
+	defer contents.Put(buf)
+	w.buf = *buf
+	defer func() { *buf = w.buf }()
 	root, err := f.Stat(ctx, ondisk.InumRoot)
 	if err == nil {
 		err = w.inode("", root)
@@ -123,9 +132,10 @@ func (w *dumper) inode(path string, r *fs.Record) (err error) {
 			props += " " + string(value)
 		}
 	}
-	w.d.short = append(w.d.short, e.String())
+	line := e.String() // reads all of the content
+	w.d.short = append(w.d.short, line)
 	w.d.full = append(w.d.full, fmt.Sprintf("%s inode %d changed %s, %s links %d%s",
-		e.String(), m.Inum, stamp(m.MtimeNs()), stamp(m.CtimeNs()), m.Nlinks, props))
+		line, m.Inum, stamp(m.MtimeNs()), stamp(m.CtimeNs()), m.Nlinks, props))
 	return nil
 }
 
