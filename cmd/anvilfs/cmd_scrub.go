@@ -28,7 +28,8 @@ a verified copy; copies that differ become what a majority of the masters has.
 It runs in the mount, which stays in use, and goes on after a restart.
 
 With --wait it returns when the scrub has ended, and fails if that left something
-bad, or a node was not there; where one runs already it waits for that.`,
+bad, or a node was not there; where one runs already it waits for that, and where
+one is paused it says so.`,
 		Args: exactly(1, "a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
 			words := []string{"scrub", "start", strconv.Itoa(tranquility)}

@@ -17,6 +17,7 @@ const DefaultTranquility = 2
 // Errors of commands.
 var (
 	ErrRunning = errors.New("a scrub is running: anvilfs scrub status MNT shows it, anvilfs scrub resume MNT -t N gives it another pace, anvilfs scrub stop MNT ends it")
+	ErrPaused  = errors.New("a scrub is paused: anvilfs scrub resume MNT lets it go on, anvilfs scrub stop MNT ends it")
 	ErrNone    = errors.New("no scrub is running: anvilfs scrub start MNT begins one")
 )
 
@@ -157,6 +158,9 @@ func (m *Manager) Start(tranquility int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.job != nil {
+		if m.job.report().Phase == Paused {
+			return ErrPaused
+		}
 		return ErrRunning
 	}
 	j := newJob(m.peers, &m.o, &State{Since: m.since}, tranquility)
