@@ -39,6 +39,10 @@ func (d *Damage) String() string {
 // be written now.
 var ErrNotRepaired = errors.New("not repaired")
 
+// ErrElsewhere: what is damaged belongs to another filesystem, which has a PFS on
+// the same volume. Only a mount of that one knows where its other copies are.
+var ErrElsewhere = errors.New("it is of another filesystem")
+
 // A ScrubNode is a node whose copy can be verified. Views of its volume become
 // useless when it is closed; they must be released all the same.
 type ScrubNode struct {

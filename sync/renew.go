@@ -34,7 +34,7 @@ func (r *Mender) Repair(ctx context.Context, d cluster.Damage) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, cluster.ErrNoSnapshot):
-		return fmt.Errorf("%v: %w: %s is no snapshot of this filesystem: mount it by itself and scrub it, or delete it", &d, cluster.ErrNotRepaired, d.Label)
+		return fmt.Errorf("%v: %w: %w, %s: mount it by itself and scrub it, or delete it", &d, cluster.ErrNotRepaired, cluster.ErrElsewhere, d.Label)
 	}
 	return fmt.Errorf("%v: %w: snapshot %s was not copied anew (%w): delete it, or anvilfs node replace MNT NODE DEVICE", &d, cluster.ErrNotRepaired, d.Label, err)
 }

@@ -148,6 +148,9 @@ func TestIntegrity(t *testing.T) {
 				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt\n" +
 				"warning 2 copies of volume headers are bad and were not repaired.\n  risk After a crash it may be that copy which is needed.\n" +
 				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt"},
+		{"of another filesystem", Integrity{Errors: &ledger.Report{Bad: 1, Other: 1}}, sound,
+			"warning 1 place in another filesystem of these devices is bad and was not repaired.\n  risk Only a mount of that filesystem can repair it.\n" +
+				"  type anvilfs errors list /mnt"},
 		{"met by reads, and bad", Integrity{Errors: &ledger.Report{Bad: 1}}, damaged,
 			"warning 1 place in a file is bad and was not repaired.\n  risk The files cannot be read there, or read as one of several versions.\n" +
 				"  soon It is tried again from time to time.\n  type anvilfs errors list /mnt\n" +

@@ -35,17 +35,20 @@ func (a *adviser) integrity(known *Integrity) {
 
 // unrepaired is advice on what was found bad and is so still.
 func (a *adviser) unrepaired(e *ledger.Report) {
-	add := func(n int64, one, many, risk string) {
+	const again = "It is tried again from time to time."
+	add := func(n int64, one, many, risk, soon string) {
 		what := one + " is bad and was not repaired."
 		if n > 1 {
 			what = fmt.Sprintf("%d %s are bad and were not repaired.", n, many)
 		}
 		if n > 0 {
-			a.add(Warning, what, risk, "It is tried again from time to time.", "anvilfs errors list "+a.dir)
+			a.add(Warning, what, risk, soon, "anvilfs errors list "+a.dir)
 		}
 	}
-	add(e.Bad-e.Headers, "1 place in a file", "places in files", "The files cannot be read there, or read as one of several versions.")
-	add(e.Headers, "1 copy of a volume header", "copies of volume headers", "After a crash it may be that copy which is needed.")
+	add(e.Bad-e.Headers-e.Other, "1 place in a file", "places in files", "The files cannot be read there, or read as one of several versions.", again)
+	add(e.Headers, "1 copy of a volume header", "copies of volume headers", "After a crash it may be that copy which is needed.", again)
+	add(e.Other, "1 place in another filesystem of these devices", "places in other filesystems of these devices",
+		"Only a mount of that filesystem can repair it.", "")
 }
 
 // scrub is advice on the last scrub. Of a node that it did not verify there is

@@ -38,6 +38,7 @@ type Entry struct {
 	Last     time.Time `json:"last_seen"`
 	Count    int64     `json:"count"`
 	Tries    int       `json:"tries"` // since it was repaired last
+	Other    bool      `json:"other_filesystem,omitempty"`
 	Next     time.Time `json:"next_try,omitzero"`
 	Repaired time.Time `json:"repaired,omitzero"` // zero = it is bad
 }
@@ -50,14 +51,16 @@ type Ledger struct {
 	count int                   // of entries; guarded by mu
 	bad   atomic.Int64          // of these, not repaired; changed with mu held
 	heads atomic.Int64          // of these, copies of volume headers; likewise
+	other atomic.Int64          // of these, places in other filesystems; likewise
 	lost  atomic.Pointer[error] // why it is not used any more
 }
 
 // A Report counts what is in a ledger: plain values.
 type Report struct {
-	Bad     int64  `json:"bad"`                   // places that are bad now
-	Headers int64  `json:"bad_headers,omitempty"` // of these, copies of volume headers: they are in no file
-	Err     string `json:"error,omitempty"`       // why there is no ledger
+	Bad     int64  `json:"bad"`                     // places that are bad now
+	Headers int64  `json:"bad_headers,omitempty"`   // of these, copies of volume headers: they are in no file
+	Other   int64  `json:"bad_elsewhere,omitempty"` // of these, places in other filesystems on the same volumes
+	Err     string `json:"error,omitempty"`         // why there is no ledger
 }
 
 // Report does no I/O.
@@ -65,7 +68,7 @@ func (l *Ledger) Report() Report {
 	if lost := l.lost.Load(); lost != nil {
 		return Report{Err: (*lost).Error()}
 	}
-	return Report{Bad: l.bad.Load(), Headers: l.heads.Load()}
+	return Report{Bad: l.bad.Load(), Headers: l.heads.Load(), Other: l.other.Load()}
 }
 
 func key(d *cluster.Damage) []byte {
@@ -94,8 +97,9 @@ func (l *Ledger) Found(d cluster.Damage, path string, err error) error {
 	})
 }
 
-// A badness counts what is bad now, in all, and copies of volume headers.
-type badness struct{ all, heads int64 }
+// A badness counts what is bad now, in all, copies of volume headers, and places
+// in other filesystems.
+type badness struct{ all, heads, other int64 }
 
 // add counts an entry n times.
 func (b *badness) add(e *Entry, n int64) {
@@ -106,15 +110,20 @@ func (b *badness) add(e *Entry, n int64) {
 	if e.Header() {
 		b.heads += n
 	}
+	if e.Other {
+		b.other += n
+	}
 }
 
 func (l *Ledger) changeBad(by badness) {
 	l.bad.Add(by.all)
 	l.heads.Add(by.heads)
+	l.other.Add(by.other)
 }
 
 // tried notes the result of a try to repair e.
 func (e *Entry) tried(now time.Time, err error) {
+	e.Other = errors.Is(err, cluster.ErrElsewhere)
 	if err == nil {
 		e.What, e.Tries, e.Next, e.Repaired = "", 0, time.Time{}, now
 		return

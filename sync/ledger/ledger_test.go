@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -164,7 +165,7 @@ func TestReportCounts(t *testing.T) {
 		var err error
 		switch rnd.IntN(5) {
 		case 0, 1:
-			err = l.Found(d, "", errors.New("bad"))
+			err = l.Found(d, "", []error{errors.New("bad"), fmt.Errorf("bad: %w", cluster.ErrElsewhere)}[rnd.IntN(2)])
 		case 2:
 			err = l.Found(d, "", nil)
 		case 3:
@@ -179,6 +180,9 @@ func TestReportCounts(t *testing.T) {
 		for i := range list {
 			if list[i].Header() {
 				want.Headers++
+			}
+			if strings.HasSuffix(list[i].What, cluster.ErrElsewhere.Error()) {
+				want.Other++
 			}
 		}
 		if got := l.Report(); got != want {
