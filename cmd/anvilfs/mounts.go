@@ -113,9 +113,22 @@ func mountError(dir string, err error) error {
 		return daemonGone(dir)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s: %w: run this as the user who mounted it", dir, syscall.EACCES)
+	case errors.Is(err, syscall.EROFS):
+		return readOnlyError(dir)
 	}
 	return err
 }
+
+// A readOnlyError names a mount that takes no commands: the kernel lets nobody
+// write to its control file. It is an EROFS.
+type readOnlyError string
+
+func (e readOnlyError) Error() string {
+	return fmt.Sprintf("%s is mounted read-only, and takes no commands: 'mount -o remount,rw %s' first, or mount it anew if it was made with ro",
+		string(e), string(e))
+}
+
+func (e readOnlyError) Is(target error) bool { return target == syscall.EROFS }
 
 // mountAbove is the innermost mount that dir is below, if that is one of ours.
 func mountAbove(dir string) string {
