@@ -259,17 +259,19 @@ func (f *formatter) writeInodes() error {
 	return nil
 }
 
-// writeHeaders writes every slot of every volume.
+// writeHeaders writes every slot of every volume, and the spare copy where there is one
+// slot only.
 func (f *formatter) writeHeaders() error {
 	for i, d := range f.devs {
 		h := &f.hdr
 		if i > 0 {
 			h = secondary(h, i, f.sizes[i])
+			h.Mark = ondisk.Mark{MirrorTid: h.MirrorTid, Writer: f.o.Writer}
 		}
 		block := ondisk.AlignedBuffer(ondisk.HeaderSize)
 		h.Encode(block)
 		slots := ondisk.SlotOffsets(f.sizes[i])
-		if i == 0 && len(slots) == 1 {
+		if len(slots) == 1 {
 			slots = append(slots, spareSlot)
 		}
 		for _, off := range slots {

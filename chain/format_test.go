@@ -1,10 +1,13 @@
 package chain
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/crashdev"
 	"github.com/anvilfs/anvilfs/ondisk/golden"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
 // A new volume is what another formatter makes of the same device, but for
@@ -36,6 +39,35 @@ func TestFormatLikeOthers(t *testing.T) {
 		if readSlot(ours, off).hdr == nil {
 			t.Errorf("slot %d is not valid", i)
 		}
+	}
+}
+
+// Symptom: a new set of volumes was lost with the first sector of one that has room for
+// one header only: the others had no spare copy until the set was grown.
+func TestFormatSpares(t *testing.T) {
+	sizes := []int64{1 << 30, 1 << 30, 3 << 30, 512 << 20}
+	total := int64(0)
+	for _, n := range sizes {
+		total += n
+	}
+	base := memdev.New(total)
+	_, err := Format(bg, crashdev.Split(base, sizes...), FormatOptions{Writer: ondisk.NewUUID()})
+	must(t, err)
+	at := int64(0)
+	for i, size := range sizes {
+		dev := base.Clone()
+		_, err := dev.WriteAt(bytes.Repeat([]byte{0x5A}, 512), at)
+		must(t, err)
+		v, err := Open(bg, crashdev.Split(dev, sizes...), Options{})
+		if err != nil {
+			t.Errorf("volume %d: %v", i, err)
+			continue
+		}
+		if s := readSlot(dev, at); i > 0 && (s.hdr == nil || int(s.hdr.VoluID) != i || s.hdr.VoluSize != uint64(size)) {
+			t.Errorf("volume %d is not put right: %v", i, s.err)
+		}
+		must(t, v.Close())
+		at += size
 	}
 }
 
