@@ -127,6 +127,22 @@ func (v *Volume) PFSs(ctx context.Context) ([]PFSInfo, error) {
 	return list, errors.Join(err, damage)
 }
 
+// UnreadableRoots are the keys of the PFS roots of the committed state that cannot be
+// read. A key begins with the hash of the label.
+func (v *Volume) UnreadableRoots(ctx context.Context) (keys []uint64, err error) {
+	v.mu.Lock()
+	p := v.pinLocked(sroot(v.hdr))
+	v.mu.Unlock()
+	defer v.unpin(p)
+	err = scanRoots(ctx, v, v.cache, p.root, 0, ^uint64(0), func(*InodeRec) bool { return true }, func(err error) {
+		var where *NodeError
+		if errors.As(err, &where) {
+			keys = append(keys, where.Ref.Key)
+		}
+	})
+	return keys, err
+}
+
 // A PFSInfo describes one PFS of a volume.
 type PFSInfo struct {
 	Label      string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,6 +267,25 @@ func TestDropUnreadable(t *testing.T) {
 	if !errors.Is(err, ondisk.ErrCorrupt) || len(infos) != 3 {
 		t.Fatalf("%d PFSs, %v: want three, and the damage", len(infos), err)
 	}
+	keys, err := l.v.UnreadableRoots(bg)
+	if err != nil || !slices.Equal(keys, []uint64{root.Key}) {
+		t.Errorf("it says that %x cannot be read (%v), want %x", keys, err, root.Key)
+	}
+	if err := l.txn(func(tx *Txn) error {
+		dropped, err := tx.DropUnreadableRoot(bg, infos[0].Key)
+		if dropped {
+			t.Error("what can be read was dropped by its key")
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	tx, err := l.v.Begin(bg)
+	l.must(err)
+	if dropped, err := tx.DropUnreadableRoot(bg, root.Key); !dropped || err != nil {
+		t.Errorf("it is not found by its key (%v)", err)
+	}
+	tx.Abort()
 	drop := func(label string) (dropped bool, err error) {
 		err = l.txn(func(tx *Txn) (err error) { dropped, err = tx.DropUnreadable(bg, label); return err })
 		return dropped, err

@@ -138,6 +138,16 @@ func (t *Txn) DeletePFS(ctx context.Context, label string) error {
 // are of a PFS of that label, and reports whether there was one. Their names are in
 // them, but the keys are made of the names. What they refer to is left to Bulkfree.
 func (t *Txn) DropUnreadable(ctx context.Context, label string) (dropped bool, err error) {
+	hash := ondisk.NameHash(label)
+	return t.dropUnreadable(ctx, hash, hash|ondisk.CollisionMask)
+}
+
+// DropUnreadableRoot is DropUnreadable of the root with that key.
+func (t *Txn) DropUnreadableRoot(ctx context.Context, key uint64) (dropped bool, err error) {
+	return t.dropUnreadable(ctx, key, key)
+}
+
+func (t *Txn) dropUnreadable(ctx context.Context, from, to uint64) (dropped bool, err error) {
 	if err := t.ready(); err != nil {
 		return false, err
 	}
@@ -145,8 +155,7 @@ func (t *Txn) DropUnreadable(ctx context.Context, label string) (dropped bool, e
 	if err != nil {
 		return false, err
 	}
-	hash := ondisk.NameHash(label)
-	err = r.scan(ctx, superOwner, set, hash, hash|ondisk.CollisionMask, func(ref *ondisk.Blockref) (bool, error) {
+	err = r.scan(ctx, superOwner, set, from, to, func(ref *ondisk.Blockref) (bool, error) {
 		if _, ok := t.changed[ref.Key]; ok {
 			return true, nil
 		}

@@ -146,7 +146,11 @@ func (e *engine) pinAll() (nodes []Pinned, release func()) {
 func (e *engine) repairNow(ctx context.Context, d Damage) error {
 	var m *member
 	if e.o.ReadOnly || e.solo && !d.Header() {
-		return fmt.Errorf("%v: %w: there is no other copy, or nothing may be written", &d, ErrNotRepaired)
+		why := "there is no other copy, or nothing may be written"
+		if d.root() && d.Inum == 0 && d.Key != 0 {
+			why += "; " + d.givenUp() + ", gives it up"
+		}
+		return fmt.Errorf("%v: %w: %s", &d, ErrNotRepaired, why)
 	}
 	if !e.ask(func() { m = e.byName(d.Node) }) {
 		return ErrPoolClosed

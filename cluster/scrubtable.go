@@ -88,13 +88,18 @@ func (e *engine) repairRoot(ctx context.Context, m *member, d Damage) error {
 	switch {
 	case d.Inum == 0 && d.Key != 0:
 		return errors.Join(fmt.Errorf("it is the root of a snapshot, which is copied again by itself, or of another filesystem on %s: "+
-			"copy out what else it has, then anvilfs node replace MNT NODE DEVICE", d.Node), err)
+			"copy out what else it has, then anvilfs node replace MNT NODE DEVICE, or %s", d.Node, d.givenUp()), err)
 	case d.Inum == 0:
 		return errors.Join(errors.New("what leads to the filesystem and its snapshots cannot be read: anvilfs node replace MNT NODE DEVICE"), err)
 	case d.Label == e.o.Label:
 		return e.condemn(damage{m: m, Leaf: d.Leaf})
 	}
 	return fmt.Errorf("its root is damaged: %w", ErrCopyAnew)
+}
+
+// givenUp says how a root without a known name is deleted.
+func (l Leaf) givenUp() string {
+	return fmt.Sprintf("anvilfs pfs delete --damaged DEVICE %016x, once it is not mounted", l.Key)
 }
 
 // repairHeader writes a copy of a volume header anew. The others on the same device

@@ -40,6 +40,9 @@ func pfsList() *cobra.Command {
 					fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n",
 						advice.Printable(p.Label), kind, p.Inodes, human(p.DataBytes), p.T, p.Clid, p.Fsid)
 				}
+				if damage != nil {
+					damage = rootsLost(c.Context(), v, args[0], damage)
+				}
 				return errors.Join(tw.Flush(), damage)
 			})
 		},

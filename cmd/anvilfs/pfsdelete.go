@@ -14,7 +14,7 @@ import (
 )
 
 func pfsDelete() *cobra.Command {
-	var force bool
+	var force, damaged bool
 	c := &cobra.Command{
 		Use:   "delete DEVICE[,DEVICE...] LABEL",
 		Short: "Delete a PFS or snapshot and everything only it holds",
@@ -22,13 +22,25 @@ func pfsDelete() *cobra.Command {
 
 A filesystem that is on several members, such as a clone, is deleted on all of them:
 all have to be named, and none may be mounted. If that is cut off, the same command
-deletes the rest. One that has snapshots is not deleted: delete those first.`,
+deletes the rest. One that has snapshots is not deleted: delete those first.
+
+With --damaged it deletes a PFS whose root cannot be read, so that nothing leads to
+what is in it: copy out what anvilfs recover finds before. The key in the error about
+the root (16 digits) can stand for the label. As long as such a root is there, bulkfree
+finds no space on the volume.`,
 		Args: exactly(2, "a device and a label"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if damaged && force {
+				return usageError("--damaged deletes on the devices that are named, whatever there is elsewhere: leave -f out")
+			}
+			if damaged {
+				return deleteDamaged(c.Context(), c.OutOrStdout(), args[0], args[1])
+			}
 			return deletePFS(c.Context(), args[0], args[1], force)
 		},
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "also if members are not named, which are gone for good")
+	c.Flags().BoolVar(&damaged, "damaged", false, "delete one whose root cannot be read")
 	return c
 }
 
@@ -39,34 +51,50 @@ type copyOf struct {
 	all  []chain.PFSInfo
 }
 
-// deletePFS opens all volumes before it changes one.
-func deletePFS(ctx context.Context, words, label string, force bool) (err error) {
+// volumesOf opens the volumes that words name. The caller calls end with its error.
+func volumesOf(ctx context.Context, words string) (vols []*chain.Volume, end func(*error), err error) {
 	s, err := parseSource(words)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if s.label != "" {
-		return usageError("%s: name the devices without a label: it stands behind them", words)
+		return nil, nil, usageError("%s: name the devices without a label: it stands behind them", words)
 	}
-	var list []copyOf
-	defer func() {
-		for i := range list {
-			err = errors.Join(err, list[i].vol.Close())
+	end = func(err *error) {
+		for _, v := range vols {
+			*err = errors.Join(*err, v.Close())
 		}
-	}()
+	}
 	for _, m := range s.nodes() {
 		v, err := openVolume(ctx, m, chain.Options{})
 		if err != nil {
-			return err
+			end(&err)
+			return nil, nil, err
 		}
-		list = append(list, copyOf{vol: v})
-		c := &list[len(list)-1]
-		if c.all, err = v.PFSs(ctx); err != nil {
-			return err
-		}
+		vols = append(vols, v)
+	}
+	return vols, end, nil
+}
+
+// deletePFS opens all volumes before it changes one. Roots of other PFSs that cannot be
+// read are no reason to keep one that can.
+func deletePFS(ctx context.Context, words, label string, force bool) (err error) {
+	vols, end, err := volumesOf(ctx, words)
+	if err != nil {
+		return err
+	}
+	defer end(&err)
+	var list []copyOf
+	for _, v := range vols {
+		c := copyOf{vol: v}
+		var damage error
+		c.all, damage = v.PFSs(ctx)
 		if i := slices.IndexFunc(c.all, func(p chain.PFSInfo) bool { return p.Label == label }); i >= 0 {
 			c.info = &c.all[i]
+		} else if damage != nil {
+			return rootsLost(ctx, v, words, damage)
 		}
+		list = append(list, c)
 	}
 	if err := mayDelete(ctx, list, words, label, force); err != nil {
 		return err
