@@ -30,6 +30,7 @@ type bench struct {
 	bad  []atomic.Bool  // fails writes
 	fuse []atomic.Int64 // writes until all of them fail, up to the next opening; 0 = never
 	o    Options        // of the manager
+	spy  func(Peers) Peers
 	pool *cluster.Pool
 	quit func() // ends the manager
 	stop func() // and the mount
@@ -110,7 +111,11 @@ func (b *bench) mount(members ...int) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		NewManager(p, b.o).Run(ctx)
+		peers := Peers(p)
+		if b.spy != nil {
+			peers = b.spy(p)
+		}
+		NewManager(peers, b.o).Run(ctx)
 	}()
 	b.quit = func() {
 		cancel()

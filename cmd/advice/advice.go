@@ -9,6 +9,7 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/rawjson"
+	resync "github.com/anvilfs/anvilfs/sync"
 )
 
 // A Level is how much a piece of advice matters.
@@ -114,6 +115,10 @@ func (a *adviser) node(n *cluster.NodeStatus) {
 	}
 	switch n.State {
 	case cluster.NodeInSync, cluster.NodeReadOnly:
+		if err, noRoom := stuck(n.Resync); noRoom && runOf(n.Resync).Mode == string(resync.ModeSnapshots) {
+			a.add(Warning, n.Name+" has no room for all snapshots: "+err+".", "Those that it lacks are lost with the other copies.",
+				"It is tried again from time to time.", more(n, command))
+		}
 	case cluster.NodeBehind, cluster.NodeResync:
 		if err, noRoom := stuck(n.Resync); err != "" {
 			a.add(Warning, n.Name+" could not be brought in sync: "+err+".", a.oneLess(n), "It is tried again from time to time.", a.unstick(n, noRoom, command))
@@ -211,18 +216,25 @@ func (a *adviser) soft(n *cluster.NodeStatus, why string, command func(verb, res
 // and whether there was no room on it: that stays true while the next one has not
 // ended. A report comes as it is, or as JSON says it.
 func stuck(report any) (why string, noRoom bool) {
-	var r struct {
-		State, Error string
-		NoRoom       bool   `json:"no_room"`
-		Before       string `json:"no_room_before"`
-	}
-	if b, err := rawjson.Marshal(report); err != nil || rawjson.Unmarshal(b, &r) != nil {
-		return "", false
-	}
-	if r.State != "failed" {
+	r := runOf(report)
+	if r.State != string(resync.Failed) {
 		return r.Before, r.Before != ""
 	}
 	return r.Error, r.NoRoom
+}
+
+// A run is what matters here of a report.
+type run struct {
+	State, Mode, Error string
+	NoRoom             bool   `json:"no_room"`
+	Before             string `json:"no_room_before"`
+}
+
+func runOf(report any) (r run) {
+	if b, err := rawjson.Marshal(report); err != nil || rawjson.Unmarshal(b, &r) != nil {
+		return run{}
+	}
+	return r
 }
 
 // anew are the commands by which a node is made anew on its own device.

@@ -52,7 +52,7 @@ func bytesOf(n uint64) string { return fmt.Sprint(n, " B") }
 
 // status reads lines: "health quorum-in-sync/masters", "node NAME ROLE STATE
 // [BAD/REPAIRED] [ERROR...]", "space AVAIL TOTAL PENDING", "dirty BYTES",
-// "commit ERROR...", "failed ERROR...", "seen PLACE...". What begins with # is a remark.
+// "commit ERROR...", "failed ERROR..." and others of a resync, "seen PLACE...". What begins with # is a remark.
 func status(t *testing.T, text string) *cluster.Status {
 	t.Helper()
 	st := &cluster.Status{Space: cluster.SpaceStatus{Total: 1000, Avail: 1000}}
@@ -82,6 +82,10 @@ func status(t *testing.T, text string) *cluster.Status {
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " "), "no_room": true}
 		case f[0] == "noroombefore": // and is tried again at this moment
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "copying", "no_room_before": strings.Join(f[1:], " ")}
+		case f[0] == "nosnapshots": // as noroom, of the snapshots that the node above lacks
+			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "mode": "snapshots", "error": strings.Join(f[1:], " "), "no_room": true}
+		case f[0] == "nosnapshotsbefore":
+			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "copying", "mode": "snapshots", "no_room_before": strings.Join(f[1:], " ")}
 		case f[0] == "failed": // the run that brings the node above in sync
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " ")}
 		case f[0] == "space":

@@ -1,0 +1,85 @@
+package resync
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A spy sees what is reported of the snapshots of one member.
+type spy struct {
+	Peers
+	node string
+	told chan any
+}
+
+func (s *spy) SetResyncReport(name string, report any) {
+	s.Peers.SetResyncReport(name, report)
+	if rep, ok := report.(Report); name == s.node && (report == nil || ok && rep.Mode == ModeSnapshots) {
+		s.told <- report
+	}
+}
+
+// Symptom: that a member has no room for the snapshots it lacks was said for a moment
+// only, and then that they are being copied, again and again; and it was still said when
+// they had been deleted.
+func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
+	b := newBench(t, 64<<20)
+	b.o.BatchBytes = 1 << 20
+	b.gone[2].Store(true)
+	b.mount(0, 1, 2)
+	inum := b.file("large", 14<<20, 1)
+	b.snapshot("s")
+	b.remove("large", inum)
+	b.sync()
+	b.stop()
+	b.devs[2].Reopen()
+	v, err := chain.Open(b.ctx(), []ondisk.Device{b.devs[2]}, chain.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&world{T: t, rnd: rand.New(rand.NewPCG(1, 2)), target: v}).crowd(8 << 20)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.gone[2].Store(false)
+	seen := &spy{node: "m2", told: make(chan any)}
+	b.spy = func(p Peers) Peers { seen.Peers = p; return seen }
+	b.mount(0, 1, 2)
+	next := func() any {
+		select {
+		case report := <-seen.told:
+			return report
+		case <-b.ctx().Done():
+			t.Fatal("nothing more is told of the snapshots")
+			return nil
+		}
+	}
+	for failed := 0; failed < 2; {
+		switch rep := next().(Report); {
+		case rep.State == Failed && (!rep.NoRoom || rep.NoRoomBefore != ""):
+			t.Fatalf("%+v", rep)
+		case rep.State == Failed:
+			failed++
+		case rep.State != Copying || (rep.NoRoomBefore != "") != (failed > 0):
+			t.Fatalf("after %d failures: %+v", failed, rep)
+		}
+	}
+	deleted := make(chan error, 1)
+	go func() { deleted <- b.pool.SnapshotDelete(b.ctx(), "s") }()
+	for next() != nil { // one more try may come before
+	}
+	if err := <-deleted; err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range seen.told {
+		}
+	}()
+	b.wait("healthy")
+	b.stop()
+	close(seen.told)
+	b.snapshots()
+}
