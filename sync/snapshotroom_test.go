@@ -24,7 +24,7 @@ func (s *spy) SetResyncReport(name string, report any) {
 
 // Symptom: that a member has no room for the snapshots it lacks was said for a moment
 // only, and then that they are being copied, again and again; and it was still said when
-// they had been deleted.
+// they had been deleted. What a copy had taken was not free for writers afterwards.
 func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
 	b := newBench(t, 64<<20)
 	b.o.BatchBytes = 1 << 20
@@ -63,6 +63,11 @@ func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
 			t.Fatalf("%+v", rep)
 		case rep.State == Failed:
 			failed++
+			for _, n := range b.pool.Status().Nodes {
+				if n.Name == "m2" && n.Free < 6<<20 {
+					t.Errorf("%d bytes are left by a copy that was given up", n.Free)
+				}
+			}
 		case rep.State != Copying || (rep.NoRoomBefore != "") != (failed > 0):
 			t.Fatalf("after %d failures: %+v", failed, rep)
 		}

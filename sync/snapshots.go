@@ -62,7 +62,10 @@ func (s *snapshotCopy) run(ctx context.Context) error {
 	if failed > 1 {
 		first = fmt.Errorf("%w; and %d more", first, failed-1)
 	}
-	if first != nil {
+	switch {
+	case errors.Is(first, chain.ErrNoSpace): // whoever writes needs what it took
+		first = errors.Join(first, s.reclaim(ctx))
+	case first != nil:
 		first = errors.Join(first, s.dropCopy(ctx))
 	}
 	return first
