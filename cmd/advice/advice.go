@@ -101,15 +101,15 @@ func (a *adviser) dirtyRisk() string {
 func (a *adviser) node(n *cluster.NodeStatus) {
 	name := quote(n.Name)
 	command := func(verb, rest string) string { return "anvilfs node " + verb + " " + a.dir + " " + name + rest }
-	replace := "" // a change of members takes a majority
-	if a.st.Health != cluster.PoolStalled {
+	replaced := n.Role == ondisk.PFSNone.String() // or it was never opened, and nobody knows which member it is
+	replace := ""                                 // a change of members takes a majority
+	if a.st.Health != cluster.PoolStalled && !replaced {
 		replace = command("replace", " NEW-DEVICE")
 	}
 	why := ""
 	if n.Error != "" {
 		why = ": " + n.Error
 	}
-	replaced := n.Role == ondisk.PFSNone.String()
 	if n.Soft() && a.soft(n, why, command) {
 		return
 	}
