@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
 
 func nodeCommand() *cobra.Command {
@@ -190,6 +192,15 @@ func parseRole(word string) (ondisk.PFSType, error) {
 	return 0, usageError("%q is no role of a member: master, slave, soft-slave, soft-master or cache", word)
 }
 
+// inUse reports whether somebody has a device open as a member.
+func inUse(path string) bool {
+	d, err := filedev.Open(path, filedev.Options{})
+	if err == nil {
+		d.Close()
+	}
+	return errors.Is(err, filedev.ErrInUse)
+}
+
 // newDevice names the devices of a new member by their full paths, and refuses
 // those that carry something.
 func newDevice(text string, force bool) (string, error) {
@@ -204,7 +215,8 @@ func newDevice(text string, force bool) (string, error) {
 		if force {
 			continue
 		}
-		if err := refuseForeign(m.paths[i]); err != nil {
+		// Of a device in use the mount knows more: -f would not help with it.
+		if err := refuseForeign(m.paths[i]); err != nil && !inUse(m.paths[i]) {
 			return "", err
 		}
 	}
