@@ -289,16 +289,16 @@ func (e *engine) fail(m *member, why string) {
 	m.enter(NodeFailed, why, "")
 	c.mute()
 	e.step(core.Detach{Node: m.fsid})
-	e.closeLater(m, c)
+	e.closeLater(m, c.close)
 }
 
-// closeLater closes a conn however long it takes; only then the member is
+// closeLater closes the conn that m had, however long it takes; only then m is
 // opened again, since a late write would land on newer data.
-func (e *engine) closeLater(m *member, c *conn) {
+func (e *engine) closeLater(m *member, how func() error) {
 	closed := make(chan struct{})
 	m.closing, m.closed = true, closed
 	e.tasks.Go(func() {
-		err := c.close()
+		err := how()
 		defer close(closed)
 		e.post(func() {
 			m.closing = false
@@ -338,7 +338,7 @@ func (e *engine) lookForHung() {
 		m.enter(NodeHung, why, "it is opened again once the request returns")
 		c.mute()
 		e.step(core.Detach{Node: m.fsid})
-		e.closeLater(m, c)
+		e.closeLater(m, c.close)
 	}
 }
 

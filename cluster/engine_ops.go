@@ -288,13 +288,40 @@ func (e *engine) expel() {
 			}
 			continue
 		}
+		last := e.farewell(m)
 		m.conn, m.hold = nil, nil
 		m.attempt++
 		m.leave(anewRemedy)
-		c.mute()
 		e.step(core.Detach{Node: m.fsid})
-		e.closeLater(m, c)
+		e.closeLater(m, func() error { return c.leave(e.now(), last) })
 	}
+}
+
+// farewell is what m has to be given yet, so that its own charter says that it is no
+// member any more: the change is committed when the others have it. nil: it is too
+// far behind, or not what it should be.
+func (e *engine) farewell(m *member) (last []*core.Message) {
+	const most = 8 // two are the change itself
+	if m.flags != 0 || m.hold != nil || m.state != NodeInSync && m.state != NodeBehind {
+		return nil
+	}
+	at := m.conn.position().T
+	for _, x := range e.primary.Window() {
+		if x.Pos.T <= at {
+			continue
+		}
+		last = append(last, &core.Message{Kind: core.Apply, Node: m.fsid, Ballot: e.primary.Ballot(), Txg: x, Committed: e.primary.Committed().T})
+		if x.Charter == nil {
+			continue
+		}
+		if _, in := x.Charter.Config.Member(m.fsid); !in {
+			break
+		}
+	}
+	if len(last) > most {
+		return nil
+	}
+	return last
 }
 
 const anewRemedy = "anvilfs node add -f MNT NODE makes it one, with new content"

@@ -158,7 +158,7 @@ func TestEngineLosesQuorum(t *testing.T) {
 func TestEngineHungMember(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	e := c.mustStart(Options{Deadline: 500 * time.Millisecond})
+	e := c.mustStart(Options{Deadline: 2 * time.Second})
 	untilStates(t, e, "in-sync in-sync in-sync")
 	hung := c.fault[0]
 	hung.Add(faultdev.Rule{Do: faultdev.Hang, On: faultdev.Flush})
@@ -495,5 +495,28 @@ func TestEngineCloseTakesTheLate(t *testing.T) {
 	check(t, e.close(c.ctx))
 	if _, err := c.disks[2].ReadAt(make([]byte, 512), 0); !errors.Is(err, os.ErrClosed) {
 		t.Fatalf("the device is open after the close: %v", err)
+	}
+}
+
+// A member that is slower than the others is taken out when they have decided that,
+// and knows it all the same: alone, it does not take itself for one of the cluster.
+func TestEngineTheSlowLearnThatTheyLeft(t *testing.T) {
+	t.Parallel()
+	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 30 * time.Millisecond} {
+		c := newTestCluster(t, 3)
+		e := c.mustStart(Options{})
+		untilStates(t, e, "in-sync in-sync in-sync")
+		c.fault[2].Sleep = func(d time.Duration) { <-time.After(d) }
+		c.fault[2].Add(faultdev.Rule{Do: faultdev.Delay, On: faultdev.Write, Arg: int64(delay), Times: faultdev.Always})
+		put(t, e, 2000, "content")
+		check(t, e.remove(c.ctx, "c.img"))
+		put(t, e, 2001, "without it")
+		check(t, e.close(c.ctx))
+		late, d, err := openMember(c.ctx, c.spec(2), &e.o, e.log)
+		check(t, err)
+		if _, in := d.Charter.Config.Member(late.info.Fsid); in {
+			t.Errorf("each write %v later: at %v it is a member", delay, d.Pos.T)
+		}
+		check(t, late.close())
 	}
 }

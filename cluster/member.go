@@ -247,6 +247,17 @@ func (c *conn) mute() {
 	c.mu.Unlock()
 }
 
+// leave does what the node was told and has not done yet, and what it is told last,
+// and closes the volume.
+func (c *conn) leave(now time.Duration, last []*core.Message) error {
+	c.jobs.Wait()
+	for _, msg := range last {
+		c.deliver(now, core.Recv{Msg: msg})
+		c.jobs.Wait()
+	}
+	return c.close()
+}
+
 // close waits for the job that is out and closes the volume. With a device
 // that hangs it hangs too.
 func (c *conn) close() error {
