@@ -125,6 +125,18 @@ func (c Cost) bytes() int64 {
 	return n
 }
 
+// Admitted is how many bytes writers have been admitted with and are not on media
+// yet: who takes space behind their back leaves that much.
+func (p *Pool) Admitted() uint64 { return uint64(max(0, p.outstanding())) }
+
+// SpaceTaken is called when something else than a txg took space of a node: nobody is
+// admitted with it any more.
+func (p *Pool) SpaceTaken() {
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	p.measure()
+}
+
 // outstanding is what was admitted and is not on media yet.
 func (p *Pool) outstanding() int64 {
 	tables := p.budget.tables.Load()

@@ -226,6 +226,10 @@ func (w *world) Join(_ *cluster.ResyncTarget, pos cluster.Position) error {
 
 func (w *world) Retained(after cluster.Position) ([]*chain.Batch, bool) { return w.missed, w.known }
 
+func (w *world) Admitted() uint64 { return 0 }
+
+func (w *world) SpaceTaken() {}
+
 func (w *world) SnapshotTargets(context.Context) []cluster.SnapshotTarget { return nil }
 
 func (w *world) SnapshotSource(context.Context, *cluster.SnapshotEntry, ...string) (*chain.View, string, error) {

@@ -23,6 +23,8 @@ type Peers interface {
 	Join(t *cluster.ResyncTarget, pos cluster.Position) error
 	Retained(after cluster.Position) ([]*chain.Batch, bool)
 	SetResyncReport(name string, report any)
+	Admitted() uint64
+	SpaceTaken()
 	SnapshotTargets(ctx context.Context) []cluster.SnapshotTarget
 	SnapshotSource(ctx context.Context, e *cluster.SnapshotEntry, not ...string) (v *chain.View, from string, err error)
 }

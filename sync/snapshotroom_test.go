@@ -88,3 +88,53 @@ func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
 	close(seen.told)
 	b.snapshots()
 }
+
+// Symptom: a member on which a snapshot was being copied got full, and did not follow any
+// more, when somebody wrote meanwhile what there had been room for.
+func TestSnapshotCopyLeavesRoomForWriters(t *testing.T) {
+	b := newBench(t, 64<<20)
+	b.o.BatchBytes = 1 << 20
+	b.gone[2].Store(true)
+	b.mount(0, 1, 2)
+	inum := b.file("large", 14<<20, 1)
+	b.snapshot("s")
+	b.remove("large", inum)
+	b.sync()
+	b.stop()
+	b.devs[2].Reopen()
+	v, err := chain.Open(b.ctx(), []ondisk.Device{b.devs[2]}, chain.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&world{T: t, rnd: rand.New(rand.NewPCG(1, 2)), target: v}).crowd(22 << 20)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.gone[2].Store(false)
+	seen := &spy{node: "m2", told: make(chan any)}
+	b.spy = func(p Peers) Peers { seen.Peers = p; return seen }
+	b.mount(0, 1, 2)
+	next := func() Report {
+		select {
+		case report := <-seen.told:
+			rep, _ := report.(Report)
+			return rep
+		case <-b.ctx().Done():
+			t.Fatal("nothing more is told of the snapshots")
+			return Report{}
+		}
+	}
+	for next().BytesDone == 0 {
+	}
+	b.file("written", 12<<20, 3) // while the copy waits to be heard
+	for rep := next(); rep.State == Copying; rep = next() {
+	}
+	go func() {
+		for range seen.told {
+		}
+	}()
+	b.rest()
+	b.stop()
+	close(seen.told)
+	b.equal()
+}

@@ -269,14 +269,30 @@ func (s *snapshotCopy) step(ctx context.Context, src, old *chain.View, common on
 		return next, false, err
 	}
 	b.Sort()
-	err = s.inTxn(ctx, func(txn *chain.Txn) error { return txn.Apply(ctx, copyLabel(s.target.Fsid), b) })
+	err = s.inTxn(ctx, func(txn *chain.Txn) error {
+		s.leaveRoom(txn)
+		return txn.Apply(ctx, copyLabel(s.target.Fsid), b)
+	})
 	if err == nil {
 		shared.Applied()
+		s.peers.SpaceTaken()
 	}
 	s.rep.BytesDone += stats.Bytes
 	s.rep.LeavesDone += int64(stats.Changes)
 	s.rep.Compared += int64(stats.Leaves)
 	return next, done, err
+}
+
+// leaveRoom keeps a copy from taking what writers were admitted with: a node that
+// cannot hold that does not follow any more, and nobody asked for the snapshot. While
+// somebody writes it leaves as much as it takes itself, too: who is admitted meanwhile
+// does not know of that yet.
+func (s *snapshotCopy) leaveRoom(txn *chain.Txn) {
+	room := s.peers.Admitted()
+	if room > 0 {
+		room += uint64(s.o.BatchBytes)
+	}
+	txn.Leave(s.target.Volume.Space().Reserved+room, func() bool { return true })
 }
 
 // finish gives the copy its label, if the list still wants it.

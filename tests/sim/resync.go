@@ -307,6 +307,12 @@ func (c *copying) Retained(after cluster.Position) ([]*chain.Batch, bool) {
 // SetResyncReport implements resync.Peers.
 func (c *copying) SetResyncReport(string, any) {}
 
+// Admitted implements resync.Peers.
+func (c *copying) Admitted() uint64 { return 0 }
+
+// SpaceTaken implements resync.Peers.
+func (c *copying) SpaceTaken() {}
+
 // SnapshotTargets implements resync.Peers. These runs are about nodes.
 func (c *copying) SnapshotTargets(context.Context) []cluster.SnapshotTarget { return nil }
 
