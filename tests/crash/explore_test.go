@@ -107,6 +107,9 @@ func TestExplore(t *testing.T) {
 		if *only != "" {
 			runs = slices.DeleteFunc(runs, func(r Run) bool { return strings.TrimSuffix(r.Workload, plainly) != strings.TrimSuffix(*only, plainly) })
 		}
+		if len(runs) == 0 {
+			t.Fatalf("there is no workload %q", *only)
+		}
 		must := len(runs)
 		if bar.Of(t) == bar.Quick {
 			must = len(Workloads(s)) + 4
