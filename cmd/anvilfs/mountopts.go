@@ -182,6 +182,8 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		if o.logFile = value; value == "" {
 			err = errors.New("no file given")
 		}
+	case "cache":
+		return usageError("cache=%s is no option: it is named among the members, as in a,b,c,cache=%[1]s@LABEL", value)
 	default:
 		return usageError("%w %q: 'anvilfs mount --help' lists those that exist", errUnknownOption, key+"="+value)
 	}

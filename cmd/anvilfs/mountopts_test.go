@@ -31,7 +31,7 @@ func TestMountOptions(t *testing.T) {
 		t.Errorf("later words do not win: %+v, %v", o, err)
 	}
 	for _, bad := range []string{
-		"bogus", "bogus=1", "commit", "commit=0", "commit=-1", "commit=soon", "wait", "wait=0", "memory=1m", "memory=x",
+		"bogus", "bogus=1", "cache=x", "commit", "commit=0", "commit=-1", "commit=soon", "wait", "wait=0", "memory=1m", "memory=x",
 		"quorum=maybe", "log=", "Ro", "memory",
 	} {
 		_, err := parseMountOptions([]string{bad}, false)
