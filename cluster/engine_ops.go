@@ -146,14 +146,18 @@ func (e *engine) onlineNow(ctx context.Context, name string) error {
 		return err
 	}
 	select {
-	case err := <-done:
-		e.ask(func() {}) // what came of it is published then
-		return err
+	case err = <-done:
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	case <-e.ended:
-		return ErrPoolClosed
+		err = ErrPoolClosed
 	}
+	select {
+	case err = <-done: // it has ended as well, and that counts
+	default:
+	}
+	e.ask(func() {}) // what came of it is published then
+	return err
 }
 
 // discard gives up the change that another system made to a member: it stays

@@ -94,6 +94,12 @@ func (n *node) unpark() {
 	n.later(c.advance)
 }
 
+// Admitted implements resync.Peers: a txg that finds no space is another row of faults.
+func (c *snapCopy) Admitted() uint64 { return 0 }
+
+// SpaceTaken implements resync.Peers.
+func (c *snapCopy) SpaceTaken() {}
+
 // SetResyncReport implements resync.Peers: it is called between two commits.
 func (c *snapCopy) SetResyncReport(string, any) {
 	c.between = true
