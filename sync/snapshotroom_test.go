@@ -22,11 +22,11 @@ func (s *spy) SetResyncReport(name string, report any) {
 	}
 }
 
-// Symptom: that a member has no room for the snapshots it lacks was said for a moment
-// only, and then that they are being copied, again and again; and it was still said when
-// they had been deleted. What a copy had taken was not free for writers afterwards.
-func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
-	b := newBench(t, 64<<20)
+// lacking mounts three members of which m2 lacks a snapshot of 14 MiB and has room
+// bytes free. Each report on its snapshots waits until next takes it.
+func lacking(t *testing.T, room uint64) (b *bench, seen *spy, next func() any) {
+	t.Helper()
+	b = newBench(t, 64<<20)
 	b.o.BatchBytes = 1 << 20
 	b.gone[2].Store(true)
 	b.mount(0, 1, 2)
@@ -40,15 +40,15 @@ func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	(&world{T: t, rnd: rand.New(rand.NewPCG(1, 2)), target: v}).crowd(8 << 20)
+	(&world{T: t, rnd: rand.New(rand.NewPCG(1, 2)), target: v}).crowd(room)
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
 	b.gone[2].Store(false)
-	seen := &spy{node: "m2", told: make(chan any)}
+	seen = &spy{node: "m2", told: make(chan any)}
 	b.spy = func(p Peers) Peers { seen.Peers = p; return seen }
 	b.mount(0, 1, 2)
-	next := func() any {
+	return b, seen, func() any {
 		select {
 		case report := <-seen.told:
 			return report
@@ -57,6 +57,13 @@ func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
 			return nil
 		}
 	}
+}
+
+// Symptom: that a member has no room for the snapshots it lacks was said for a moment
+// only, and then that they are being copied, again and again; and it was still said when
+// they had been deleted. What a copy had taken was not free for writers afterwards.
+func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
+	b, seen, next := lacking(t, 8<<20)
 	for failed := 0; failed < 2; {
 		switch rep := next().(Report); {
 		case rep.State == Failed && (!rep.NoRoom || rep.NoRoomBefore != ""):
@@ -92,38 +99,8 @@ func TestNoRoomForSnapshotsIsRemembered(t *testing.T) {
 // Symptom: a member on which a snapshot was being copied got full, and did not follow any
 // more, when somebody wrote meanwhile what there had been room for.
 func TestSnapshotCopyLeavesRoomForWriters(t *testing.T) {
-	b := newBench(t, 64<<20)
-	b.o.BatchBytes = 1 << 20
-	b.gone[2].Store(true)
-	b.mount(0, 1, 2)
-	inum := b.file("large", 14<<20, 1)
-	b.snapshot("s")
-	b.remove("large", inum)
-	b.sync()
-	b.stop()
-	b.devs[2].Reopen()
-	v, err := chain.Open(b.ctx(), []ondisk.Device{b.devs[2]}, chain.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	(&world{T: t, rnd: rand.New(rand.NewPCG(1, 2)), target: v}).crowd(22 << 20)
-	if err := v.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b.gone[2].Store(false)
-	seen := &spy{node: "m2", told: make(chan any)}
-	b.spy = func(p Peers) Peers { seen.Peers = p; return seen }
-	b.mount(0, 1, 2)
-	next := func() Report {
-		select {
-		case report := <-seen.told:
-			rep, _ := report.(Report)
-			return rep
-		case <-b.ctx().Done():
-			t.Fatal("nothing more is told of the snapshots")
-			return Report{}
-		}
-	}
+	b, seen, tell := lacking(t, 22<<20)
+	next := func() Report { rep, _ := tell().(Report); return rep }
 	for next().BytesDone == 0 {
 	}
 	b.file("written", 12<<20, 3) // while the copy waits to be heard
