@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -46,7 +47,8 @@ type tree struct {
 type volume struct {
 	trees  map[string]*tree // by label
 	states map[ondisk.UUID]ondisk.StateEntry
-	size   uint64 // bytes
+	size   uint64   // bytes
+	lost   []uint64 // keys of roots that cannot be read, in order
 }
 
 func newVolume() *volume {
@@ -54,7 +56,7 @@ func newVolume() *volume {
 }
 
 func (v *volume) clone() *volume {
-	return &volume{trees: maps.Clone(v.trees), states: maps.Clone(v.states), size: v.size}
+	return &volume{trees: maps.Clone(v.trees), states: maps.Clone(v.states), size: v.size, lost: slices.Clone(v.lost)}
 }
 
 // labels are those of the PFSs with a prefix, in order.
@@ -81,6 +83,9 @@ func (v *volume) digest() uint64 {
 	}
 	for _, e := range v.states {
 		sum += sumOf(fmt.Append(nil, e))
+	}
+	for _, key := range v.lost {
+		sum += sumOf(fmt.Append(nil, "lost", key))
 	}
 	return sum
 }
@@ -129,6 +134,9 @@ func difference(want, got *volume) string {
 	}
 	if !maps.Equal(want.states, got.states) {
 		list = append(list, fmt.Sprintf("state entries are %v, want %v", got.states, want.states))
+	}
+	if !slices.Equal(want.lost, got.lost) {
+		list = append(list, fmt.Sprintf("roots that cannot be read are %x, want %x", got.lost, want.lost))
 	}
 	if want.size != got.size {
 		list = append(list, fmt.Sprintf("%d bytes, want %d", got.size, want.size))
@@ -214,6 +222,9 @@ func dataLeaf(b *ondisk.EncodedBlock, modify ondisk.Tid) leaf {
 func readVolume(ctx context.Context, v *chain.Volume) (*volume, error) {
 	got := newVolume()
 	list, err := v.PFSs(ctx)
+	if errors.Is(err, ondisk.ErrCorrupt) {
+		got.lost, err = v.UnreadableRoots(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,8 @@ func pfsList() *cobra.Command {
 						advice.Printable(p.Label), kind, p.Inodes, human(p.DataBytes), p.T, p.Clid, p.Fsid)
 				}
 				if damage != nil {
-					damage = rootsLost(c.Context(), v, args[0], damage)
+					keys, _ := v.UnreadableRoots(c.Context()) // damage says why there may be none
+					damage = rootsLost(args[0], keys, damage)
 				}
 				return errors.Join(tw.Flush(), damage)
 			})

@@ -92,7 +92,9 @@ func deletePFS(ctx context.Context, words, label string, force bool) (err error)
 		if i := slices.IndexFunc(c.all, func(p chain.PFSInfo) bool { return p.Label == label }); i >= 0 {
 			c.info = &c.all[i]
 		} else if damage != nil {
-			return rootsLost(ctx, v, words, damage)
+			if l, err := v.Lost(ctx, label); err != nil || len(l.Keys) > 0 {
+				return rootsLost(words, l.Keys, damage)
+			} // what is lost has other names
 		}
 		list = append(list, c)
 	}
