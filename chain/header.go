@@ -36,7 +36,7 @@ type headerSlots struct {
 // A slot is one place and its content; content is nil if it is not known.
 type slot struct {
 	off     int64
-	content []byte
+	content []byte               // never changed, hdr has it too
 	hdr     *ondisk.VolumeHeader // nil = none that is valid
 	err     error                // why
 }
@@ -48,7 +48,7 @@ func readSlot(dev ondisk.Device, off int64) slot {
 		return s
 	}
 	var err error
-	if s.hdr, err = ondisk.DecodeVolumeHeader(s.content); err != nil {
+	if s.hdr, err = ondisk.AdoptVolumeHeader(s.content); err != nil {
 		s.err = fmt.Errorf("%s: header at %#x: %w", dev.Name(), off, err)
 	}
 	return s

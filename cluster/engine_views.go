@@ -211,7 +211,7 @@ func (e *engine) gone(node int) bool {
 func (e *engine) attached() []memberView {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var ms []memberView
+	ms := make([]memberView, 0, len(e.pub.members))
 	for _, v := range e.pub.members {
 		if v.conn != nil {
 			ms = append(ms, v)
@@ -242,7 +242,7 @@ func (e *engine) nodes() []NodeReport {
 	e.mu.Lock()
 	p := e.pub
 	e.mu.Unlock()
-	var out []NodeReport
+	out := make([]NodeReport, 0, len(p.members))
 	given := make(map[ondisk.UUID]bool)
 	for _, v := range p.members {
 		r := v.report
@@ -254,7 +254,8 @@ func (e *engine) nodes() []NodeReport {
 		}
 		r.Bad, r.Repaired = v.m.bad.Load(), v.m.repaired.Load()
 		r.Latency = time.Duration(v.m.latency.Load())
-		r.IO = v.m.meter.Report()
+		io := v.m.meter.Report()
+		r.IO = &io
 		given[r.Fsid] = true
 		out = append(out, r)
 	}

@@ -54,7 +54,11 @@ func (m *member) metered(spec MemberSpec) MemberSpec {
 	return spec
 }
 
+// ioStatus is zero of a node that was not given: it has no device.
 func ioStatus(r *metered.Report) IOStatus {
+	if r == nil {
+		return IOStatus{}
+	}
 	return IOStatus{
 		Read: requestStatus(&r.Read), Write: requestStatus(&r.Write), Flush: requestStatus(&r.Flush),
 		Discard: requestStatus(&r.Discard), Queue: r.Queue,

@@ -46,8 +46,8 @@ type NodeReport struct {
 	Space    NodeSpace      // zero while it is not open
 	// Unreadable: what is in use on it cannot be read, so that nothing can be freed.
 	Unreadable bool
-	Replaces   ondisk.UUID    // the node whose place it will take when in sync
-	IO         metered.Report // of its devices since the mount
+	Replaces   ondisk.UUID     // the node whose place it will take when in sync
+	IO         *metered.Report // of its devices since the mount; nil while nobody asks
 }
 
 // NodeSpace is the room on a node, in bytes.

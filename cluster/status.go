@@ -183,7 +183,7 @@ func (p *Pool) nodeStatus() []NodeStatus {
 			Applied: r.Applied, Bad: r.Bad, Repaired: r.Repaired,
 			LatencyUs: r.Latency.Microseconds(), Since: r.Since, At: r.At,
 			Total: r.Space.Total, Free: r.Space.Free, Resync: runs[r.Name],
-			Lag: lag(committed, r.Position.T), IO: ioStatus(&r.IO), Unreadable: r.Unreadable,
+			Lag: lag(committed, r.Position.T), IO: ioStatus(r.IO), Unreadable: r.Unreadable,
 		}
 		if !r.Replaces.IsZero() {
 			nodes[i].Replaces = r.Replaces.String()

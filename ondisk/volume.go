@@ -129,6 +129,16 @@ func DecodeVolumeHeader(b []byte) (*VolumeHeader, error) {
 	return h, err
 }
 
+// AdoptVolumeHeader is DecodeVolumeHeader without a copy of b, which belongs to
+// the header from then on: it must never change again.
+func AdoptVolumeHeader(b []byte) (*VolumeHeader, error) {
+	h, err := decodeFields(b)
+	if err == nil {
+		h.raw = (*[HeaderSize]byte)(b)
+	}
+	return h, err
+}
+
 // TornHeaderOf reports whether the 64 KiB of a slot, which need not decode, are
 // what is left of a header of the file system fsid.
 func TornHeaderOf(b []byte, fsid UUID) bool {

@@ -80,10 +80,11 @@ func headers(dev ondisk.Device, size int64) []*ondisk.VolumeHeader {
 		if _, err := dev.ReadAt(block, off); err != nil {
 			continue
 		}
-		h, err := ondisk.DecodeVolumeHeader(block)
+		h, err := ondisk.AdoptVolumeHeader(block)
 		if err != nil {
 			continue
 		}
+		block = make([]byte, ondisk.HeaderSize)
 		at := 0
 		for at < len(list) && list[at].MirrorTid >= h.MirrorTid {
 			at++

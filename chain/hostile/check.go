@@ -156,7 +156,8 @@ func (im *Image) checkWrite(ctx context.Context, _ Contents, r *Result) error {
 	if err != nil {
 		return ws.Misuse()
 	}
-	w := &writer{ctx: ctx, v: v, rnd: rand.New(rand.NewPCG(im.Seed, 3))}
+	src := rand.NewPCG(im.Seed, 3)
+	w := &writer{ctx: ctx, v: v, src: src, rnd: rand.New(src)}
 	before, err := ReadAll(ctx, v)
 	labels := im.victims()
 	for _, label := range labels {

@@ -171,7 +171,7 @@ func readSlot(d ondisk.Device, index int, off int64) Slot {
 		return s
 	}
 	var err error
-	if s.Header, err = ondisk.DecodeVolumeHeader(s.Raw); err != nil {
+	if s.Header, err = ondisk.AdoptVolumeHeader(s.Raw); err != nil {
 		s.Err = fmt.Errorf("%s: header at %#x: %w", d.Name(), off, err)
 	}
 	return s

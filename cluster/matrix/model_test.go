@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -72,14 +73,11 @@ type caller struct {
 
 // content is random: it does not compress, so blocks are what they seem.
 func content(rng *rand.Rand, n int) string {
-	b := make([]byte, n)
-	for i := 0; i < n; i += 8 {
-		x := rng.Uint64()
-		for j := i; j < min(i+8, n); j++ {
-			b[j] = byte(x >> (8 * (j - i)))
-		}
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = binary.LittleEndian.AppendUint64(b, rng.Uint64())
 	}
-	return string(b)
+	return string(b[:n])
 }
 
 // call makes one call, which changes something. A full filesystem refuses it as a whole.

@@ -2,7 +2,6 @@ package rig
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -93,7 +92,7 @@ func (t *Tree) content(ctx context.Context, v *chain.View, r *chain.InodeRec) er
 		if b, bad = v.ReadBlock(ctx, ref); bad != nil {
 			return false
 		}
-		t.Leaves[fmt.Sprintf("block %d %x", inum, ref.Key)] = fmt.Sprintf("%v %x", ref.ModifyTid, sha256.Sum256(b.Bytes))
+		t.Leaves[fmt.Sprintf("block %d %x", inum, ref.Key)] = fmt.Sprintf("%v %x", ref.ModifyTid, ondisk.XXH64(b.Bytes))
 		return true
 	})
 	return errors.Join(err, bad)
