@@ -44,12 +44,15 @@ test: deps lint test-go mutate-some fuzz check counts
 DEPTH  ?= quick
 COUNTS := $(CURDIR)/bin/counts
 
-# What compiles broken programs and times their tests comes by itself. The
-# longest go first: begun last, one of them would keep one processor busy alone.
+# What compiles broken programs and times their tests comes by itself. Tests that
+# wait more than they work go first, beside the longest: at the end they would
+# leave the processors idle.
+WAITING := ./sync/... ./fs/... ./cluster ./cmd/... ./chain ./chain/fsck ./chain/goldentest ./chain/salvage
+HEAVY   := ./chain/crashtest ./tests/sim ./chain/hostile ./cluster/matrix ./cluster/histories
 test-go:
 	@rm -f $(COUNTS); mkdir -p bin
 	ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -timeout 45m \
-	  $$($(GO) list ./tests/crash ./chain/crashtest ./tests/sim ./... | grep -v 'tests/mutate$$')
+	  ./tests/crash $(WAITING) $(HEAVY) $$($(GO) list ./... | grep -v 'tests/mutate$$')
 
 mutate-some: build
 	ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -count=1 -v -timeout 20m ./tests/mutate
