@@ -105,6 +105,9 @@ func (p *Pool) PinAll(ctx context.Context) (nodes []Pinned, release func(), err 
 // ID is the cluster's id, which all members carry.
 func (p *Pool) ID() ondisk.UUID { return p.engine.clusterID() }
 
+// Label is the name of the PFS that is open.
+func (p *Pool) Label() string { return p.opts.Label }
+
 // Repair rewrites what is damaged from a copy that another node verified. It
 // returns when that is durable, or why it cannot be: ErrNotRepaired, with
 // ErrCopyAnew if a resync can do it.
@@ -196,7 +199,7 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 		}
 	}
 	if bad == nil {
-		return errors.New("the node is not open")
+		return fmt.Errorf("%w: it is not open", ErrNotInSync)
 	}
 	view, err := bad.conn.vol.View(ctx, d.Label)
 	if errors.Is(err, chain.ErrNoPFS) {

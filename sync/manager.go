@@ -150,9 +150,6 @@ func (m *Manager) drive(ctx context.Context, name string) {
 	}
 	m.peers.SetResyncReport(name, rep) // before anybody forgets it
 	m.mu.Unlock()
-	if rep.State == Done {
-		m.o.Synced(name)
-	}
 }
 
 // show makes the pool show how far a run is, with what the one before it met.

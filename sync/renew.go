@@ -23,7 +23,14 @@ func NewMender(p *cluster.Pool, m *Manager) *Mender { return &Mender{p, m} }
 // Repair is that of the pool; it returns when the copy is in place.
 func (r *Mender) Repair(ctx context.Context, d cluster.Damage) error {
 	err := r.Pool.Repair(ctx, d)
-	if !errors.Is(err, cluster.ErrCopyAnew) {
+	switch {
+	case err == nil || errors.Is(err, cluster.ErrPoolClosed):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case r.elsewhere(ctx, &d): // wherever its member is
+		return fmt.Errorf("%v: %w: %w, %s: mount it by itself and scrub it, or delete it", &d, cluster.ErrNotRepaired, cluster.ErrElsewhere, d.Label)
+	case !errors.Is(err, cluster.ErrCopyAnew):
 		return err
 	}
 	err = r.m.Renew(ctx, d.Node, d.Label)
@@ -33,10 +40,20 @@ func (r *Mender) Repair(ctx context.Context, d cluster.Damage) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, cluster.ErrNoSnapshot):
-		return fmt.Errorf("%v: %w: %w, %s: mount it by itself and scrub it, or delete it", &d, cluster.ErrNotRepaired, cluster.ErrElsewhere, d.Label)
+	case errors.Is(err, cluster.ErrNotInSync): // nothing is wrong with the snapshot, nor is it to be deleted
+		return fmt.Errorf("%v: %w: snapshot %s is copied anew once the member takes that: %w", &d, cluster.ErrNotRepaired, d.Label, err)
 	}
 	return fmt.Errorf("%v: %w: snapshot %s was not copied anew (%w): delete it, or anvilfs node replace MNT NODE DEVICE", &d, cluster.ErrNotRepaired, d.Label, err)
+}
+
+// elsewhere reports whether what is damaged is of another filesystem. While the list
+// of snapshots cannot be read, that is not known.
+func (r *Mender) elsewhere(ctx context.Context, d *cluster.Damage) bool {
+	if d.Label == "" || d.Label == r.Pool.Label() {
+		return false
+	}
+	names, err := r.SnapshotNames(ctx)
+	return err == nil && !slices.ContainsFunc(names, func(n cluster.SnapshotName) bool { return n.Name == d.Label })
 }
 
 // Renew copies a snapshot of a node in sync from another one and puts the copy
@@ -50,7 +67,7 @@ func (m *Manager) Renew(ctx context.Context, node, name string) error {
 	targets := m.peers.SnapshotTargets(ctx)
 	i := slices.IndexFunc(targets, func(t cluster.SnapshotTarget) bool { return t.Name == node })
 	if i < 0 {
-		return fmt.Errorf("%s is not in sync", node)
+		return fmt.Errorf("%s: %w", node, cluster.ErrNotInSync)
 	}
 	s := newSnapshotCopy(m.peers, targets[i], m.o)
 	s.renew = true

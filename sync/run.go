@@ -56,7 +56,6 @@ const (
 type Options struct {
 	Logger *slog.Logger
 	Now    func() time.Time
-	Synced func(node string) // is told when a node was copied and is back in sync, or nil
 
 	DirectBytes   int64 // larger differences go through a shadow
 	DirectChanges int
@@ -73,9 +72,6 @@ func (o *Options) setDefaults() {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Synced == nil {
-		o.Synced = func(string) {}
 	}
 	if o.DirectBytes == 0 {
 		o.DirectBytes = directBytes

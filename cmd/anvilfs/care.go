@@ -73,7 +73,7 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 	if c.ledger, c.noBook = openLedger(p.ID(), o.state, c.log); c.noBook != nil {
 		c.log.Warn("nothing is remembered of what is found bad, nor how far a scrub is", "err", c.noBook)
 	}
-	c.resync = resync.NewManager(p, resync.Options{Logger: c.log, Synced: c.copied})
+	c.resync = resync.NewManager(p, resync.Options{Logger: c.log})
 	mender := resync.NewMender(p, c.resync)
 	if c.ledger != nil {
 		c.retrier = ledger.NewRetrier(c.ledger, mender.Repair, c.log)
@@ -97,14 +97,32 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 	c.scrub = scrub.NewManager(mender, so)
 	c.workers.Go(func() { c.scrub.Run(ctx) })
 	c.workers.Go(func() { c.record(ctx, p) })
+	if c.ledger != nil {
+		turns := p.Subscribe()
+		c.workers.Go(func() { c.follow(ctx, turns) })
+	}
 }
 
-// copied has what is bad on a node tried again: it was copied meanwhile, and most
-// of it is right now.
-func (c *care) copied(node string) {
-	if c.ledger == nil {
-		return
+// follow has what is bad on a node tried again as soon as it is in sync: while it is
+// not, nothing is repaired on it, and if it was copied, most of it is right now.
+func (c *care) follow(ctx context.Context, turns <-chan cluster.Event) {
+	for {
+		select {
+		case e, open := <-turns:
+			if !open {
+				return
+			}
+			if e.What == string(cluster.NodeInSync) && e.Node != "" {
+				c.again(e.Node)
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
+}
+
+// again has what is bad on a node tried now.
+func (c *care) again(node string) {
 	n, err := c.ledger.RetryNode(node)
 	if err != nil {
 		c.log.Warn("what was bad on a node is tried again only later", "node", node, "err", err)
