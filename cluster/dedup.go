@@ -167,7 +167,7 @@ func (sh *sharer) equal(ctx context.Context, a, b *ondisk.Blockref, valid int) (
 
 // readAt reads the block of a leaf, as v has it; nil if v has another there.
 func readAt(ctx context.Context, v *chain.View, inum uint64, want *ondisk.Blockref) (*ondisk.EncodedBlock, error) {
-	ref, ok, err := refAt(ctx, v, inum, want.Key)
+	ref, ok, err := dataRef(ctx, v, inum, want.Key)
 	if err != nil || !ok || blockID(&ref) != blockID(want) {
 		return nil, err
 	}

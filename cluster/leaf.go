@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -31,7 +32,7 @@ func (l Leaf) Fetch(ctx context.Context, v *chain.View) (c chain.Change, ok bool
 			c.Dirent, c.ModifyTid, ok = e, ref.ModifyTid, true
 			return false
 		})
-		return c, ok, err
+		return c, ok, unlessGone(err)
 	}
 	c.Kind = chain.KindData
 	ref, ok, err := dataRef(ctx, v, l.Inum, l.Key)
@@ -84,20 +85,30 @@ func replaceLeaf(ctx context.Context, vol *chain.Volume, label string, change ch
 	return true, nil
 }
 
-// dataRef finds the data block of an inode that holds the byte at key.
+// unlessGone is err, nil if all it says is that the inode was removed: what was bad
+// in it is gone with it.
+func unlessGone(err error) error {
+	if errors.Is(err, chain.ErrNoInode) {
+		return nil
+	}
+	return err
+}
+
+// dataRef finds the data block of an inode that holds the byte at key. The inode
+// need not be there.
 func dataRef(ctx context.Context, v *chain.View, inum, key uint64) (ref ondisk.Blockref, found bool, err error) {
 	err = v.DataRefs(ctx, inum, key, key+1, func(r *ondisk.Blockref) bool {
 		ref, found = *r, true
 		return false
 	})
-	return ref, found, err
+	return ref, found, unlessGone(err)
 }
 
 // still reports whether the leaf has that modify_tid and cannot be read.
 func (l Leaf) still(ctx context.Context, v *chain.View, modify ondisk.Tid) (bool, error) {
 	if l.Kind == ondisk.TypeDirent {
 		err := v.Dirents(ctx, l.Inum, l.Key, l.Key, func(ondisk.Dirent, *ondisk.Blockref) bool { return false })
-		return err != nil, nil
+		return unlessGone(err) != nil, nil
 	}
 	ref, found, err := dataRef(ctx, v, l.Inum, l.Key)
 	if err != nil || !found || ref.ModifyTid != modify {

@@ -114,11 +114,11 @@ func (p *Pool) readSource(ctx context.Context, s *state, below []*overlay, src *
 // find returns the leaf in v that has the block: where it was taken from, or, if
 // the group is in v already, where it is to be.
 func (s *source) find(ctx context.Context, v *chain.View, inum, key uint64) (ondisk.Blockref, error) {
-	ref, ok, err := refAt(ctx, v, s.Inum, s.Key)
+	ref, ok, err := dataRef(ctx, v, s.Inum, s.Key)
 	if err != nil || ok && s.Source(&ref) {
 		return ref, err
 	}
-	ref, ok, err = refAt(ctx, v, inum, key)
+	ref, ok, err = dataRef(ctx, v, inum, key)
 	if err == nil && !(ok && s.Is(&ref)) {
 		err = fmt.Errorf("inode %d: block %#x is neither there nor in inode %d at %#x: %w", inum, key, s.Inum, s.Key, ondisk.ErrCorrupt)
 	}

@@ -90,7 +90,7 @@ func (p *Pool) equalOnMedia(ctx context.Context, s *state, inum, key uint64, ref
 	}
 	err := p.onTree(ctx, s, func(ctx context.Context, v *chain.View) error {
 		share = nil
-		there, ok, err := refAt(ctx, v, inum, key)
+		there, ok, err := dataRef(ctx, v, inum, key)
 		if err != nil || !ok || blockID(&there) != blockID(ref) {
 			return err
 		}

@@ -191,7 +191,7 @@ func (s *snapSource) readData(ctx context.Context, inum, off uint64, dst []byte)
 // read fills block with what the source has.
 func (s *snapSource) read(ctx context.Context, src *chain.Share, block []byte) error {
 	return s.onView(ctx, func(ctx context.Context, v *chain.View) error {
-		ref, ok, err := refAt(ctx, v, src.Inum, src.Key)
+		ref, ok, err := dataRef(ctx, v, src.Inum, src.Key)
 		if err == nil && !(ok && src.Source(&ref)) {
 			err = fmt.Errorf("snapshot %q: inode %d has another block at %#x: %w", src.Snap, src.Inum, src.Key, ondisk.ErrCorrupt)
 		}

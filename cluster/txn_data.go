@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -189,20 +188,11 @@ func (t *Txn) sealEnd(ctx context.Context, n *onode, size uint64) error {
 // wholeBlock reads a block as it is stored, wherever the file ends. A hole
 // leaves dst as it is.
 func wholeBlock(ctx context.Context, v *chain.View, inum, key uint64, dst []byte) error {
-	ref, found, err := refAt(ctx, v, inum, key)
+	ref, found, err := dataRef(ctx, v, inum, key)
 	if err != nil || !found {
 		return err
 	}
 	return readWhole(ctx, v, inum, &ref, dst)
-}
-
-// refAt is dataRef, of an inode that need not be there.
-func refAt(ctx context.Context, v *chain.View, inum, key uint64) (ref ondisk.Blockref, found bool, err error) {
-	ref, found, err = dataRef(ctx, v, inum, key)
-	if errors.Is(err, chain.ErrNoInode) {
-		err = nil
-	}
-	return ref, found, err
 }
 
 // readWhole decodes the block of an inode at ref.

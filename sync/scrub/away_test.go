@@ -41,3 +41,28 @@ func TestDamageOnAMemberThatIsAway(t *testing.T) {
 	look("back", nil)
 	r.unmount()
 }
+
+// Symptom: what was bad in a file that was removed before it could be repaired stayed
+// listed, and was tried again for ever.
+func TestDamageOfWhatIsGone(t *testing.T) {
+	r := newRig(t, 3)
+	inum := r.fill(1)[0]
+	_, err := r.pool.SnapshotCreate(r.ctx, "one", false)
+	r.must(err)
+	tx, err := r.pool.Begin(r.ctx, cluster.Cost{Leaves: 10})
+	r.must(err)
+	r.must(tx.RemoveDirent(ondisk.InumRoot, "f0"))
+	tx.DeleteInode(inum)
+	tx.End()
+	_, err = r.pool.SnapshotCreate(r.ctx, "two", false)
+	r.must(err)
+	r.must(r.pool.Wait(r.ctx, cluster.WaitSnapshots))
+	for _, pfs := range []string{label, "two"} {
+		for _, l := range []cluster.Leaf{{Inum: inum, Key: 1 << 16, Kind: ondisk.TypeData}, {Inum: inum, Key: 1 << 63, Kind: ondisk.TypeDirent}} {
+			if err := r.peers.Repair(r.ctx, cluster.Damage{Node: "m1", Label: pfs, Leaf: l}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	r.unmount()
+}
