@@ -98,21 +98,29 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 	c.workers.Go(func() { c.scrub.Run(ctx) })
 	c.workers.Go(func() { c.record(ctx, p) })
 	if c.ledger != nil {
-		turns := p.Subscribe()
-		c.workers.Go(func() { c.follow(ctx, turns) })
+		turns, away := p.Subscribe(), make(map[string]bool)
+		for _, n := range p.Status().Nodes {
+			away[n.Name] = n.State != cluster.NodeInSync && n.State != cluster.NodeBehind
+		}
+		c.workers.Go(func() { c.follow(ctx, turns, away) })
 	}
 }
 
-// follow has what is bad on a node tried again as soon as it is in sync: while it is
-// not, nothing is repaired on it, and if it was copied, most of it is right now.
-func (c *care) follow(ctx context.Context, turns <-chan cluster.Event) {
+// follow has what is bad on a node tried again as soon as it is back in sync: while it
+// is away nothing is repaired on it, and if it was copied, most of it is right now. One
+// that is only slower than the others at times was not away. away is who is at first.
+func (c *care) follow(ctx context.Context, turns <-chan cluster.Event, away map[string]bool) {
 	for {
 		select {
 		case e, open := <-turns:
-			if !open {
+			switch {
+			case !open:
 				return
-			}
-			if e.What == string(cluster.NodeInSync) && e.Node != "" {
+			case e.Node == "" || e.What == string(cluster.NodeBehind):
+			case e.What != string(cluster.NodeInSync):
+				away[e.Node] = true
+			case away[e.Node]:
+				delete(away, e.Node)
 				c.again(e.Node)
 			}
 		case <-ctx.Done():
