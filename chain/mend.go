@@ -24,15 +24,15 @@ func (v *Volume) Mend(ctx context.Context, ref *ondisk.Blockref, block []byte) (
 	if err := ref.VerifyCheck(block); err != nil {
 		return false, fmt.Errorf("%s: the copy to mend %v with: %w", v.Name(), ref, err)
 	}
-	if uint64(len(block)) < v.geo.Load().grain {
-		return false, fmt.Errorf("%s: %v shares a page with other blocks", v.Name(), ref)
-	}
 	if err := v.takeTurn(ctx); err != nil {
 		return false, err
 	}
 	defer v.passTurn()
 	if _, err := v.readRaw(ctx, ref); err == nil {
 		return false, nil // it was read right this time
+	}
+	if uint64(len(block)) < v.geo.Load().grain {
+		return false, fmt.Errorf("%s: %v shares a page with other blocks", v.Name(), ref)
 	}
 	aligned := ondisk.AlignedBuffer(len(block))
 	copy(aligned, block)
