@@ -244,11 +244,15 @@ func anew(n *cluster.NodeStatus, command func(verb, rest string) string) string 
 
 // unstick is what helps: if the source is damaged where no other copy is right,
 // or there is no room. A node that is as large as others had room, and what is in
-// use on it cannot be told any more: it is made anew on its own device.
+// use on it cannot be told any more; or what is there now fits on it, but for what
+// it still has of before: it is made anew on its own device.
 func (a *adviser) unstick(n *cluster.NodeStatus, noRoom bool, command func(verb, rest string) string) string {
-	smaller := func(o cluster.NodeStatus) bool { return o.State == cluster.NodeInSync && o.Total <= n.Total }
+	fits := func(o cluster.NodeStatus) bool {
+		used := o.Total - min(o.Total, o.Free)
+		return o.State == cluster.NodeInSync && (o.Total <= n.Total || used+used/4 <= n.Total)
+	}
 	switch {
-	case noRoom && slices.ContainsFunc(a.st.Nodes, smaller):
+	case noRoom && slices.ContainsFunc(a.st.Nodes, fits):
 		return anew(n, command)
 	case noRoom:
 		return more(n, command)

@@ -78,6 +78,8 @@ func status(t *testing.T, text string) *cluster.Status {
 			st.Nodes[len(st.Nodes)-1].Unreadable = true
 		case f[0] == "size": // of the node above
 			fmt.Sscan(f[1], &st.Nodes[len(st.Nodes)-1].Total)
+		case f[0] == "free": // likewise
+			fmt.Sscan(f[1], &st.Nodes[len(st.Nodes)-1].Free)
 		case f[0] == "noroom": // as failed
 			st.Nodes[len(st.Nodes)-1].Resync = map[string]any{"state": "failed", "error": strings.Join(f[1:], " "), "no_room": true}
 		case f[0] == "noroombefore": // and is tried again at this moment

@@ -105,12 +105,17 @@ func printNodes(w io.Writer, st *cluster.Status, dir string, size func(uint64) s
 		if n.Focus {
 			state += " *"
 		}
-		t.row("  "+n.Name, n.Role, state, n.T, size(n.Free), fmt.Sprintf("%d/%d", n.Bad, n.Repaired))
+		free := "-" // not known of one that is not open
+		if n.Total > 0 {
+			free = size(n.Free)
+		}
+		t.row("  "+n.Name, n.Role, state, n.T, free, fmt.Sprintf("%d/%d", n.Bad, n.Repaired))
 	}
 	t.print(w)
 	for i := range st.Nodes {
-		if line := resyncWords(st.Nodes[i].Resync); line != "" {
-			fmt.Fprintf(w, "  %s: %s\n", st.Nodes[i].Name, line)
+		n := &st.Nodes[i]
+		if line := resyncWords(n.Resync); line != "" && n.Total > 0 { // else it ended with the node
+			fmt.Fprintf(w, "  %s: %s\n", n.Name, line)
 		}
 	}
 	printCaches(w, st.Caches, dir, size)
