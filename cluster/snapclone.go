@@ -100,6 +100,27 @@ func (p *Pool) cloneNodes(ctx context.Context, e *SnapshotEntry, c *chain.CloneS
 	return FoundClone(p.engine.committed().T, c, cfg)
 }
 
+// OthersOn lists the filesystems beside this one that have a copy on a node: clones,
+// and what another system made there. Their copy does not follow when the node is
+// replaced. Of a node that is not open nothing is known.
+func (p *Pool) OthersOn(ctx context.Context, node string) (labels []string) {
+	for _, n := range p.engine.volumes() {
+		if n.Name != node {
+			continue
+		}
+		infos, err := n.pfss(ctx)
+		if err != nil {
+			return nil
+		}
+		for i := range infos {
+			if o := &infos[i]; Mountable(o) && o.Fsid != n.Fsid {
+				labels = append(labels, o.Label)
+			}
+		}
+	}
+	return labels
+}
+
 func (p *Pool) given(fsid ondisk.UUID) bool {
 	for _, n := range p.engine.volumes() {
 		if n.Fsid == fsid {

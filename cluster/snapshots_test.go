@@ -416,6 +416,10 @@ func TestSnapshotClone(t *testing.T) {
 	say(t, p, "f", "two")
 	check(t, p.Wait(c.ctx, WaitHealthy))
 	check(t, p.SnapshotClone(c.ctx, "s", "WORK", false))
+	gather(t, p)
+	if got := p.OthersOn(c.ctx, p.Status().Nodes[0].Name); !slices.Equal(got, []string{"WORK"}) {
+		t.Errorf("beside it there is %v", got)
+	}
 	for what, err := range map[string]error{
 		"label of another PFS": p.SnapshotClone(c.ctx, "s", "WORK", false),
 		"no such snapshot":     p.SnapshotClone(c.ctx, "nothing", "MORE", false),

@@ -283,7 +283,7 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 	case verb == "replace" && len(rest) > 0:
 		rest[0] = c.likeOthers(rest[0], name)
 	}
-	was := c.pool.Status().Caches
+	was, others := c.pool.Status().Caches, c.pool.OthersOn(ctx, name)
 	err := c.changeNode(ctx, verb, name, rest, w)
 	if err != nil {
 		return c.aboutNode(verb, name, err)
@@ -299,6 +299,9 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 		fmt.Fprintf(w, "%s is a member: name it in mounts and fstab from now on\n", name)
 	case "replace":
 		fmt.Fprintf(w, "%s takes the place of %s once it is in sync: name it instead in mounts and fstab then\n", rest[0], name)
+	}
+	if len(others) > 0 && (verb == "remove" || verb == "replace") {
+		fmt.Fprintf(w, "other filesystems on %s stay there, and are not copied: %s: keep it for them, or delete them\n", name, strings.Join(others, ", "))
 	}
 	st := c.pool.Status()
 	for _, n := range st.Nodes {
