@@ -134,10 +134,10 @@ func (r *scanReport) verdict() error {
 	return fmt.Errorf("no filesystem is on what was named (%d files and devices)", r.looked)
 }
 
-// named reports how many of the filesystems a mount would find by a name.
+// named are the filesystems that a mount would find by a name.
 func (r *scanReport) named(name string) (list []*foundFS) {
 	for _, f := range r.Filesystems {
-		if f.Label == name || f.ID == name {
+		if f.members() && (f.Label == name || f.ID == name) {
 			list = append(list, f)
 		}
 	}
@@ -157,8 +157,10 @@ func (r *scanReport) print(w io.Writer) {
 				how = "@" + f.ID
 			}
 		}
-		fmt.Fprintf(w, "  type    anvilfs mount %s DIRECTORY\n", advice.Quote(how))
-		if how != f.Source {
+		if f.members() {
+			fmt.Fprintf(w, "  type    anvilfs mount %s DIRECTORY\n", advice.Quote(how))
+		}
+		if f.members() && how != f.Source {
 			fmt.Fprintf(w, "  or      anvilfs mount %s DIRECTORY\n", advice.Quote(f.Source))
 		}
 		fmt.Fprintf(w, "  id      %s\n", f.ID)

@@ -98,6 +98,8 @@ func TestFilesystems(t *testing.T) {
 			"2 members are not here: no majority of the masters is here, so changes would wait for more; /a@HOME; /a newest, seen 2 not here, seen 3 not here"},
 		{"one was replaced, and is ahead of it by itself", []foundMember{holding("/a", 1, 9, now), holding("/b", 2, 9, now), holding("/c", 3, 99, old), holding("/d", 4, 0, nil)},
 			"all members are here, 1 of them with a fault: what is here is enough; /a,/b,/d@HOME; /a newest, /b newest, /c no member any more, /d nothing was copied to it yet"},
+		{"what is here was replaced", []foundMember{holding("/c", 3, 9, now)},
+			"what is here is of no use to it any more; @HOME; /c no member any more, seen 1 not here, seen 2 not here, seen 4 not here"},
 		{"half of what is here does not count", []foundMember{holding("/a", 1, 9, old), foreign},
 			"one member is not here: no majority of the masters is here, so changes would wait for more; /a,/c@HOME; /a newest, /c changed by another system, seen 2 not here"},
 		{"one was changed by others", []foundMember{holding("/a", 1, 9, old), holding("/b", 2, 9, old), foreign},
@@ -116,6 +118,18 @@ func TestFilesystems(t *testing.T) {
 		if got := strings.Join([]string{f.headline(), f.Source, strings.Join(nodes, ", ")}, "; "); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
 		}
+	}
+}
+
+// Symptom: a device that was taken out was all that mount @HOME found, or kept it from
+// knowing which filesystem is meant; what it typed was refused.
+func TestScanNamesNothingThatIsLeftOver(t *testing.T) {
+	left := holding("/c", 3, 9, charter(2, 1, 2, 4))
+	r := &scanReport{devices: true, Filesystems: filesystems([]foundMember{left}, func(string, string) string { return "" })}
+	var out strings.Builder
+	r.print(&out)
+	if got := r.named("HOME"); len(got) != 0 || strings.Contains(out.String(), "type") {
+		t.Errorf("%d filesystems; %s", len(got), out.String())
 	}
 }
 

@@ -165,9 +165,17 @@ func escapeLabel(label string) string {
 	return strings.NewReplacer(`\`, `\\`, "@", `\@`).Replace(label)
 }
 
+// members reports whether any of what is here is a member still. Devices that were
+// replaced or removed remain, also while the others are mounted.
+func (f *foundFS) members() bool {
+	return slices.ContainsFunc(f.Nodes, func(n foundNode) bool { return n.Member })
+}
+
 // headline says in one line what can be done with it.
 func (f *foundFS) headline() string {
 	switch {
+	case !f.members():
+		return "what is here is of no use to it any more"
 	case f.newest.Charter == nil && len(f.Nodes) == 1:
 		return "a filesystem of one copy"
 	case f.newest.Charter == nil:
