@@ -44,6 +44,10 @@ test: deps lint test-go mutate-some fuzz check counts
 DEPTH  ?= quick
 COUNTS := $(CURDIR)/bin/counts
 
+# Compilers and harnesses allocate much and hold little: collected less often, they
+# take a fifth and a twentieth less time.
+LAZY := GOGC=300
+
 # What compiles broken programs and times their tests comes by itself. Tests that
 # wait more than they work go first, beside the longest: at the end they would
 # leave the processors idle.
@@ -51,11 +55,11 @@ WAITING := ./sync/... ./fs/... ./cluster ./cmd/... ./chain ./chain/fsck ./chain/
 HEAVY   := ./chain/crashtest ./tests/sim ./chain/hostile ./cluster/matrix ./cluster/histories
 test-go:
 	@rm -f $(COUNTS); mkdir -p bin
-	ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -timeout 45m \
+	$(LAZY) ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -timeout 45m \
 	  ./tests/crash $(WAITING) $(HEAVY) $$($(GO) list ./... | grep -v 'tests/mutate$$')
 
 mutate-some: build
-	ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -count=1 -v -timeout 20m ./tests/mutate
+	$(LAZY) ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -count=1 -v -timeout 20m ./tests/mutate
 
 mutate: build
 	$(GO) test -count=1 -v -timeout 3h ./tests/mutate -run TestMutations -all
@@ -66,7 +70,7 @@ counts:
 lint:
 	@files=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
 	if [ -n "$$files" ]; then echo "gofmt -w is needed on:"; echo "$$files"; exit 1; fi
-	$(GO) vet ./...
+	$(LAZY) $(GO) vet ./...
 
 check: build
 	ANVILFS_DEPTH=$(DEPTH) ANVILFS_COUNTS=$(COUNTS) ./tests/check $(T)
