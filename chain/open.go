@@ -119,7 +119,7 @@ func (v *Volume) readHeaders(devs []ondisk.Device) error {
 			return fmt.Errorf("%s has %s, but the volume on it %s: %w", d.Name(), ondisk.Exact(uint64(d.Size())), ondisk.Exact(h.VoluSize), ondisk.ErrCorrupt)
 		}
 		if other := all[h.VoluID]; other != nil {
-			return fmt.Errorf("%s and %s are both volume %d", other.dev.Name(), d.Name(), h.VoluID)
+			return misfit("%s and %s are both volume %d", other.dev.Name(), d.Name(), h.VoluID)
 		}
 		all[h.VoluID] = s
 		if int(h.VoluID) < len(sorted) {
@@ -127,7 +127,7 @@ func (v *Volume) readHeaders(devs []ondisk.Device) error {
 		}
 	}
 	if all[0] == nil {
-		return fmt.Errorf("%s: the first volume of the file system is missing", devs[0].Name())
+		return misfit("%s: the first volume of the file system is missing", devs[0].Name())
 	}
 	g := &geometry{devs: sorted}
 	v.geo.Store(g)
@@ -169,7 +169,7 @@ func (v *Volume) checkSet(all []*headerSlots) (loff []uint64, err error) {
 	n := len(loff) - 1
 	for _, s := range all {
 		if s != nil && s.header().Fsid != h.Fsid {
-			return nil, fmt.Errorf("%s and %s belong to different file systems (%v, %v)", v.Name(), s.dev.Name(), h.Fsid, s.header().Fsid)
+			return nil, misfit("%s and %s belong to different file systems (%v, %v)", v.Name(), s.dev.Name(), h.Fsid, s.header().Fsid)
 		}
 	}
 	for i := range n {

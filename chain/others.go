@@ -28,6 +28,13 @@ func (m *MissingVolume) Remedy() string {
 	return "name it with all of its devices, as " + strings.Join(m.Given, ":") + ":DEVICE"
 }
 
+// A Misfit says why the devices that were given are not those of one volume.
+type Misfit struct{ why string }
+
+func (m *Misfit) Error() string { return m.why }
+
+func misfit(format string, args ...any) error { return &Misfit{fmt.Sprintf(format, args...)} }
+
 // LeftOver reports whether d carries what is left of making it one more volume
 // of the file system with that header: it was cut off, and d has nothing of it.
 // A header that is torn will do: nobody else has that id.

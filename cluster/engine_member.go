@@ -210,7 +210,7 @@ func (m *member) lost(err error) {
 	if errors.As(err, &u) {
 		m.maybe = u.Fsids
 	}
-	m.enter(NodeFailed, err.Error(), remedyOf(err))
+	m.enter(NodeFailed, err.Error(), m.remedyOf(err))
 }
 
 // same reports whether nobody has to be woken: positions move with each

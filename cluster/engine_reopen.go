@@ -7,6 +7,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 const (
@@ -107,11 +108,15 @@ func (e *engine) reopened(r opening) {
 }
 
 // remedyOf is what the operator can do about a member that does not open; "" if
-// there is nothing but to look at its device.
-func remedyOf(err error) string {
+// there is nothing but to look at its device. One that was never open may be none.
+func (m *member) remedyOf(err error) string {
 	var missing *chain.MissingVolume
-	if errors.As(err, &missing) {
+	var misfit *chain.Misfit
+	switch {
+	case errors.As(err, &missing):
 		return "mount again, and " + missing.Remedy()
+	case m.fsid.IsZero() && (errors.Is(err, ondisk.ErrNotHammer2) || errors.Is(err, chain.ErrNoPFS) || errors.As(err, &misfit)):
+		return "mount again with the right device, or without it"
 	}
 	return ""
 }

@@ -43,6 +43,7 @@ func Open(devs []ondisk.Device) (*Set, error) {
 	var errs []error
 	others := map[int][]Slot{}
 	byID := map[int]ondisk.Device{}
+	owner := map[int]ondisk.UUID{} // by volume id, the file system it is of
 	for _, d := range devs {
 		slots, spare := readSlots(d)
 		best := choose(slots, spare)
@@ -60,7 +61,7 @@ func Open(devs []ondisk.Device) (*Set, error) {
 			s.bad = append(s.bad, fmt.Errorf("%s and %s are both volume %d", other.Name(), d.Name(), id))
 			continue
 		}
-		byID[id] = d
+		byID[id], owner[id] = d, best.Header.Fsid
 		if id == 0 {
 			s.Slots, s.Spare, s.Best = slots, spare, best
 		} else {
@@ -69,11 +70,17 @@ func Open(devs []ondisk.Device) (*Set, error) {
 	}
 	if s.Best == nil {
 		if len(byID) > 0 {
-			errs = append(errs, errors.New("the first volume of the file system is not among the devices"))
+			errs = append(errs, errors.New("the first volume of the file system is not among the devices: give all of them, joined by colons"))
 		}
 		return nil, errors.Join(errs...)
 	}
 	s.bad = append(s.bad, errs...)
+	for id, d := range byID {
+		if owner[id] != owner[0] {
+			s.bad = append(s.bad, fmt.Errorf("%s and %s belong to different file systems", s.Best.Device.Name(), d.Name()))
+			delete(byID, id)
+		}
+	}
 	s.arrange(byID, others)
 	return s, nil
 }

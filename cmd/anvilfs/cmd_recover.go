@@ -107,7 +107,7 @@ func salvageTo(c *cobra.Command, m member, dir string, o salvage.Options, quiet 
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return fmt.Errorf("%w: give a new directory", err)
 	}
 	if old, err := os.ReadDir(dir); err != nil || len(old) > 0 {
 		return errors.Join(fmt.Errorf("%s is not empty: give a new directory", dir), err)

@@ -22,6 +22,10 @@ func signatureOf(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		_ = f.Close() // only looked at
+		return "", fmt.Errorf("%s is a directory: give a block device or an image file", path)
+	}
 	defer f.Close()
 	if found, err := ownProbe(f); found != "" || err != nil {
 		return found, err

@@ -72,10 +72,14 @@ func parseWanted(text string) (source, error) {
 			if err != nil {
 				return s, err
 			}
-			if seen[abs] {
+			one := abs
+			if to, err := filepath.EvalSymlinks(abs); err == nil {
+				one = to // it may be named by id as well
+			}
+			if seen[one] {
 				return s, fmt.Errorf("%s is named twice in source %q: name every device once", p, text)
 			}
-			seen[abs] = true
+			seen[one] = true
 			m.paths = append(m.paths, abs)
 		}
 		s.members = append(s.members, m)
@@ -189,7 +193,13 @@ func (m member) open(readOnly bool) ([]ondisk.Device, error) {
 
 // explain adds the remedy to errors of opening that do not carry one.
 func explain(err error) error {
+	var missing *chain.MissingVolume
+	var misfit *chain.Misfit
 	switch {
+	case errors.As(err, &missing):
+		return fmt.Errorf("%w: %s", err, missing.Remedy())
+	case errors.As(err, &misfit):
+		return fmt.Errorf("%w: give all devices of one volume, joined by colons: 'anvilfs scan' shows what is where", err)
 	case errors.Is(err, ondisk.ErrNotHammer2):
 		return fmt.Errorf("%w: check the path, or make a volume there with 'anvilfs newfs'", err)
 	case errors.Is(err, ondisk.ErrCorrupt):
