@@ -263,6 +263,15 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// What has no room, and no more than before, is not tried each minute: that costs others.
+func TestRetryRoom(t *testing.T) {
+	for n, want := range map[int]time.Duration{1: time.Second, 7: 64 * time.Second, 11: 16 * time.Minute, 40: 16 * time.Minute} {
+		if got := retryRoom(n); got != want {
+			t.Errorf("after %d failures %v, want %v", n, got, want)
+		}
+	}
+}
+
 // A node that failed often is not tried for a while, unless it is asked for.
 func TestRetryNow(t *testing.T) {
 	w := newWorld(t, 1<<30)

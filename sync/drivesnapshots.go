@@ -3,6 +3,7 @@ package resync
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
@@ -30,6 +31,7 @@ func (m *Manager) driveSnapshots(ctx context.Context, t cluster.SnapshotTarget) 
 		n.notUntil = m.o.Now().Add(retryAfter(n.failures))
 		if n.noRoom = ""; errors.Is(err, chain.ErrNoSpace) {
 			rep.NoRoom, n.noRoom = true, err.Error()
+			n.waitForRoom(&t, m.o.Now())
 		}
 	}
 	m.mu.Unlock()
@@ -58,11 +60,32 @@ func (m *Manager) driveSnapshots(ctx context.Context, t cluster.SnapshotTarget) 
 // snapshots.
 func snapshotsOf(node string) string { return "snapshots of " + node }
 
+// waitForRoom puts off what there was no room for: for long, unless moreRoom.
+func (n *node) waitForRoom(t *cluster.SnapshotTarget, now time.Time) {
+	n.soonest, n.notUntil = now.Add(retryAfter(n.failures)), now.Add(retryRoom(n.failures))
+	n.tried, n.room = t.Stamp, roomOf(t)
+}
+
+// moreRoom reports whether there may be room by now: another list, or more bytes than
+// come and go all the time.
+func (n *node) moreRoom(t *cluster.SnapshotTarget) bool {
+	return n.tried != t.Stamp || roomOf(t) > n.room+t.Volume.Space().Total/64
+}
+
+// roomOf is what a copy may find on a node, bytes that nobody has looked for included.
+func roomOf(t *cluster.SnapshotTarget) uint64 {
+	s := t.Volume.Space()
+	return s.Free + s.Pending + s.Lost
+}
+
 // takeSnapshots reports whether a node's snapshots are to be looked at now.
 func (m *Manager) takeSnapshots(t *cluster.SnapshotTarget) bool {
 	m.mu.Lock()
 	n := m.nodes[snapshotsOf(t.Name)]
 	seen := n != nil && n.stamp == t.Stamp
+	if n != nil && n.noRoom != "" && n.soonest.Before(n.notUntil) && n.moreRoom(t) {
+		n.notUntil = n.soonest
+	}
 	m.mu.Unlock()
 	return !seen && m.take(snapshotsOf(t.Name))
 }

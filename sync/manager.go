@@ -28,6 +28,11 @@ type node struct {
 	last     Report
 	noRoom   string // why the last run ended, if that was for want of room; see Report.NoRoomBefore
 	stamp    string // of the list that its snapshots were last seen equal to
+
+	// Of snapshots that there was no room for:
+	tried   string    // stamp of the list
+	room    uint64    // bytes that there were for them
+	soonest time.Time // when they are tried again if there is more, or another list
 }
 
 // NewManager returns a manager; Run starts it.
@@ -39,12 +44,19 @@ func NewManager(peers Peers, o Options) *Manager {
 const (
 	firstRetry   = time.Second // most failures pass by themselves
 	longestRetry = time.Minute // a disk that has healed is not left out for longer
+	sameRoom     = 16          // so many times that, for what had no room and has no more
 	look         = time.Second // a change may be missed between two looks
 )
 
 // retryAfter is how long to wait after so many failures in a row.
 func retryAfter(failures int) time.Duration {
 	return min(firstRetry<<min(failures-1, 10), longestRetry)
+}
+
+// retryRoom is that of snapshots that there was no room for: each try looks for
+// space twice, on a member that is in use.
+func retryRoom(failures int) time.Duration {
+	return min(firstRetry<<min(failures-1, 10), sameRoom*longestRetry)
 }
 
 // RetryNow has what waits after a failure tried again at once.

@@ -3,8 +3,10 @@ package resync
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -114,4 +116,40 @@ func TestSnapshotCopyLeavesRoomForWriters(t *testing.T) {
 	b.stop()
 	close(seen.told)
 	b.equal()
+}
+
+// Symptom: a member without room for a snapshot looked for space twice a minute, for ever.
+// It is tried again within a minute where there is more room, or another list.
+func TestSnapshotsWithoutRoomWait(t *testing.T) {
+	w := newWorld(t, 256<<20)
+	w.write(40, 300_000, true)
+	began := time.Unix(1e9, 0)
+	now := began
+	m := NewManager(w, Options{Now: func() time.Time { return now }})
+	target := cluster.SnapshotTarget{Name: "target", Volume: w.target, Stamp: "1"}
+	n := m.node(snapshotsOf("target"))
+	fail := func() {
+		n.failures, n.noRoom, now = 20, "no room", began
+		n.waitForRoom(&target, now)
+	}
+	taken := func(after time.Duration, want bool) {
+		t.Helper()
+		now = began.Add(after)
+		if got := m.takeSnapshots(&target); got != want {
+			t.Errorf("%v after a failure: tried %v, want %v", after, got, want)
+		} else if got {
+			n.end()
+		}
+	}
+	fail()
+	taken(15*time.Minute, false)
+	taken(16*time.Minute, true)
+	fail()
+	target.Stamp = "2"
+	taken(59*time.Second, false)
+	taken(time.Minute, true)
+	fail()
+	w.both(w.empty())
+	taken(59*time.Second, false)
+	taken(time.Minute, true)
 }
