@@ -40,6 +40,9 @@ func umount(ctx context.Context, dir string, lazy bool) error {
 	if err != nil {
 		return exitWith(exitMount, "%w", err)
 	}
+	if !m.mountedBy(os.Geteuid()) {
+		return exitWith(exitMount, "unmounting %w", mountError(dir, os.ErrPermission))
+	}
 	pid := 0
 	if !lazy {
 		pid = serverOf(ctx, m.target)

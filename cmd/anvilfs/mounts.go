@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -63,6 +64,17 @@ func parseMountinfo(line string) (m mountEntry, ok bool) {
 		return m, false
 	}
 	return mountEntry{f[0], unmangle(f[4]), unmangle(g[1]), g[0], f[2], f[5] + "," + g[2]}, true
+}
+
+// mountedBy reports whether a user may unmount it: who mounted it, and root. Where
+// that is not noted, the kernel decides.
+func (m *mountEntry) mountedBy(uid int) bool {
+	for _, o := range strings.Split(m.options, ",") {
+		if by, ok := strings.CutPrefix(o, "user_id="); ok {
+			return uid == 0 || by == strconv.Itoa(uid)
+		}
+	}
+	return true
 }
 
 // findMount is the topmost anvilfs mount on dir itself.

@@ -16,3 +16,23 @@ func TestReadOnlyMountTakesNoCommands(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Symptom: who unmounted what another user had mounted heard of an entry in /etc/mtab.
+func TestWhoMayUnmount(t *testing.T) {
+	for _, c := range []struct {
+		options string
+		uid     int
+		may     bool
+	}{
+		{"rw,noatime,rw,user_id=1000,group_id=1000,default_permissions", 1000, true},
+		{"rw,noatime,rw,user_id=1000,group_id=1000,default_permissions", 100, false},
+		{"rw,rw,user_id=0,group_id=0", 1000, false},
+		{"rw,rw,user_id=1000,group_id=0", 0, true},
+		{"rw,rw", 1000, true},
+	} {
+		m, ok := parseMountinfo("36 35 0:44 / /mnt rw shared:1 - fuse.anvilfs SRC " + c.options)
+		if !ok || m.mountedBy(c.uid) != c.may {
+			t.Errorf("user %d, %s: may %v, want %v", c.uid, c.options, !c.may, c.may)
+		}
+	}
+}
