@@ -36,7 +36,8 @@ func (h *hedge) threshold() time.Duration {
 	return max(hedgeLeast, time.Duration(h.limit.Load()))
 }
 
-// note learns the time of a read.
+// note learns the time of a read that was the first to answer: the others would make
+// what is slow normal, and nobody but the slow node would be asked any more.
 func (h *hedge) note(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,6 +82,7 @@ func (h *hedge) order(views []nodeView) []nodeView {
 type treeRead struct {
 	view *nodeView
 	buf  []byte
+	took time.Duration
 	err  error
 }
 
@@ -134,6 +136,7 @@ func (p *Pool) lendTreeOnce(ctx context.Context, s *state, inum, off uint64, n i
 		case a := <-answers:
 			open--
 			if a.err == nil {
+				p.hedge.note(a.took)
 				return a.buf, nil
 			}
 			putLarge(a.buf)
@@ -190,10 +193,9 @@ func (p *Pool) readFrom(ctx context.Context, s *state, v *nodeView, inum, off ui
 		p.hedge.slot(v.Node).Add(-1)
 	}
 	if err == nil {
-		p.hedge.note(took)
 		p.engine.reportRead(v.Node, took, nil, nil)
 	}
-	to <- treeRead{v, buf, err}
+	to <- treeRead{v, buf, took, err}
 }
 
 // zeroIfAbsent lets an inode that is not in the tree read as zeros.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +75,44 @@ func failover(t *testing.T) {
 	bad.set(nil, nil)
 	close(delay)
 	closePool(t, p)
+}
+
+// A slowDev takes its time for each read.
+type slowDev struct {
+	ondisk.Device
+	takes atomic.Int64 // ns
+}
+
+func (d *slowDev) ReadAt(b []byte, off int64) (int, error) {
+	<-time.After(time.Duration(d.takes.Load()))
+	return d.Device.ReadAt(b, off)
+}
+
+// The first node is slow from some moment on, but not late: however long that goes
+// on, its times are not taken for what a read takes, and the next one is asked.
+func TestPoolSlowNodeStaysSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good := formatted(t, 256<<20)
+		slow := &slowDev{Device: good.Clone()}
+		p, _ := openFake(t, Options{}, slow, good)
+		f := makeFile(t, p, 1, "f", ondisk.ObjFile)
+		data := bytes.Repeat([]byte("0123456789abcdef"), 2000)
+		write(t, p, f, 0, data)
+		mustSync(t, p)
+		slow.takes.Store(int64(2*hedgeLeast + hedgeLeast/2))
+		for i := range 4 * hedgeSamples {
+			start := time.Now()
+			if got := readAll(t, p, f, len(data)); !bytes.Equal(got, data) {
+				t.Error("wrong data")
+			}
+			if d := time.Since(start); d > 2*hedgeLeast {
+				t.Errorf("read %d took %v", i, d)
+				break
+			}
+			<-time.After(time.Second) // the slow node answers, too
+		}
+		closePool(t, p)
+	})
 }
 
 func TestPoolNoViews(t *testing.T) {
