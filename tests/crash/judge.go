@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain/crashtest"
 	"github.com/anvilfs/anvilfs/chain/fsck"
@@ -139,9 +140,24 @@ func (s *session) probe() (*dump, error) {
 	return s.dump()
 }
 
+// changed waits for the end of a change of members that is due: it would go on while
+// the pool is closed, and who leaves then lacks what comes after that.
+func (s *session) changed() {
+	due := func() bool {
+		st := s.pool.Status()
+		return st.Quorum.Changing || slices.ContainsFunc(st.Nodes, func(n cluster.NodeStatus) bool {
+			return n.State == cluster.NodeInSync && n.Replaces != ""
+		})
+	}
+	for end := time.Now().Add(patience); s.shape.Spares > 0 && due() && time.Now().Before(end); {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
 // noteLevel notes which devices are of members in sync: when all is closed they
 // are to be equal. Without spares that is all of them.
 func (s *session) noteLevel() {
+	s.changed()
 	s.level = make([]bool, len(s.devs))
 	nodes := s.pool.Status().Nodes
 	for i := range s.devs {
