@@ -95,7 +95,6 @@ type memberView struct {
 	report   NodeReport
 	readable bool // may serve reads if its view has the committed txg
 	master   bool // attached and counted
-	lacks    bool // a master that is attached and does not have all that is committed
 }
 
 // refresh publishes what changed since the last time.
@@ -179,8 +178,6 @@ func (e *engine) publish(p published) {
 		good := m.state == NodeInSync || m.state == NodeBehind || m.state == NodeReadOnly
 		v.readable = m.conn != nil && m.flags == 0 && m.hold == nil && good
 		v.master = v.readable && cfg != nil && cfg.IsMaster(m.fsid)
-		v.lacks = m.conn != nil && cfg != nil && cfg.IsMaster(m.fsid) &&
-			(m.state == NodeBehind || m.state == NodeResync || m.state == NodeFull)
 		p.members = append(p.members, v)
 	}
 	e.mu.Lock()

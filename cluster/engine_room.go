@@ -10,26 +10,18 @@ import (
 )
 
 // space is that of the smallest attached master, with the most that any member
-// has lost. Who lacks something counts as it will be: by what it has free now,
-// writers would be let in that it has no room for, and it could not follow any more.
+// has lost.
 func (e *engine) space() chain.Space {
 	var least chain.Space
 	var lost uint64
 	found := false
-	members := e.attached()
-	used, known := leastUsed(members)
 	for _, votes := range []bool{true, false} {
-		for _, v := range members {
+		for _, v := range e.attached() {
 			s := v.conn.vol.Space()
 			lost = max(lost, s.Lost)
-			will, fits := s, false
-			if v.lacks && known {
-				will, fits = whenLevel(s, used, v.master)
-			}
-			if votes && !v.master && !fits {
+			if votes && !v.master {
 				continue
 			}
-			s = will
 			whole := s.Whole
 			if found {
 				whole = min(whole, least.Whole)
@@ -45,37 +37,6 @@ func (e *engine) space() chain.Space {
 	}
 	least.Lost = lost
 	return least
-}
-
-// leastUsed is how many bytes the masters in sync need on media, the least of them.
-func leastUsed(members []memberView) (bytes uint64, known bool) {
-	for _, v := range members {
-		if !v.master || v.lacks {
-			continue
-		}
-		if n := inUse(v.conn.vol.Space()); !known || n < bytes {
-			bytes, known = n, true
-		}
-	}
-	return bytes, known
-}
-
-// whenLevel is the space of a member once it has what those in sync have, used bytes;
-// false if that does not fit: nobody is kept from writing for one that cannot follow
-// anyway. What one that follows has free now is taken by what it lacks, and what one
-// that is copied anew has free is no measure: its old state makes way.
-func whenLevel(s chain.Space, used uint64, follows bool) (chain.Space, bool) {
-	if used+s.Reserved/2 > s.Total {
-		return s, false
-	}
-	if will := s.Total - used; !follows {
-		s.Free, s.Pending = will, 0
-		s.Whole = will
-	} else {
-		s.Free = min(s.Free, will)
-		s.Whole = min(s.Whole, s.Free)
-	}
-	return s, true
 }
 
 // removable is how many bytes are free for calls that give space back: on each

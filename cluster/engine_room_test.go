@@ -140,30 +140,3 @@ func TestSlaveLeavesRoom(t *testing.T) {
 	check(t, perform(&chain.Batch{T: d.Pos.T + 1, Changes: []chain.Change{{Inum: 2000, Kind: chain.KindInode, Delete: true}}}))
 	check(t, m.Volume().Close())
 }
-
-// A master that lacks something counts with what is left on it when it has all.
-func TestWhenLevel(t *testing.T) {
-	for _, x := range []struct {
-		what    string
-		free    uint64 // of 100, 10 of them reserved
-		used    uint64 // by those in sync
-		follows bool
-		want    uint64 // free
-		fits    bool
-	}{
-		{"one that follows", 60, 70, true, 30, true},
-		{"one that follows and is fuller", 20, 70, true, 20, true},
-		{"one that is copied anew, and has its old state", 5, 70, false, 30, true},
-		{"one that is copied anew, onto nothing", 95, 70, false, 30, true},
-		{"the last that is admitted", 60, 90, false, 10, true},
-		{"removals took some of the reserve", 60, 95, false, 5, true},
-		{"one that is too small", 60, 96, true, 60, false},
-		{"one that is far too small", 60, 1000, false, 60, false},
-	} {
-		s := chain.Space{Total: 100, Free: x.free, Whole: x.free, Reserved: 10}
-		got, fits := whenLevel(s, x.used, x.follows)
-		if got.Free != x.want || got.Whole > got.Free || fits != x.fits {
-			t.Errorf("%s: %d free, %d of them whole, fits: %v; want %d, %v", x.what, got.Free, got.Whole, fits, x.want, x.fits)
-		}
-	}
-}
