@@ -54,6 +54,7 @@ type member struct {
 	bad      atomic.Uint64
 	repaired atomic.Uint64
 	meter    metered.Meter
+	level    atomic.Pointer[usage] // when it last had all that is committed
 }
 
 func newMember(index int, spec MemberSpec, s NodeState) *member {
@@ -95,6 +96,7 @@ type memberView struct {
 	report   NodeReport
 	readable bool // may serve reads if its view has the committed txg
 	master   bool // attached and counted
+	bound    bool // a master of the configuration that follows or is brought back: it is to hold what is committed
 }
 
 // refresh publishes what changed since the last time.
@@ -178,6 +180,8 @@ func (e *engine) publish(p published) {
 		good := m.state == NodeInSync || m.state == NodeBehind || m.state == NodeReadOnly
 		v.readable = m.conn != nil && m.flags == 0 && m.hold == nil && good
 		v.master = v.readable && cfg != nil && cfg.IsMaster(m.fsid)
+		back := m.state == NodeBehind || m.state == NodeResync || m.state == NodeFull
+		v.bound = m.conn != nil && cfg != nil && cfg.IsMaster(m.fsid) && (v.master || back)
 		p.members = append(p.members, v)
 	}
 	e.mu.Lock()

@@ -140,3 +140,61 @@ func TestSlaveLeavesRoom(t *testing.T) {
 	check(t, perform(&chain.Batch{T: d.Pos.T + 1, Changes: []chain.Change{{Inum: 2000, Kind: chain.KindInode, Delete: true}}}))
 	check(t, m.Volume().Close())
 }
+
+// A master that lacks something counts with what is left on it when it has all.
+func TestWhenLevel(t *testing.T) {
+	for _, x := range []struct {
+		what    string
+		free    uint64 // of 100, 10 of them reserved
+		used    uint64 // by those in sync
+		follows bool
+		want    uint64 // free
+		fits    bool
+	}{
+		{"one that follows", 60, 70, true, 30, true},
+		{"one that follows and is fuller", 20, 70, true, 20, true},
+		{"one that is copied anew, and has its old state", 5, 70, false, 30, true},
+		{"one that is copied anew, onto nothing", 95, 70, false, 30, true},
+		{"the last that is admitted", 60, 90, false, 10, true},
+		{"removals took some of the reserve", 60, 95, false, 5, true},
+		{"one that is too small", 60, 96, true, 60, false},
+		{"one that is far too small", 60, 1000, false, 60, false},
+	} {
+		s := chain.Space{Total: 100, Free: x.free, Whole: x.free, Reserved: 10}
+		got, fits := whenLevel(s, x.used, x.follows)
+		if got.Free != x.want || got.Whole > got.Free || fits != x.fits {
+			t.Errorf("%s: %d free, %d of them whole, fits: %v; want %d, %v", x.what, got.Free, got.Whole, fits, x.want, x.fits)
+		}
+	}
+}
+
+// What a master that lacks something will need is what it had, and what others took
+// since: also where members hold other things beside the filesystem.
+func TestNeededWhenLevel(t *testing.T) {
+	for _, x := range []struct {
+		what string
+		then usage // nil: the last of the members, number 2, was not level yet
+		now  usage
+		lost bool // it is copied anew
+		want uint64
+	}{
+		{"they took 10 more", usage{0: 50, 1: 52, 2: 51}, usage{0: 60, 1: 62}, false, 61},
+		{"they hold more beside it", usage{0: 500, 1: 700, 2: 51}, usage{0: 510, 1: 710}, false, 61},
+		{"it holds more beside it", usage{0: 50, 1: 52, 2: 300}, usage{0: 60, 1: 62}, false, 310},
+		{"only the fuller one is level now", usage{0: 50, 1: 700, 2: 51}, usage{1: 710}, false, 61},
+		{"one of them was freed meanwhile", usage{0: 50, 1: 52, 2: 51}, usage{0: 60, 1: 42}, false, 41},
+		{"files were removed", usage{0: 50, 1: 52, 2: 51}, usage{0: 5, 1: 7}, false, 6},
+		{"more than it had was freed", usage{0: 500, 2: 51}, usage{0: 5}, false, 0},
+		{"those that it knew are away", usage{0: 50, 2: 51}, usage{1: 80}, false, 80},
+		{"never level", nil, usage{0: 60, 1: 62}, false, 60},
+		{"copied anew", usage{0: 50, 1: 52, 2: 300}, usage{0: 60, 1: 62}, true, 60},
+	} {
+		v := memberView{m: &member{index: 2}, master: !x.lost}
+		if x.then != nil {
+			v.m.level.Store(&x.then)
+		}
+		if got := x.now.needed(v); got != x.want {
+			t.Errorf("%s: %d, want %d", x.what, got, x.want)
+		}
+	}
+}

@@ -209,6 +209,12 @@ func (e *engine) gone(node int) bool {
 
 // attached returns the members that have an open volume.
 func (e *engine) attached() []memberView {
+	ms, _ := e.attachedAt()
+	return ms
+}
+
+// attachedAt is attached, with the txg that is committed then.
+func (e *engine) attachedAt() ([]memberView, ondisk.Tid) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ms := make([]memberView, 0, len(e.pub.members))
@@ -217,7 +223,7 @@ func (e *engine) attached() []memberView {
 			ms = append(ms, v)
 		}
 	}
-	return ms
+	return ms, e.pub.committed.T
 }
 
 // volumes returns the open volumes of the attached members.
