@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster/core"
@@ -166,6 +167,51 @@ func TestWhenLevel(t *testing.T) {
 			t.Errorf("%s: %d free, %d of them whole, fits: %v; want %d, %v", x.what, got.Free, got.Whole, fits, x.want, x.fits)
 		}
 	}
+}
+
+// Who lacks a txg counts with what is left on it when it has that: at the next
+// moment already, whatever its state is called.
+func TestSpaceOfOneThatLacks(t *testing.T) {
+	t.Parallel()
+	c := newTestClusterOf(t, 64<<20, 3)
+	p := c.pool(Options{})
+	makeFile(t, p, ondisk.InumRoot, "f", ondisk.ObjFile)
+	mustSync(t, p)
+	e := p.engine.(*engine)
+	untilStates(t, e, "in-sync in-sync in-sync")
+	untilEqual(t, e)
+	before := e.space()
+	const took = 32 << 10 // less than is taken
+	var late *memberView
+	then := make(usage)
+	members, committed := e.attachedAt()
+	for i, n := range levelUsage(members, committed) {
+		then[i] = n - took
+	}
+	for i := range members {
+		if v := &members[i]; late == nil && v.conn.vol.Space().Free <= before.Free {
+			late = v
+		}
+	}
+	then[late.m.index] += took // as if it had what it has when the others had less
+	at := late.conn.position()
+	var got chain.Space
+	for range 100 { // a txg that ends meanwhile has it level again
+		late.conn.setPosition(Position{T: at.T - 1, H: at.H})
+		late.m.level.Store(&then)
+		if got = e.space(); got.Free == before.Free-took {
+			break
+		}
+		<-time.After(time.Millisecond)
+	}
+	late.conn.setPosition(at)
+	if got.Free != before.Free-took || got.Whole > got.Free {
+		t.Errorf("%d free, %d of them whole; it was %d, and others took %d since", got.Free, got.Whole, before.Free, took)
+	}
+	if got := e.space(); got.Free <= before.Free-took {
+		t.Errorf("%d free when it has all, %d before", got.Free, before.Free)
+	}
+	check(t, p.Close(c.ctx))
 }
 
 // What a master that lacks something will need is what it had, and what others took
