@@ -187,25 +187,37 @@ func (e *engine) readOf(node int, snapshot string, d time.Duration, err error, r
 // gone asks the device of a node that failed a read whether it is there at
 // all. If not, the node is given up.
 func (e *engine) gone(node int) bool {
+	return e.answers(func(v *memberView) bool { return v.m.index == node }) != nil
+}
+
+// notThere is gone for a node by its name, with what the device says.
+func (e *engine) notThere(name string) error {
+	return e.answers(func(v *memberView) bool { return v.report.Name == name })
+}
+
+func (e *engine) answers(is func(*memberView) bool) error {
 	if e.o.ReadOnly {
-		return false // nobody would bring it back
+		return nil // nobody would bring it back
 	}
 	for _, v := range e.attached() {
-		if v.m.index != node {
+		if !is(&v) {
 			continue
 		}
 		err := v.conn.vol.Probe()
 		if err == nil {
-			return false
+			return nil
 		}
 		e.post(func() {
 			if v.m.conn == v.conn {
 				e.fail(v.m, err.Error())
 			}
 		})
+		return err
 	}
-	return true
+	return errNotOpen
 }
+
+var errNotOpen = errors.New("it is not open any more")
 
 // attached returns the members that have an open volume.
 func (e *engine) attached() []memberView {

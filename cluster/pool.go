@@ -134,6 +134,7 @@ type engineAPI interface {
 	scrubNodes() []ScrubNode
 	pinAll() (nodes []Pinned, release func())
 	repairNow(ctx context.Context, d Damage) error
+	notThere(node string) error
 	overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error
 	offline(ctx context.Context, name string) error
 	online(ctx context.Context, name string) error

@@ -209,6 +209,7 @@ func (e *fakeEngine) clusterID() (id ondisk.UUID)                           { re
 func (e *fakeEngine) scrubNodes() []ScrubNode                               { return nil }
 func (e *fakeEngine) pinAll() ([]Pinned, func())                            { return nil, func() {} }
 func (e *fakeEngine) repairNow(context.Context, Damage) error               { return ErrNotRepaired }
+func (e *fakeEngine) notThere(string) error                                 { return nil }
 func (e *fakeEngine) overwrite(context.Context, string, string, chain.Change, func(*chain.View) (bool, error)) error {
 	return ErrNotRepaired
 }

@@ -113,6 +113,10 @@ func (p *Pool) Label() string { return p.opts.Label }
 // ErrCopyAnew if a resync can do it.
 func (p *Pool) Repair(ctx context.Context, d Damage) error { return p.engine.repairNow(ctx, d) }
 
+// Gone asks the device of a node that did not give something whether it is there at
+// all. If not, the node is given up, and what the device said is returned.
+func (p *Pool) Gone(node string) error { return p.engine.notThere(node) }
+
 // scrubNodes lists the members in sync.
 func (e *engine) scrubNodes() []ScrubNode {
 	var out []ScrubNode

@@ -1,8 +1,11 @@
 package scrub
 
 import (
+	"errors"
+
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
 )
 
 // maxDamaged bounds the places that a lane remembers. A disk with more of them
@@ -28,11 +31,15 @@ type damaged map[uint64]outcome
 type finding struct {
 	cluster.Damage
 	off uint64 // 0: it has no block of its own
+	err error  // what was wrong; nil: that is not known
 }
 
 func findingOf(node, label string, e *chain.NodeError) finding {
-	return finding{cluster.DamageOf(node, label, e), e.Ref.Off()}
+	return finding{cluster.DamageOf(node, label, e), e.Ref.Off(), e}
 }
+
+// silent reports whether the device may not have given it at all.
+func (f finding) silent() bool { return !errors.Is(f.err, ondisk.ErrCorrupt) }
 
 // add reports whether the place was not known.
 func (d damaged) add(off uint64) bool {

@@ -20,6 +20,7 @@ type Peers interface {
 	ScrubNodes() []cluster.ScrubNode
 	PinAll(ctx context.Context) (nodes []cluster.Pinned, release func(), err error)
 	Repair(ctx context.Context, d cluster.Damage) error
+	Gone(node string) error
 	Overwrite(ctx context.Context, node, from string, c chain.Change, still func(*chain.View) (bool, error)) error
 	SnapshotNames(ctx context.Context) ([]cluster.SnapshotName, error)
 	PinSnapshot(ctx context.Context, name string) (nodes []cluster.Pinned, release func(), err error)
@@ -227,6 +228,7 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 		start := time.Now()
 		work := *place
 		bad, blocks, err := work.step(ctx, n)
+		bad, err = j.there(ctx, n.Name, bad, err)
 		j.stepped(place, &work, bad, blocks, time.Since(start))
 		j.repair(ctx, place, bad)
 		switch {
@@ -242,11 +244,26 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 		case errors.Is(err, errDevice) || tries == 5:
 			j.endLane(place, err.Error())
 			return
-		default: // closed, or its tables changed hands: look again
+		default: // closed, gone, or its tables changed hands: look again
 			tries++
+			place.failed = 0
 			wait(ctx, j.o.pause)
 		}
 	}
+}
+
+// there leaves out of what a step found bad what the device did not give, if that is
+// gone by now: nothing is known of it. The pool learns it, too, since for long nobody
+// else may read or write there.
+func (j *job) there(ctx context.Context, name string, bad []finding, err error) ([]finding, error) {
+	if err == nil && !slices.ContainsFunc(bad, finding.silent) || ctx.Err() != nil {
+		return bad, err
+	}
+	gone := j.peers.Gone(name)
+	if gone == nil {
+		return bad, err
+	}
+	return slices.DeleteFunc(bad, finding.silent), fmt.Errorf("the device is gone: %w", gone)
 }
 
 // called is what the member of a lane is called now, and was name when the scrub

@@ -91,7 +91,7 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, b
 func headers(ctx context.Context, n cluster.ScrubNode) (bad []finding, err error) {
 	list, err := n.Volume.VerifyHeaders(ctx)
 	for _, h := range list {
-		bad = append(bad, finding{cluster.Damage{Node: n.Name, Label: n.Label, Leaf: cluster.HeaderLeaf(h.Off)}, 0})
+		bad = append(bad, finding{cluster.Damage{Node: n.Name, Label: n.Label, Leaf: cluster.HeaderLeaf(h.Off)}, 0, nil})
 	}
 	return bad, err
 }
@@ -101,7 +101,7 @@ func superRoot(ctx context.Context, n cluster.ScrubNode) (bad []finding, err err
 	var keys []uint64
 	err = n.Volume.VerifySuper(ctx, func(key uint64) { keys = append(keys, key) })
 	found := func(label string, l cluster.Leaf) {
-		bad = append(bad, finding{cluster.Damage{Node: n.Name, Label: label, Leaf: l}, 0})
+		bad = append(bad, finding{cluster.Damage{Node: n.Name, Label: label, Leaf: l}, 0, nil})
 	}
 	if errors.Is(err, ondisk.ErrCorrupt) {
 		found(n.Label, cluster.SuperLeaf(0))

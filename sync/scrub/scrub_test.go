@@ -33,6 +33,7 @@ type rig struct {
 	o     Options
 	end   error  // what was said to those who waited for the last scrub
 	quit  func() // ends the resync of members that were a txg late
+	wrap  func(i int, d ondisk.Device) ondisk.Device
 }
 
 func newRig(t *testing.T, masters int) *rig {
@@ -104,6 +105,9 @@ func (r *rig) mount() {
 	for i, d := range r.devs {
 		specs = append(specs, cluster.MemberSpec{Name: fmt.Sprintf("m%d", i), Open: func(context.Context) ([]ondisk.Device, error) {
 			d.Reopen()
+			if r.wrap != nil {
+				return []ondisk.Device{r.wrap(i, d)}, nil
+			}
 			return []ondisk.Device{d}, nil
 		}})
 	}
