@@ -228,6 +228,27 @@ func (s *Set) ReadAt(p []byte, off uint64) error {
 	return nil
 }
 
+// A sparse device knows where nothing was ever written.
+type sparse interface {
+	// NextData is the offset from off on that may be other than zero.
+	NextData(off int64) (int64, error)
+}
+
+// Empty reports whether n bytes at a logical address are surely zeros, as its device
+// knows without reading.
+func (s *Set) Empty(off uint64, n int) bool {
+	d, at, err := s.Locate(off, n)
+	if err != nil {
+		return false
+	}
+	p, ok := d.(sparse)
+	if !ok {
+		return false
+	}
+	next, err := p.NextData(at)
+	return err == nil && next >= at+int64(n)
+}
+
 // Read returns the stored block of ref. If the error is a *ondisk.CheckError,
 // the block is returned too.
 func (s *Set) Read(ref *ondisk.Blockref) ([]byte, error) {

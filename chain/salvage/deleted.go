@@ -136,6 +136,9 @@ func (w *wreckage) sweep(ctx context.Context, progress func(done, total uint64))
 			continue // reserved: headers and freemap
 		}
 		p := buf[:min(sweepStep, total-off)]
+		if w.set.Empty(off, len(p)) {
+			continue // an image that was never written there
+		}
 		if w.set.ReadAt(p, off) == nil {
 			w.inodes(p, off)
 			continue

@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T) (dev ondisk.Device, reopen func()
 		{"any alignment", testRandom},
 		{"neighbours in parallel", testNeighbours},
 		{"discard spares the rest", testDiscard},
+		{"nothing is where it says so", testNextData},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, _ := open(t)
@@ -236,5 +237,45 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a device calls empty reads as zeros, whatever it was written.
+func testNextData(t *testing.T, d ondisk.Device) {
+	s, ok := d.(interface {
+		NextData(off int64) (int64, error)
+	})
+	if !ok {
+		return
+	}
+	next := func(off int64) int64 {
+		t.Helper()
+		at, err := s.NextData(off)
+		if err != nil || at < off || at > max(off, d.Size()) {
+			t.Fatalf("from %#x on there is data at %#x, %v", off, at, err)
+		}
+		return at
+	}
+	written := []int64{0, 300 << 10, 1<<20 + 512, Size - 4096}
+	for _, off := range written {
+		if _, err := d.WriteAt(bytes.Repeat([]byte{7}, 512), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, off := range written {
+		if at := next(off); at != off {
+			t.Errorf("written at %#x, data is told to be at %#x", off, at)
+		}
+	}
+	buf := ondisk.AlignedBuffer(Size)
+	for off := int64(0); off < Size; {
+		at := next(off)
+		if _, err := d.ReadAt(buf[:at-off], off); err != nil || bytes.Count(buf[:at-off], []byte{0}) != int(at-off) {
+			t.Errorf("[%#x, %#x) is told to be empty, and is not: %v", off, at, err)
+		}
+		off = at + 4096
+	}
+	if at := next(Size); at != Size {
+		t.Errorf("behind the end there is data at %#x", at)
 	}
 }

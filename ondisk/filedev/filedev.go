@@ -180,6 +180,23 @@ func (d *Device) measure() (int64, error) {
 	return size / int64(d.blockSize) * int64(d.blockSize), err
 }
 
+// NextData is the offset from off on that may be other than zero: the size of the
+// device if there is none, and off where the system does not tell, as of a disk.
+func (d *Device) NextData(off int64) (int64, error) {
+	if err := d.begin("seek", off); err != nil {
+		return 0, err
+	}
+	defer d.end()
+	at, err := unix.Seek(d.fd, off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return max(off, d.Size()), nil
+	case err != nil: // it cannot tell, or fails: reading says what is wrong
+		return off, nil
+	}
+	return at, nil
+}
+
 // BlockSize implements ondisk.Device.
 func (d *Device) BlockSize() int { return d.blockSize }
 

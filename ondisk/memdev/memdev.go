@@ -187,6 +187,22 @@ func (d *Device) Flush() error {
 	return d.check("flush", 0)
 }
 
+// NextData is the offset from off on that may be other than zero, the size of the
+// device if there is none.
+func (d *Device) NextData(off int64) (int64, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if err := d.check("seek", off); err != nil {
+		return 0, err
+	}
+	for i := off / pageSize; i*pageSize < d.Size(); i++ {
+		if _, ok := d.pages[i]; ok {
+			return max(off, i*pageSize), nil
+		}
+	}
+	return max(off, d.Size()), nil
+}
+
 // Size implements ondisk.Device.
 func (d *Device) Size() int64 { return d.size.Load() }
 
