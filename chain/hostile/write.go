@@ -3,6 +3,7 @@ package hostile
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -78,10 +79,11 @@ func (w *writer) create(label string, n int) error {
 		key := ondisk.NameHash(name)
 		list := []chain.Change{{Inum: p.inum, Kind: chain.KindInode, Inode: &m},
 			{Inum: ondisk.InumRoot, Kind: chain.KindDirent, Key: key, Dirent: ondisk.Dirent{Key: key, Inum: p.inum, Type: ondisk.ObjFile, Name: name}}}
+		p.content = make([]byte, 0, n*16384)
 		for i := range n {
 			block := make([]byte, 16384)
-			for k := range block {
-				block[k] = byte(w.src.Uint64() >> 32) // as of rnd.Uint32, which takes twice as long
+			for k := 0; k < len(block); k += 8 {
+				binary.LittleEndian.PutUint64(block[k:], w.src.Uint64())
 			}
 			e, _, err := ondisk.EncodeData(block, 0, uint8(ondisk.CheckXXHash64))
 			if err != nil {

@@ -234,19 +234,22 @@ type sparse interface {
 	NextData(off int64) (int64, error)
 }
 
-// Empty reports whether n bytes at a logical address are surely zeros, as its device
-// knows without reading.
-func (s *Set) Empty(off uint64, n int) bool {
-	d, at, err := s.Locate(off, n)
+// NextData is the logical address from off on that may be other than zero, as its
+// device knows without reading: off itself if it does not know.
+func (s *Set) NextData(off uint64) uint64 {
+	d, at, err := s.Locate(off, 0)
 	if err != nil {
-		return false
+		return off
 	}
 	p, ok := d.(sparse)
 	if !ok {
-		return false
+		return off
 	}
 	next, err := p.NextData(at)
-	return err == nil && next >= at+int64(n)
+	if err != nil {
+		return off
+	}
+	return off + uint64(max(0, next-at))
 }
 
 // Read returns the stored block of ref. If the error is a *ondisk.CheckError,

@@ -126,6 +126,10 @@ func (w *wreckage) sweep(ctx context.Context, progress func(done, total uint64))
 	total := w.set.Header().Size()
 	buf := ondisk.AlignedBuffer(sweepStep)
 	for off := uint64(0); off < total; off += sweepStep {
+		// An image may never have been written there.
+		if off = w.set.NextData(off) / sweepStep * sweepStep; off >= total {
+			break
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -136,9 +140,6 @@ func (w *wreckage) sweep(ctx context.Context, progress func(done, total uint64))
 			continue // reserved: headers and freemap
 		}
 		p := buf[:min(sweepStep, total-off)]
-		if w.set.Empty(off, len(p)) {
-			continue // an image that was never written there
-		}
 		if w.set.ReadAt(p, off) == nil {
 			w.inodes(p, off)
 			continue

@@ -195,12 +195,13 @@ func (d *Device) NextData(off int64) (int64, error) {
 	if err := d.check("seek", off); err != nil {
 		return 0, err
 	}
-	for i := off / pageSize; i*pageSize < d.Size(); i++ {
-		if _, ok := d.pages[i]; ok {
-			return max(off, i*pageSize), nil
+	next := max(off, d.Size())
+	for i := range d.pages { // they are few, what is between them is much
+		if (i+1)*pageSize > off {
+			next = min(next, max(off, i*pageSize))
 		}
 	}
-	return max(off, d.Size()), nil
+	return next, nil
 }
 
 // Size implements ondisk.Device.
