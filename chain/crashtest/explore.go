@@ -214,6 +214,7 @@ func (x *exploration) image(ctx context.Context, st crashdev.State) {
 	if x.e.full.Load() {
 		return
 	}
+	defer st.Image.Recycle()
 	want := x.rec.allowed(st.N)
 	if st.Sum == 0 {
 		if _, err := x.rec.Judge(ctx, st.Image, want); err != nil {
@@ -236,6 +237,7 @@ func (x *exploration) image(ctx context.Context, st crashdev.State) {
 	var copied *memdev.Device
 	if again {
 		copied = st.Image.Clone()
+		defer copied.Recycle()
 	}
 	digest, err := x.rec.Judge(ctx, st.Image, want)
 	if err != nil {
@@ -300,4 +302,15 @@ func (x *exploration) fail(st crashdev.State, err error) {
 }
 
 // sumOf is a hash of parts, one behind the other.
-func sumOf(parts ...[]byte) uint64 { return ondisk.XXH64(slices.Concat(parts...)) }
+func sumOf(parts ...[]byte) uint64 {
+	pooled := scratch.Get().(*[]byte)
+	defer scratch.Put(pooled)
+	*pooled = (*pooled)[:0]
+	for _, p := range parts {
+		*pooled = append(*pooled, p...)
+	}
+	return ondisk.XXH64(*pooled)
+}
+
+// scratch is for what is looked at and forgotten: images are many.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}

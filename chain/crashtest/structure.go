@@ -3,6 +3,7 @@ package crashtest
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/anvilfs/anvilfs/ondisk"
 )
@@ -36,7 +37,18 @@ func CheckSet(dev ondisk.Device, sizes ...int64) error { return checkStructure(d
 // checkStructure does that for a set: its devices, of these sizes, follow each
 // other on dev.
 func checkStructure(dev ondisk.Device, sizes []int64) error {
-	hdrs := headers(dev, sizes[0])
+	var bufs []*[]byte
+	defer func() {
+		for _, b := range bufs {
+			scratch.Put(b)
+		}
+	}()
+	hdrs := headersIn(dev, sizes[0], func() []byte {
+		b := scratch.Get().(*[]byte)
+		*b = slices.Grow((*b)[:0], ondisk.HeaderSize)
+		bufs = append(bufs, b)
+		return (*b)[:ondisk.HeaderSize]
+	})
 	if len(hdrs) == 0 {
 		return errors.New("no header is valid")
 	}
@@ -70,9 +82,14 @@ func checkStructure(dev ondisk.Device, sizes []int64) error {
 
 // headers lists the headers that a mount could choose, the newest first.
 func headers(dev ondisk.Device, size int64) []*ondisk.VolumeHeader {
+	return headersIn(dev, size, func() []byte { return make([]byte, ondisk.HeaderSize) })
+}
+
+// headersIn is headers, which keep what alloc gives.
+func headersIn(dev ondisk.Device, size int64, alloc func() []byte) []*ondisk.VolumeHeader {
 	var list []*ondisk.VolumeHeader
 	offs := append(ondisk.SlotOffsets(uint64(size)), spareSlot) // the volume may be smaller than its device
-	block := make([]byte, ondisk.HeaderSize)
+	block := alloc()
 	for _, off := range offs {
 		if off == spareSlot && len(list) > 0 {
 			break // it stands in for slot 0 and may be ahead of it, unfinished
@@ -84,7 +101,7 @@ func headers(dev ondisk.Device, size int64) []*ondisk.VolumeHeader {
 		if err != nil {
 			continue
 		}
-		block = make([]byte, ondisk.HeaderSize)
+		block = alloc()
 		at := 0
 		for at < len(list) && list[at].MirrorTid >= h.MirrorTid {
 			at++

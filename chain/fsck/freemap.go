@@ -3,6 +3,7 @@ package fsck
 import (
 	"context"
 	"fmt"
+	"math/bits"
 
 	"github.com/anvilfs/anvilfs/chain/media"
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -151,7 +152,7 @@ func (f *freemapCheck) leaf(r *ondisk.Blockref, block []byte) {
 		f.entry(e, at, i >= lo && i < hi)
 		if f.newest && i >= lo && i < hi {
 			f.used += ondisk.SegmentSize - uint64(e.FreeChunks())*ondisk.ChunkSize
-			f.compare(e, at, reach[i*ondisk.ChunksPerSegment/64:][:ondisk.ChunksPerSegment/64])
+			f.notMarked(compare(&f.c.rep.Counts, e, at, reach[i*ondisk.ChunksPerSegment/64:][:ondisk.ChunksPerSegment/64]))
 		}
 	}
 }
@@ -170,31 +171,44 @@ func (f *freemapCheck) entry(e *ondisk.FreemapEntry, at uint64, usable bool) {
 	}
 }
 
-// compare compares a segment with what the tree reaches of it.
-func (f *freemapCheck) compare(e *ondisk.FreemapEntry, at uint64, reach []uint64) {
-	n, bad, first := &f.c.rep.Counts, 0, uint64(0)
-	for i := 0; i < ondisk.ChunksPerSegment; i++ {
-		if i%32 == 0 && e.Bitmap[i/32] == 0 && reach[i/64]>>(i%64)&0xFFFFFFFF == 0 {
-			i += 31 // all free, as most is
-			continue
+// compare compares a segment with what the tree reaches of it, 32 chunks at once: a
+// word of the bitmap has two bits for each, and what is reached is spread to match.
+// It adds to n, and returns how many chunks are reached and not allocated, and where
+// the first of them is.
+func compare(n *Counts, e *ondisk.FreemapEntry, at uint64, reach []uint64) (bad int, first uint64) {
+	const low = 0x5555555555555555 // the lower bit of each chunk's two
+	var reached, allocated, staged int
+	for i, w := range e.Bitmap {
+		r := spread(uint32(reach[i/2] >> (i % 2 * 32)))
+		if w|r == 0 {
+			continue // all free, as most is
 		}
-		reached := reach[i/64]>>(i%64)&1 != 0
-		state := e.State(i)
-		switch {
-		case reached && state != ondisk.ChunkAllocated:
-			if bad++; bad == 1 {
-				first = at + uint64(i)*ondisk.ChunkSize
+		full := w & (w >> 1) & low
+		half := w >> 1 & ^w & low
+		reached += bits.OnesCount64(r)
+		allocated += bits.OnesCount64(full &^ r)
+		staged += bits.OnesCount64(half &^ r)
+		if miss := r &^ full; miss != 0 {
+			if bad == 0 {
+				first = at + uint64(i*32+bits.TrailingZeros64(miss)/2)*ondisk.ChunkSize
 			}
-			n.Reachable += ondisk.ChunkSize
-		case reached:
-			n.Reachable += ondisk.ChunkSize
-		case state == ondisk.ChunkAllocated:
-			n.Unreachable += ondisk.ChunkSize
-		case state == ondisk.ChunkStaged:
-			n.Staged += ondisk.ChunkSize
+			bad += bits.OnesCount64(miss)
 		}
 	}
-	f.notMarked(bad, first)
+	n.Reachable += uint64(reached) * ondisk.ChunkSize
+	n.Unreachable += uint64(allocated) * ondisk.ChunkSize
+	n.Staged += uint64(staged) * ondisk.ChunkSize
+	return bad, first
+}
+
+// spread puts bit i of x at bit 2i.
+func spread(x uint32) uint64 {
+	w := uint64(x)
+	w = (w | w<<16) & 0x0000FFFF0000FFFF
+	w = (w | w<<8) & 0x00FF00FF00FF00FF
+	w = (w | w<<4) & 0x0F0F0F0F0F0F0F0F
+	w = (w | w<<2) & 0x3333333333333333
+	return (w | w<<1) & 0x5555555555555555
 }
 
 // missing looks for zones that the tree reaches and that have no leaf.

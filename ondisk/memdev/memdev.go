@@ -156,9 +156,13 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) {
 		pg := d.pages[i]
 		if !pg.own {
 			shared := pg.data
-			pg = page{data: new([pageSize]byte), own: true}
-			if shared != nil && end-beg < pageSize {
+			pg = page{data: pagePool.Get().(*[pageSize]byte), own: true}
+			switch whole := end-beg == pageSize; {
+			case whole:
+			case shared != nil:
 				*pg.data = *shared
+			default:
+				*pg.data = [pageSize]byte{}
 			}
 			d.pages[i] = pg
 		}
@@ -178,6 +182,24 @@ func (d *Device) Discard(off, n int64) error {
 		delete(d.pages, i)
 	}
 	return nil
+}
+
+// pagePool has pages of devices that are over, with whatever is in them.
+var pagePool = sync.Pool{New: func() any { return new([pageSize]byte) }}
+
+// Recycle gives the pages that no clone has to devices that are written later: those
+// who make many images spend much of their time on memory. The device is closed and
+// has lost its content.
+func (d *Device) Recycle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.pages {
+		if p.own {
+			pagePool.Put(p.data)
+		}
+	}
+	clear(d.pages)
+	d.closed = true
 }
 
 // Flush implements ondisk.Device.

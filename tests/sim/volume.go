@@ -140,7 +140,7 @@ func (v *volume) close(power bool) {
 // fsck checks what is on media, from every header that a crash could select:
 // I10, I11, I14.
 func (v *volume) fsck() {
-	rep, err := fsck.Check(bg, []ondisk.Device{v.platter.media.Clone()}, fsck.Options{AllSlots: true, Workers: 1})
+	rep, err := fsck.Check(bg, []ondisk.Device{v.platter.media}, fsck.Options{AllSlots: true, Workers: 1})
 	v.n.w.stats.Checks++
 	if err != nil {
 		v.n.w.fail("I10: fsck of %s: %v", nodeName(v.n.id), err)
