@@ -12,7 +12,7 @@ VERSION ?=
 export CGO_ENABLED ?= 0
 export GOFLAGS     ?= -trimpath
 
-.PHONY: help build run test test-go mutate mutate-some test-long check fuzz-check counts lint race fuzz bench install install-files uninstall deb deps
+.PHONY: help build run test test-go mutate mutate-some test-long check test-ends test-rest counts lint race fuzz bench install install-files uninstall deb deps
 
 help:
 	@echo 'make run        the tour: three members in a directory, mounted, one lost and brought back'
@@ -42,7 +42,7 @@ deps:
 	@./tests/deps
 
 test: DEPTH := test
-test: deps lint test-go mutate-some fuzz-check counts
+test: deps lint test-go test-ends counts
 
 # Harnesses count what they did, and fail below their goal: tests/bar.
 DEPTH  ?= quick
@@ -79,9 +79,13 @@ lint:
 check: build
 	ANVILFS_DEPTH=$(DEPTH) ANVILFS_COUNTS=$(COUNTS) ./tests/check $(T)
 
-# The tree waits for devices most of the time, and fuzzing for a processor.
-fuzz-check:
-	$(MAKE) -j2 fuzz check DEPTH=$(DEPTH)
+# Breakages are built and tested one after the other, and the tree waits for devices:
+# fuzzing takes the processor that they leave.
+test-ends:
+	$(MAKE) -j2 fuzz test-rest DEPTH=$(DEPTH)
+test-rest:
+	$(MAKE) mutate-some
+	$(MAKE) check DEPTH=$(DEPTH)
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
