@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -209,117 +208,6 @@ func (j *job) phase(p Phase) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.rep.Phase = p
-}
-
-// lane verifies one node. place is the lane's until the job reads its report.
-func (j *job) lane(ctx context.Context, name string, place *Place) {
-	gone, tries := time.Duration(0), 0
-	for j.await(ctx) == nil {
-		n, ok := j.node(j.called(name, place))
-		if !ok {
-			if gone += j.o.pause; gone > j.o.patience {
-				j.endLane(place, "not in sync")
-				return
-			}
-			wait(ctx, j.o.pause)
-			continue
-		}
-		gone = 0
-		start := time.Now()
-		work := *place
-		bad, blocks, err := work.step(ctx, n)
-		bad, err = j.there(ctx, n.Name, bad, err)
-		j.stepped(place, &work, bad, blocks, time.Since(start))
-		j.repair(ctx, place, bad)
-		switch {
-		case work.Done:
-			return
-		case err == nil:
-			tries = 0
-			d := rest(time.Since(start), j.tranquility(), j.busy())
-			wait(ctx, d)
-			j.rested(place, d)
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, errDevice) || tries == 5:
-			j.endLane(place, err.Error())
-			return
-		default: // closed, gone, or its tables changed hands: look again
-			tries++
-			place.failed = 0
-			wait(ctx, j.o.pause)
-		}
-	}
-}
-
-// there leaves out of what a step found bad what the device did not give, if that is
-// gone by now: nothing is known of it. The pool learns it, too, since for long nobody
-// else may read or write there.
-func (j *job) there(ctx context.Context, name string, bad []finding, err error) ([]finding, error) {
-	if err == nil && !slices.ContainsFunc(bad, finding.silent) || ctx.Err() != nil {
-		return bad, err
-	}
-	gone := j.peers.Gone(name)
-	if gone == nil {
-		return bad, err
-	}
-	return slices.DeleteFunc(bad, finding.silent), fmt.Errorf("the device is gone: %w", gone)
-}
-
-// called is what the member of a lane is called now, and was name when the scrub
-// began: since then its device may have got another name, or one more device.
-func (j *job) called(name string, place *Place) string {
-	for _, n := range j.peers.Status().Nodes {
-		if place.Node != "" && n.Fsid == place.Node {
-			name = n.Name
-		}
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	place.Report.Node = name
-	return name
-}
-
-func (j *job) node(name string) (cluster.ScrubNode, bool) {
-	nodes := j.peers.ScrubNodes()
-	i := slices.IndexFunc(nodes, func(n cluster.ScrubNode) bool { return n.Name == name })
-	if i < 0 {
-		return cluster.ScrubNode{}, false
-	}
-	return nodes[i], true
-}
-
-// stepped takes over what a step did.
-func (j *job) stepped(place, work *Place, bad []finding, blocks int64, took time.Duration) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	*place = *work
-	for _, f := range bad {
-		if place.Bad == nil {
-			place.Bad = make(damaged)
-		}
-		if place.Bad.add(f.off) {
-			place.Report.Bad++
-		}
-	}
-	j.rep.Blocks += blocks
-	place.Worked += took
-	if time.Since(j.saved) > saveEvery {
-		j.saved = time.Now()
-		j.saveLocked()
-	}
-}
-
-func (j *job) rested(place *Place, d time.Duration) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	place.Rested += d
-}
-
-func (j *job) endLane(place *Place, why string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	place.Report.Err, place.seen = why, nil
 }
 
 // repair has what a step found repaired.
