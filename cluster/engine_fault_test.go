@@ -39,6 +39,21 @@ func startWithBlock(t *testing.T) (c *testCluster, e *engine, data []byte) {
 	return c, e, data
 }
 
+// threeViews are those of all members: what one has made durable it shows a moment later.
+func threeViews(t *testing.T, e *engine) (views []nodeView) {
+	t.Helper()
+	until(t, e, "three views", func([]NodeReport) bool {
+		if views = e.views(); len(views) == 3 {
+			return true
+		}
+		for i := range views {
+			views[i].View.Release()
+		}
+		return false
+	})
+	return views
+}
+
 // change edits a member's PFS behind the cluster's back, as another system
 // would: the state entry does not follow.
 func (c *testCluster) change(i int, inum uint64, content string) {
@@ -126,10 +141,7 @@ func TestEngineRestoredImage(t *testing.T) {
 func TestEngineRepairsData(t *testing.T) {
 	t.Parallel()
 	c, e, data := startWithBlock(t)
-	views := e.views()
-	if len(views) != 3 {
-		t.Fatal(len(views))
-	}
+	views := threeViews(t, e)
 	bad := views[0]
 	var ref ondisk.Blockref
 	check(t, bad.View.DataRefs(c.ctx, 2000, 0, 1, func(r *ondisk.Blockref) bool { ref = *r; return false }))
@@ -279,10 +291,7 @@ func TestEngineCopiesFromMemberAhead(t *testing.T) {
 func TestEngineRepairsFromWhoHasItRight(t *testing.T) {
 	t.Parallel()
 	c, e, data := startWithBlock(t)
-	views := e.views()
-	if len(views) != 3 {
-		t.Fatal(len(views))
-	}
+	views := threeViews(t, e)
 	for _, v := range views[:2] {
 		var ref ondisk.Blockref
 		check(t, v.View.DataRefs(c.ctx, 2000, 0, 1, func(r *ondisk.Blockref) bool { ref = *r; return false }))

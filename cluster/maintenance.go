@@ -119,7 +119,7 @@ func (p *Pool) bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOption
 	u.mu.Unlock()
 	poke(u.wake)
 	if err == nil {
-		p.log.Info("bulkfree", "found", gain, "next", u.pause)
+		p.log.Info("bulkfree", "found", max(0, gain), "next", u.pause) // writers may have taken more meanwhile
 		p.refresh()
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,7 +95,51 @@ func filesIn(words []string) (list []string, err error) {
 			}
 		}
 	}
-	return list, nil
+	return eachOnce("/", list), nil
+}
+
+// eachOnce leaves out what is in the list by another name: a link to a file or device
+// before it, and the file under a loop device. Whoever has that device uses the file.
+func eachOnce(root string, paths []string) []string {
+	infos := make([]os.FileInfo, len(paths))
+	var under []os.FileInfo
+	for i, path := range paths {
+		infos[i], _ = os.Stat(path)
+		if file := underLoop(root, infos[i]); file != "" {
+			if st, err := os.Stat(file); err == nil {
+				under = append(under, st)
+			}
+		}
+	}
+	var list []string
+	for i, path := range paths {
+		same := func(o os.FileInfo) bool { return o != nil && infos[i] != nil && sameMedium(o, infos[i]) }
+		if !slices.ContainsFunc(infos[:i], same) && !slices.ContainsFunc(under, same) {
+			list = append(list, path)
+		}
+	}
+	return list
+}
+
+// sameMedium reports whether two names are of one file, or nodes of one block device.
+func sameMedium(a, b os.FileInfo) bool {
+	if isBlock(a.Mode()) && isBlock(b.Mode()) {
+		return a.Sys().(*syscall.Stat_t).Rdev == b.Sys().(*syscall.Stat_t).Rdev
+	}
+	return os.SameFile(a, b)
+}
+
+// underLoop is the file that a loop device is on, "" if it is none.
+func underLoop(root string, st os.FileInfo) string {
+	if st == nil || !isBlock(st.Mode()) {
+		return ""
+	}
+	dev := st.Sys().(*syscall.Stat_t).Rdev
+	file, err := os.ReadFile(filepath.Join(root, "sys/dev/block", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)), "loop/backing_file"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(file), "\n")
 }
 
 func isBlock(m fs.FileMode) bool { return m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0 }

@@ -204,3 +204,31 @@ func TestScanOfDamagedHeaders(t *testing.T) {
 		t.Errorf("with none that is sound: %v, %v", d.hdr, d.err)
 	}
 }
+
+// Symptom: a directory with an image and a link to it had the member twice.
+func TestScanTakesEachOnce(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"a", "b", "empty1", "empty2"} {
+		if err := os.WriteFile(at(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"c": "a", "d": "b"} {
+		if err := os.Symlink(to, at(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(at("b"), at("e")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := filesIn([]string{at("d"), dir, at("a")})
+	want := []string{at("d"), at("a"), at("empty1"), at("empty2")}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	gone := at("gone") // what is not there is for others to say
+	if got := eachOnce("/", []string{gone, at("a"), gone}); len(got) != 3 {
+		t.Errorf("%v", got)
+	}
+}
