@@ -125,7 +125,10 @@ func (v *volume) heard() {
 // forgets takes note that an open found less than was durable: I10, where the
 // disk is to blame. It may have told of it.
 func (n *node) forgets(d core.Durable) bool {
-	if !n.damages(heads, reads, flushes) || !n.spoilt {
+	// Damage in the tree alone is enough where it stands in the way of what is in the
+	// intent log: the node lost that, and says that it is not to be believed.
+	known := n.damages(heads, reads, flushes) || d.Flags&core.Tainted != 0
+	if !known || !n.spoilt {
 		return false
 	}
 	if d.Pos != n.durable.Pos && !slices.Contains(n.maybe, d.Pos) || d.Promised.Epoch < n.promise {

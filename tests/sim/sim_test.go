@@ -197,6 +197,8 @@ func TestOldSeeds(t *testing.T) {
 		{2857, true, "an election waited for a copy without looking for room: cluster.TestCatchUpMakesRoom"},
 		{1382, true, "a copy met an inode that could not be read, each time anew: resync.TestReplayMeetsUnreadableInode"},
 		{600991, true, "a master that waits for a copy and has no room was asked before anything was removed: cluster.TestRemovesWithOneFullMaster"},
+		{208440, true, "what a disk did wrong while the log was brought into the tree was not noted: no fault of the product"},
+		{202506, true, "damage in the tree takes what is in the intent log along, and the node says so: chain.TestLogOverDamagedTree"},
 		{215630, true, "a node whose first sector is bad, and a table, was taken for gone: chain.TestProbeOfFirstPage"},
 		{212534, true, "the newest header could not be read for once, and its freemap was held against who went by the one before"},
 		{605353, true, "a slave took its last room, and could not be copied to any more: resync.TestDirectCopyLeavesRoom"},

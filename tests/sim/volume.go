@@ -160,6 +160,7 @@ func (v *volume) level() bool {
 		return false
 	}
 	err := v.media.Level(bg)
+	v.heard() // what the last step staged may come now
 	if err != nil {
 		v.n.w.logf("%s: %v", nodeName(v.n.id), err)
 	}
