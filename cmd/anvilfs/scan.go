@@ -17,6 +17,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/layout"
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
@@ -95,17 +96,21 @@ func filesIn(words []string) (list []string, err error) {
 			}
 		}
 	}
-	return eachOnce("/", list), nil
+	return eachOnce(list), nil
 }
 
 // eachOnce leaves out what is in the list by another name: a link to a file or device
 // before it, and the file under a loop device. Whoever has that device uses the file.
-func eachOnce(root string, paths []string) []string {
+func eachOnce(paths []string) []string {
 	infos := make([]os.FileInfo, len(paths))
 	var under []os.FileInfo
+	system := layout.System{Root: "/"}
 	for i, path := range paths {
 		infos[i], _ = os.Stat(path)
-		if file := underLoop(root, infos[i]); file != "" {
+		if st := infos[i]; st == nil || !isBlock(st.Mode()) {
+			continue
+		}
+		if file := system.UnderLoop(infos[i].Sys().(*syscall.Stat_t).Rdev); file != "" {
 			if st, err := os.Stat(file); err == nil {
 				under = append(under, st)
 			}
@@ -127,19 +132,6 @@ func sameMedium(a, b os.FileInfo) bool {
 		return a.Sys().(*syscall.Stat_t).Rdev == b.Sys().(*syscall.Stat_t).Rdev
 	}
 	return os.SameFile(a, b)
-}
-
-// underLoop is the file that a loop device is on, "" if it is none.
-func underLoop(root string, st os.FileInfo) string {
-	if st == nil || !isBlock(st.Mode()) {
-		return ""
-	}
-	dev := st.Sys().(*syscall.Stat_t).Rdev
-	file, err := os.ReadFile(filepath.Join(root, "sys/dev/block", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)), "loop/backing_file"))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(string(file), "\n")
 }
 
 func isBlock(m fs.FileMode) bool { return m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0 }

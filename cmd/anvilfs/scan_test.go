@@ -228,7 +228,7 @@ func TestScanTakesEachOnce(t *testing.T) {
 		t.Errorf("%v, %v; want %v", got, err, want)
 	}
 	gone := at("gone") // what is not there is for others to say
-	if got := eachOnce("/", []string{gone, at("a"), gone}); len(got) != 3 {
+	if got := eachOnce([]string{gone, at("a"), gone}); len(got) != 3 {
 		t.Errorf("%v", got)
 	}
 }

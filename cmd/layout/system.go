@@ -78,6 +78,20 @@ func (s *System) device(dev uint64, depth int) Place {
 	return s.inSysfs(dir, depth)
 }
 
+// UnderLoop is the file that a loop device is on, "" if it is none.
+func (s *System) UnderLoop(rdev uint64) string {
+	return backing(filepath.Join(s.Root, "sys/dev/block", number(rdev)))
+}
+
+// backing is UnderLoop of the device that a directory of sysfs describes.
+func backing(dir string) string {
+	file, err := os.ReadFile(filepath.Join(dir, "loop/backing_file"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(file), "\n")
+}
+
 // inSysfs is the place of the device that a directory of sysfs describes.
 func (s *System) inSysfs(dir string, depth int) (p Place) {
 	if depth > deepest {
@@ -86,8 +100,8 @@ func (s *System) inSysfs(dir string, depth int) (p Place) {
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
 		dir = filepath.Dir(dir)
 	}
-	if file, err := os.ReadFile(filepath.Join(dir, "loop/backing_file")); err == nil {
-		p = s.at(strings.TrimSuffix(string(file), "\n"), depth+1)
+	if file := backing(dir); file != "" {
+		p = s.at(file, depth+1)
 		p.File = true
 		return p
 	}
