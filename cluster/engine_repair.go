@@ -76,9 +76,12 @@ func (e *engine) repairAll() {
 		e.mu.Unlock()
 		is := Damage{Node: d.m.called(), Label: cmp.Or(d.snapshot, e.o.Label), Leaf: d.Leaf}
 		var err error
-		if d.snapshot != "" {
+		switch {
+		case e.solo: // cannot be, but is written down
+			err = e.repairNow(e.ctx, is)
+		case d.snapshot != "":
 			err = e.mendQueued(d.m, is)
-		} else {
+		default:
 			err = e.repair(e.ctx, d)
 		}
 		if err != nil && e.ctx.Err() == nil {

@@ -166,14 +166,18 @@ func (e *engine) readOf(node int, snapshot string, d time.Duration, err error, r
 		m.sample(d)
 	default:
 		m.bad.Add(1)
-		e.log.Warn("bad read: another node is asked", "member", m.called(), "err", err)
+		next := "another node is asked"
+		if e.solo {
+			next = "there is no other copy"
+		}
+		e.log.Warn("bad read: "+next, "member", m.called(), "err", err)
 		spot := errors.Is(err, ondisk.ErrCorrupt)
 		if !spot && m.silent.Add(1) >= goneAfter {
 			m.silent.Store(0)
 			e.post(func() { e.fail(m, err.Error()) })
 			return
 		}
-		if ref == nil || e.o.ReadOnly || e.solo {
+		if ref == nil || e.o.ReadOnly {
 			return
 		}
 		e.tasks.Go(func() {

@@ -3,11 +3,16 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/faultdev"
+	"github.com/anvilfs/anvilfs/ondisk/memdev"
 )
 
 // hurtInSnapshot damages the first block of the only file of a snapshot on some
@@ -107,4 +112,39 @@ func TestSnapshotReadsRepair(t *testing.T) {
 	read(false)
 	await(3, false)
 	check(t, context.Cause(c.ctx))
+}
+
+// Symptom: what reads met of a filesystem with one copy was counted, and not listed.
+func TestOneCopyTellsOfDamage(t *testing.T) {
+	t.Parallel()
+	c := &testCluster{t: t, ctx: t.Context(), fault: make([]*faultdev.Device, 1), gone: make([]bool, 1)}
+	c.disks = []*memdev.Device{memdev.New(testVolume)}
+	_, err := chain.Format(c.ctx, []ondisk.Device{c.disks[0]}, chain.FormatOptions{Labels: []chain.PFSSpec{{Label: "HOME", Type: ondisk.PFSMaster}}})
+	check(t, err)
+	type told struct {
+		d   Damage
+		err error
+	}
+	tells := make(chan told, 10)
+	p := c.pool(Options{Damaged: func(d Damage, err error) { tells <- told{d, err} }})
+	defer closePool(t, p)
+	say(t, p, "f", strings.Repeat("text", 4000))
+	mustSync(t, p)
+	c.hurtInSnapshot(p, "HOME", 0)
+	p.Refresh()
+	d, ok, err := p.Lookup(c.ctx, ondisk.InumRoot, "f")
+	if check(t, err); !ok {
+		t.Fatal("the file is not there")
+	}
+	if err := p.ReadData(c.ctx, d.Inum, 0, make([]byte, 10)); err == nil {
+		t.Fatal("it reads right")
+	}
+	select {
+	case is := <-tells:
+		if !errors.Is(is.err, ErrNotRepaired) || p.PathOfDamage(c.ctx, &is.d) != "/f" {
+			t.Errorf("%v at %q: %v", &is.d, p.PathOfDamage(c.ctx, &is.d), is.err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody is told")
+	}
 }

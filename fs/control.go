@@ -20,14 +20,16 @@ type Control interface {
 	// Command carries out one line and writes the reply. An error fails the
 	// caller's write(2) and is appended to the reply.
 	Command(ctx context.Context, line string, w io.Writer) error
+	// Ask is Command for lines that change nothing. Of others it is an EROFS.
+	Ask(ctx context.Context, line string, w io.Writer) error
 	// Status writes the state as JSON.
 	Status(w io.Writer) error
-	// Quotas writes the accounts of directories as JSON. It is asked for where
-	// no command can be written, so it must not wait, as Status must not.
+	// Quotas writes the accounts of directories as JSON. It must not wait, as
+	// Status must not.
 	Quotas(w io.Writer) error
-	// Snapshots writes the list of snapshots as JSON, with what is unique to each
-	// if that is asked for, which reads many tables.
-	Snapshots(ctx context.Context, unique bool, w io.Writer) error
+	// Snapshots writes the list of snapshots as JSON, without what is unique to
+	// each: looking at the file would count that.
+	Snapshots(ctx context.Context, w io.Writer) error
 }
 
 // The control directory: MNT/.anvilfs.
@@ -37,7 +39,6 @@ const (
 	statusFile  = "status.json"
 	quotasFile  = "quotas.json"
 	listFile    = "snapshots.json"
-	uniqueFile  = "snapshots-unique.json" // is not listed: looking at all would count
 
 	// controlInum is the directory: numbers this low are never handed out.
 	// Its files are numbered anew from transcriptBit for each path walk.
@@ -124,8 +125,8 @@ func (c *control) lookup(ctx context.Context, dir uint64, name string, out *fuse
 		fill = c.handler.Status
 	case quotasFile:
 		fill = c.handler.Quotas
-	case listFile, uniqueFile:
-		fill = func(w io.Writer) error { return c.handler.Snapshots(ctx, name == uniqueFile, w) }
+	case listFile:
+		fill = func(w io.Writer) error { return c.handler.Snapshots(ctx, w) }
 	default:
 		return fuse.ENOENT
 	}

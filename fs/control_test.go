@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"unsafe"
 )
 
 // echoControl repeats commands; "fail" fails.
@@ -26,8 +28,15 @@ func (echoControl) Status(w io.Writer) error {
 	return err
 }
 
-func (echoControl) Snapshots(_ context.Context, unique bool, w io.Writer) error {
-	_, err := fmt.Fprintf(w, "snapshots, unique %v", unique)
+func (c echoControl) Ask(ctx context.Context, line string, w io.Writer) error {
+	if line == "change" {
+		return syscall.EROFS
+	}
+	return c.Command(ctx, line, w)
+}
+
+func (echoControl) Snapshots(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, `{"snapshots":[]}`)
 	return err
 }
 
@@ -89,5 +98,51 @@ func ask(t *testing.T, f *os.File, command, want string) {
 	got, err := io.ReadAll(f)
 	if err != nil || string(got) != want {
 		t.Errorf("%q: reply %q, want %q (%v)", command, got, want, err)
+	}
+}
+
+// A file that is open for reading takes what only looks.
+func TestAsk(t *testing.T) {
+	dir, _, _ := mountMem(t)
+	f, err := os.Open(filepath.Join(dir, controlDir, controlFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	do := func(file *os.File, cmd uintptr, line string) syscall.Errno {
+		var buf [AskLen]byte
+		copy(buf[:], line)
+		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, file.Fd(), cmd, uintptr(unsafe.Pointer(&buf)))
+		return errno
+	}
+	for _, c := range []struct {
+		line, want string
+		errno      syscall.Errno
+	}{
+		{"hello", "got hello\n", 0},
+		{"a longer one", "got a longer one\n", 0},
+		{"fail", "error: as you wish\n", syscall.EINVAL},
+		{"change", "error: read-only file system\n", syscall.EROFS},
+		{"", "got \n", 0},
+	} {
+		if errno := do(f, IocAsk, c.line); errno != c.errno {
+			t.Errorf("%q: %v", c.line, errno)
+		}
+		got := make([]byte, 100)
+		n, err := f.ReadAt(got, 0)
+		if string(got[:n]) != c.want || err != io.EOF {
+			t.Errorf("%q: reply %q, %v, want %q", c.line, got[:n], err, c.want)
+		}
+	}
+	if errno := do(f, IocAsk+1, "hello"); errno != syscall.ENOTTY {
+		t.Errorf("another ioctl: %v", errno)
+	}
+	status, err := os.Open(filepath.Join(dir, controlDir, statusFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer status.Close()
+	if errno := do(status, IocAsk, "hello"); errno != syscall.ENOTTY {
+		t.Errorf("of another file: %v", errno)
 	}
 }

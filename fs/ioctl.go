@@ -29,7 +29,7 @@ func (r *raw) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte, _ *f
 		return s.ioctlOfSnapshot(cancel, in, output)
 	}
 	if r.ctl.owns(in.NodeId) {
-		return fuse.Status(errBadIoctl)
+		return r.ctl.ioctl(cancel, in, input)
 	}
 	ctx := contextOf(cancel)
 	switch in.Cmd {

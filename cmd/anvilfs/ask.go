@@ -9,7 +9,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unsafe"
+
+	"github.com/anvilfs/anvilfs/fs"
 )
 
 // answerTimeout is how long a server may take over a question that costs it
@@ -42,12 +46,17 @@ func bounded(ctx context.Context, dir string, fn func() ([]byte, error)) ([]byte
 // its reply to out. When ctx ends, the command may still run.
 func ask(ctx context.Context, dir string, out io.Writer, words ...string) error {
 	text, err := bounded(ctx, dir, func() ([]byte, error) {
-		f, err := os.OpenFile(filepath.Join(dir, ".anvilfs", "control"), os.O_RDWR, 0)
+		file, line := filepath.Join(dir, ".anvilfs", "control"), joinWords(words)
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if errors.Is(err, syscall.EROFS) {
+			return askReadOnly(file, line)
+		}
 		if err != nil {
 			return nil, err
 		}
 		defer f.Close()
-		return exchange(f, joinWords(words))
+		_, err = f.WriteString(line)
+		return reply(f, err)
 	})
 	if err != nil {
 		return err
@@ -56,10 +65,31 @@ func ask(ctx context.Context, dir string, out io.Writer, words ...string) error 
 	return err
 }
 
-// exchange writes a command and reads the reply. A command that failed fails
-// the write, and then the reply, at the same place, has the reason.
-func exchange(f *os.File, line string) ([]byte, error) {
-	_, err := f.WriteString(line)
+// askReadOnly hands a command to a mount that is read-only. One that changes
+// something is an EROFS.
+func askReadOnly(file, line string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var buf [fs.AskLen]byte
+	if copy(buf[:], line) == len(buf) {
+		return nil, fmt.Errorf("a command of %d bytes: a read-only mount takes %d", len(line), len(buf)-1)
+	}
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), fs.IocAsk, uintptr(unsafe.Pointer(&buf)))
+	switch errno {
+	case 0:
+		return reply(f, nil)
+	case syscall.EROFS, syscall.ENOTTY: // of a server that is older than this program
+		return nil, syscall.EROFS
+	}
+	return reply(f, errno)
+}
+
+// reply reads what a command said. One that failed with err said why, at the same
+// place.
+func reply(f *os.File, err error) ([]byte, error) {
 	text, readErr := io.ReadAll(f)
 	if err == nil {
 		return text, readErr

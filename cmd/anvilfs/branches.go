@@ -143,17 +143,18 @@ func (b *branches) count(ctx context.Context) {
 	b.pool.SetConflicts(len(c.List) + c.More)
 }
 
-// command is conflicts of the control file.
-func (b *branches) command(ctx context.Context, words []string, w io.Writer) error {
-	if b.fs == nil {
-		return errors.New("conflicts: the mount is read-only")
-	}
+// command is conflicts of the control file; f is where the list is.
+func (b *branches) command(ctx context.Context, f *fs.FS, words []string, w io.Writer) error {
 	if len(words) == 0 {
 		return errors.New("conflicts takes list or forget")
 	}
-	switch verb, rest := words[0], words[1:]; verb {
+	verb, rest := words[0], words[1:]
+	if f == nil || b.fs == nil && verb != "list" {
+		return errors.New("conflicts: the mount is read-only")
+	}
+	switch verb {
 	case "list":
-		c, err := merge.ReadConflicts(ctx, b.fs)
+		c, err := merge.ReadConflicts(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -177,7 +178,7 @@ func (b *branches) command(ctx context.Context, words []string, w io.Writer) err
 		b.count(ctx)
 		return nil
 	}
-	return fmt.Errorf("conflicts has no %q: list and forget", words[0])
+	return fmt.Errorf("conflicts has no %q: list and forget", verb)
 }
 
 // conflictsJSON is what conflicts list --json prints.

@@ -25,7 +25,8 @@ type care struct {
 	log     *slog.Logger
 	found   chan finding // what reads found bad, for the ledger
 	ledger  *ledger.Ledger
-	noBook  error // why there is no ledger
+	noBook  error                                  // why there is no ledger
+	past    func(all bool) ([]ledger.Entry, error) // what is in that of a mount that is not written
 	resync  *resync.Manager
 	scrub   *scrub.Manager
 	retrier *ledger.Retrier
@@ -68,6 +69,13 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 	c.cancel = cancel
 	if o.readOnly {
 		c.noBook = errors.New("the mount is read-only")
+		c.past = func(all bool) ([]ledger.Entry, error) {
+			path, err := ledgerFile(p.ID(), o.state)
+			if err != nil {
+				return nil, err
+			}
+			return ledger.Read(path, all)
+		}
 		return
 	}
 	if c.ledger, c.noBook = openLedger(p.ID(), o.state, c.log); c.noBook != nil {
@@ -217,18 +225,22 @@ func (c *care) stop() {
 	})
 }
 
-// openLedger opens the file that remembers a cluster's errors on this host:
-// path, or one by the cluster's id.
-func openLedger(id ondisk.UUID, path string, log *slog.Logger) (*ledger.Ledger, error) {
-	o := ledger.Options{Log: log, Named: path != ""}
-	if !o.Named {
-		dir, err := stateDir()
-		if err != nil {
-			return nil, err
-		}
-		path = filepath.Join(dir, id.String()+".db")
+// openLedger opens the file that remembers a cluster's errors on this host.
+func openLedger(id ondisk.UUID, named string, log *slog.Logger) (*ledger.Ledger, error) {
+	path, err := ledgerFile(id, named)
+	if err != nil {
+		return nil, err
 	}
-	return ledger.Open(path, o)
+	return ledger.Open(path, ledger.Options{Log: log, Named: named != ""})
+}
+
+// ledgerFile is the file that was named, or one by the cluster's id.
+func ledgerFile(id ondisk.UUID, named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	dir, err := stateDir()
+	return filepath.Join(dir, id.String()+".db"), err
 }
 
 // stateDir is where programs keep what must outlive a restart.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -93,7 +94,9 @@ func resolve(ctx context.Context, out io.Writer, dir, path, keep string) error {
 		if k.Path != inside && k.Copy != inside {
 			continue
 		}
-		if err := settle(out, dir, k, keep); err != nil {
+		if err := settle(out, dir, k, keep); errors.Is(err, syscall.EROFS) {
+			return readOnlyError(dir)
+		} else if err != nil {
 			return err
 		}
 		id := k.Path

@@ -58,14 +58,18 @@ const careVersion = 1
 
 // badness carries out an errors command.
 func (c *controller) badness(words []string, w io.Writer) error {
-	l := c.care.ledger
-	if l == nil {
+	has := func(flag string) bool { return strings.Contains(" "+strings.Join(words, " ")+" ", " "+flag+" ") }
+	l, verb := c.care.ledger, strings.Join(words[:min(1, len(words))], "")
+	list := c.care.past
+	if l != nil {
+		list = l.List
+	}
+	if list == nil || l == nil && verb != "list" {
 		return fmt.Errorf("nothing is written down for this mount: %w", c.care.noBook)
 	}
-	has := func(flag string) bool { return strings.Contains(" "+strings.Join(words, " ")+" ", " "+flag+" ") }
-	switch verb := strings.Join(words[:min(1, len(words))], ""); verb {
+	switch verb {
 	case "list":
-		list, err := l.List(has("--all"))
+		list, err := list(has("--all"))
 		if err != nil {
 			return err
 		}

@@ -150,9 +150,6 @@ func (v *snapshotVerb) command() *cobra.Command {
 			}
 			words = append(append(words, "--"), args[1:]...)
 			reply, err := tell(c.Context(), args[0], words...)
-			if errors.Is(err, syscall.EROFS) && v.looks(flags) {
-				return v.readOnly(c.OutOrStdout(), args[0], w)
-			}
 			if errors.Is(err, syscall.EROFS) {
 				return fmt.Errorf("%s is mounted read-only: its snapshots are in %s/.anvilfs/snapshots, and changing them needs a mount with rw", args[0], args[0])
 			}

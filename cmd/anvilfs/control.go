@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
@@ -77,6 +78,30 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 	return &typedError{advice.Typed(err.Error(), c.server.Dir, ""), err}
 }
 
+// Ask carries out one line that changes nothing.
+func (c *controller) Ask(ctx context.Context, line string, w io.Writer) error {
+	if words, err := splitWords(line); err == nil && !looks(words) {
+		return syscall.EROFS
+	}
+	return c.Command(ctx, line, w)
+}
+
+// looks reports whether a command changes nothing, whatever the mount is.
+func looks(words []string) bool {
+	if len(words) == 0 {
+		return true
+	}
+	verb := words[0]
+	switch strings.Join(words[:min(2, len(words))], " ") {
+	case "errors list", "conflicts list", "scrub status", "snapshot list":
+		return true
+	case "snapshot policy":
+		sets := func(w string) bool { return strings.HasPrefix(w, "-") && w != "--" && !strings.HasPrefix(w, "--json") }
+		return !slices.ContainsFunc(words[2:], sets)
+	}
+	return verb == "help" || verb == "status" || verb == "pid" || verb == "wait"
+}
+
 // A typedError is an error of which the commands can be typed as they stand.
 type typedError struct {
 	text string
@@ -119,7 +144,7 @@ func (c *controller) command(ctx context.Context, line string, w io.Writer) erro
 	case "dedup":
 		err = c.merging.Load().command(ctx, rest, w)
 	case "conflicts":
-		err = c.branches.command(ctx, rest, w)
+		err = c.branches.command(ctx, c.files.Load(), rest, w)
 	case "bulkfree":
 		err = c.bulkfree(ctx, w)
 	case "quota":
@@ -173,8 +198,8 @@ func (c *controller) Quotas(w io.Writer) error {
 }
 
 // Snapshots writes the content of snapshots.json.
-func (c *controller) Snapshots(ctx context.Context, unique bool, w io.Writer) error {
-	list, err := c.pool.Snapshots(ctx, unique)
+func (c *controller) Snapshots(ctx context.Context, w io.Writer) error {
+	list, err := c.pool.Snapshots(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -131,12 +131,12 @@ func mountError(dir string, err error) error {
 	return err
 }
 
-// A readOnlyError names a mount that takes no commands: the kernel lets nobody
-// write to its control file. It is an EROFS.
+// A readOnlyError names a mount that is read-only, of a command that changes
+// something. It is an EROFS.
 type readOnlyError string
 
 func (e readOnlyError) Error() string {
-	return fmt.Sprintf("%s is mounted read-only, and takes no commands: 'mount -o remount,rw %s' first, or mount it anew if it was made with ro",
+	return fmt.Sprintf("%s is mounted read-only, and this would change it: 'mount -o remount,rw %s' first, or mount it anew if it was made with ro",
 		string(e), string(e))
 }
 

@@ -182,7 +182,11 @@ func (l *Ledger) List(all bool) (list []Entry, err error) {
 
 func (l *Ledger) each(fn func(*Entry)) error {
 	err := l.read(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketErrors).ForEach(func(key, text []byte) error {
+		b := tx.Bucket(bucketErrors)
+		if b == nil {
+			return nil // made, and never written
+		}
+		return b.ForEach(func(key, text []byte) error {
 			var e Entry
 			if err := rawjson.Unmarshal(text, &e); err != nil {
 				return fmt.Errorf("%w: entry %q: %w", errDamaged, key, err)

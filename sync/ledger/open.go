@@ -171,14 +171,11 @@ func openSound(path string) (*Ledger, error) {
 		l.db = db
 		return err
 	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, ErrBusy
-	}
 	if err != nil {
-		if fresh {
+		if fresh && !errors.Is(err, bolterrors.ErrTimeout) {
 			os.Remove(path) // half a file, for want of room
 		}
-		return nil, err
+		return nil, busy(err)
 	}
 	err = l.write(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketErrors, bucketJobs} {
@@ -197,6 +194,14 @@ func openSound(path string) (*Ledger, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// busy says in our words that bbolt waited for the lock in vain.
+func busy(err error) error {
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return ErrBusy
+	}
+	return err
 }
 
 // guard runs what touches the mapped file. A page that cannot be read, and what
