@@ -36,7 +36,7 @@ type FormatResult struct {
 	Fsid         ondisk.UUID
 	Size         uint64 // bytes used of all devices
 	Boot, Aux    uint64
-	Allocatable  uint64
+	Room         uint64 // bytes that blocks can be in, as Space.Total is once it is open
 	PFSs         []PFSInfo
 	HeaderCopies int
 }
@@ -72,7 +72,7 @@ func Format(ctx context.Context, devs []ondisk.Device, o FormatOptions) (*Format
 func Room(devs []ondisk.Device) (uint64, error) {
 	f := &formatter{devs: devs}
 	err := f.plan()
-	return f.hdr.AllocatorSize, err
+	return f.room(), err
 }
 
 type formatter struct {
@@ -292,11 +292,13 @@ func (f *formatter) flush() error {
 	return nil
 }
 
+func (f *formatter) room() uint64 { return roomFrom(f.hdr.AllocatorBeg, f.total) }
+
 func (f *formatter) result() *FormatResult {
 	h := &f.hdr
 	r := &FormatResult{
 		Fsid: h.Fsid, Size: f.total, Boot: h.BootEnd - h.BootBeg, Aux: h.AuxEnd - h.AuxBeg,
-		Allocatable: h.AllocatorSize, HeaderCopies: len(ondisk.SlotOffsets(f.sizes[0])),
+		Room: f.room(), HeaderCopies: len(ondisk.SlotOffsets(f.sizes[0])),
 	}
 	for i := range f.roots {
 		r.PFSs = append(r.PFSs, describePFS(&InodeRec{Meta: f.metas[i], Ref: f.roots[i]}))

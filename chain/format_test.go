@@ -103,3 +103,37 @@ func formatted(t *testing.T, dev ondisk.Device) (list []formattedInode) {
 	}
 	return list
 }
+
+// What newfs says there is room for is what status and df say of it then, whatever
+// the sizes are, written or not.
+func TestFormatTellsTheRoom(t *testing.T) {
+	for _, sizes := range [][]int64{{64 << 20}, {400 << 20}, {1 << 30}, {1<<30 + 8<<20}, {5<<30 + 300<<20}, {1 << 30, 700 << 20}} {
+		var devs []ondisk.Device
+		var list []*memdev.Device
+		for _, s := range sizes {
+			list = append(list, memdev.New(s))
+			devs = append(devs, list[len(list)-1])
+		}
+		foretold, err := Room(devs)
+		must(t, err)
+		made, err := Format(bg, devs, FormatOptions{})
+		must(t, err)
+		var free uint64
+		for _, readOnly := range []bool{false, true} {
+			v, err := Open(bg, devs, Options{ReadOnly: readOnly})
+			must(t, err)
+			s := v.Space()
+			if s.Total != made.Room || s.Total != foretold {
+				t.Errorf("%d: room for %d, foretold %d; read-only %v: %d", sizes, made.Room, foretold, readOnly, s.Total)
+			}
+			if readOnly && s.Free != free || s.Free == 0 || s.Free > s.Total {
+				t.Errorf("%d: %d free of %d, %d when it was open for writing", sizes, s.Free, s.Total, free)
+			}
+			free = s.Free
+			must(t, v.Close())
+			for _, d := range list {
+				d.Reopen()
+			}
+		}
+	}
+}

@@ -77,14 +77,9 @@ func newFreemap(ctx context.Context, v *Volume, h *ondisk.VolumeHeader) (*freema
 	if err := fm.loadNode(ctx, &fm.root, refs); err != nil {
 		return nil, fmt.Errorf("freemap: %w", err)
 	}
-	for n := range fm.zoneCount() {
-		lo, hi := fm.bounds(n)
-		fm.total += uint64(hi-lo) * ondisk.SegmentSize
-	}
-	// What the allocator counts as free but can never hand out: the rest of
-	// the segment that the formatter used.
-	ghost := h.AllocatorSize - min(h.AllocatorSize, fm.total)
-	fm.usable = fm.free - min(fm.free, ghost)
+	g := v.geo.Load()
+	fm.total = roomFrom(g.beg, g.total)
+	fm.usable = freeOf(h, fm.total)
 	return fm, nil
 }
 
@@ -133,20 +128,13 @@ func (fm *freemap) loadElem(ctx context.Context, n *fmNode, e *fmElem) error {
 
 // zoneCount is the number of begun GiBs.
 func (fm *freemap) zoneCount() uint64 {
-	return (fm.v.geo.Load().total + ondisk.ZoneSize - 1) / ondisk.ZoneSize
+	return zonesOf(fm.v.geo.Load().total)
 }
 
 // bounds returns the segments [lo, hi) of zone n that blocks can be in.
 func (fm *freemap) bounds(n uint64) (lo, hi int) {
-	beg, end := n*ondisk.ZoneSize, (n+1)*ondisk.ZoneSize
 	g := fm.v.geo.Load()
-	from := (g.beg + ondisk.SegmentSize - 1) &^ (ondisk.SegmentSize - 1)
-	from = max(from, beg+ondisk.ReservedSize)
-	to := min(end, g.total&^(ondisk.SegmentSize-1))
-	if from >= to {
-		return 0, 0
-	}
-	return int((from - beg) / ondisk.SegmentSize), int((to - beg) / ondisk.SegmentSize)
+	return segments(n, g.beg, g.total)
 }
 
 // find returns the leaf of zone n in the tree, nil if there is none.

@@ -57,7 +57,9 @@ func Open(ctx context.Context, devs []ondisk.Device, o Options) (v *Volume, err 
 			return nil, fmt.Errorf("%s: %w", v.Name(), err)
 		}
 	} else {
-		v.space = Space{Total: v.hdr.AllocatorSize, Free: v.hdr.AllocatorFree, Whole: v.hdr.AllocatorFree}
+		v.space.Total = roomFrom(v.hdr.AllocatorBeg, v.hdr.Size())
+		v.space.Free = freeOf(v.hdr, v.space.Total)
+		v.space.Whole = v.space.Free
 	}
 	v.turn <- struct{}{}
 	if o.ReadOnly {

@@ -62,21 +62,8 @@ func judge(ctx context.Context, img *memdev.Device, sizes []int64, want []*commi
 			return 0, err
 		}
 	}
-	v, err := chain.Open(ctx, devs, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	v, found, _, err := stateOf(ctx, devs, want)
 	if err != nil {
-		return 0, fmt.Errorf("it does not open: %w", err)
-	}
-	got, err := readVolume(ctx, v)
-	if err != nil {
-		return 0, fmt.Errorf("reading it: %w", err)
-	}
-	digest := got.digest()
-	i := slices.IndexFunc(want, func(c *commit) bool { return c.Digest == digest })
-	if i < 0 {
-		return 0, wrongState(want, got)
-	}
-	found := want[i]
-	if err := got.matched(); err != nil {
 		return 0, err
 	}
 	if v.Foreign() && !found.foreign {
@@ -85,7 +72,7 @@ func judge(ctx context.Context, img *memdev.Device, sizes []int64, want []*commi
 	if err := v.Tainted(); err != nil {
 		return 0, fmt.Errorf("it seems tainted: %w", err)
 	}
-	s := resume(ctx, devs, v, digest, found.state)
+	s := resume(ctx, devs, v, found.Digest, found.state)
 	s.spare = spare
 	if err := s.probe(); err != nil {
 		return 0, fmt.Errorf("going on from %q: %w", found.What, err)
@@ -101,7 +88,26 @@ func judge(ctx context.Context, img *memdev.Device, sizes []int64, want []*commi
 			return 0, fmt.Errorf("after growing again: %w", err)
 		}
 	}
-	return digest, nil
+	return found.Digest, nil
+}
+
+// stateOf opens an image, and returns which of the states in want it holds, and what
+// was read.
+func stateOf(ctx context.Context, devs []ondisk.Device, want []*commit) (*chain.Volume, *commit, *volume, error) {
+	v, err := chain.Open(ctx, devs, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("it does not open: %w", err)
+	}
+	got, err := readVolume(ctx, v)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("reading it: %w", err)
+	}
+	digest := got.digest()
+	i := slices.IndexFunc(want, func(c *commit) bool { return c.Digest == digest })
+	if i < 0 {
+		return nil, nil, nil, wrongState(want, got)
+	}
+	return v, want[i], got, got.matched()
 }
 
 func wrongState(want []*commit, got *volume) error {

@@ -292,29 +292,16 @@ func (g *surrender) judge(ctx context.Context, img *memdev.Device, want []int) (
 	if err != nil {
 		return 0, err
 	}
-	v, err := chain.Open(ctx, devs, chain.Options{Writer: wordUUID("writer"), CacheBytes: 1 << 20})
+	v, is, got, err := stateOf(ctx, devs, g.after(want))
+	if err == nil {
+		err = onlyLost(found, len(got.lost))
+	}
 	if err != nil {
-		return 0, fmt.Errorf("it does not open: %w", err)
-	}
-	got, err := readVolume(ctx, v)
-	if err != nil {
-		return 0, fmt.Errorf("reading it: %w", err)
-	}
-	digest := got.digest()
-	i, ok := g.choose(want, digest)
-	if !ok {
-		var list []*commit
-		for _, i := range want {
-			list = append(list, &g.commits[i])
-		}
-		return 0, wrongState(list, got)
-	}
-	if err := errors.Join(got.matched(), onlyLost(found, len(got.lost))); err != nil {
 		return 0, err
 	}
-	s := resume(ctx, devs, v, digest, g.commits[i].state)
+	s := resume(ctx, devs, v, is.Digest, is.state)
 	if err := g.finish(s); err != nil {
-		return 0, fmt.Errorf("going on from %q: %w", g.commits[i].What, err)
+		return 0, fmt.Errorf("going on from %q: %w", is.What, err)
 	}
 	if found, err = fsck.Check(ctx, devs, fsck.Options{Workers: 1}); err == nil {
 		err = onlyLost(found, 0)
@@ -323,9 +310,9 @@ func (g *surrender) judge(ctx context.Context, img *memdev.Device, want []int) (
 		err = errors.Join(herr, check(ctx, whole, g.sizes))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("after going on from %q: %w", g.commits[i].What, err)
+		return 0, fmt.Errorf("after going on from %q: %w", is.What, err)
 	}
-	return digest, nil
+	return is.Digest, nil
 }
 
 // onlyLost demands that fsck finds so many roots, and nothing else.

@@ -59,11 +59,15 @@ func (s *session) recording(sizes []int64) *recording {
 }
 
 func (r *recording) judge(ctx context.Context, img *memdev.Device, want []int) (uint64, error) {
-	var list []*commit
+	return judge(ctx, img, r.sizes, r.after(want))
+}
+
+// after are the commits of these moments.
+func (r *recording) after(want []int) (list []*commit) {
 	for _, i := range want {
 		list = append(list, &r.commits[i])
 	}
-	return judge(ctx, img, r.sizes, list)
+	return list
 }
 
 // again opens an image under a tap and goes on a little.

@@ -197,6 +197,7 @@ func (b *branches) giveUp(ctx context.Context, n *cluster.BranchNode, force, all
 	if err != nil {
 		return err
 	}
+	forgetCluster(n.Clid, b.log)
 	if begun {
 		if err := r.Finish(ctx); err != nil {
 			return err

@@ -124,6 +124,7 @@ func (b *branches) merge(ctx context.Context, n *cluster.BranchNode, kernel merg
 	if err != nil {
 		return err
 	}
+	forgetCluster(n.Clid, b.log)
 	if err := r.Finish(ctx); err != nil {
 		return err
 	}

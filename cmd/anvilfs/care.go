@@ -240,7 +240,30 @@ func ledgerFile(id ondisk.UUID, named string) (string, error) {
 		return named, nil
 	}
 	dir, err := stateDir()
-	return filepath.Join(dir, id.String()+".db"), err
+	return filepath.Join(dir, id.String()+ledgerSuffix), err
+}
+
+// What this host remembers of a cluster, behind its id, in stateDir.
+const (
+	ledgerSuffix = ".db"
+	seenSuffix   = ".seen"
+)
+
+// forgetCluster takes away what this host remembers of a cluster that there is no
+// more: of a branch, each of which has an id of its own.
+func forgetCluster(id ondisk.UUID, log *slog.Logger) {
+	dir, err := stateDir()
+	if err != nil {
+		return // nothing is remembered
+	}
+	path := filepath.Join(dir, id.String())
+	err = ledger.Remove(path + ledgerSuffix)
+	if serr := os.Remove(path + seenSuffix); !errors.Is(serr, os.ErrNotExist) {
+		err = errors.Join(err, serr)
+	}
+	if err != nil {
+		log.Warn("what was remembered of a branch that ended is still there: it is needed no more", "err", err)
+	}
 }
 
 // stateDir is where programs keep what must outlive a restart.

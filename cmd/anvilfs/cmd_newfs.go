@@ -312,7 +312,7 @@ func (n *newfs) report(out io.Writer, list []*newMember) error {
 		if m.role == ondisk.PFSMaster {
 			nMasters++
 		}
-		t.row(m.name, m.role.String(), human(m.result.Size), human(m.result.Allocatable),
+		t.row(m.name, m.role.String(), human(m.result.Size), human(m.result.Room),
 			fmt.Sprint(m.result.HeaderCopies), m.result.Fsid.String())
 	}
 	t.print(out)

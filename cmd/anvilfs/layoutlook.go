@@ -62,7 +62,7 @@ func layoutMembers(st *cluster.Status) (list []layout.Member) {
 		if n.Role == ondisk.PFSNone.String() || n.State == cluster.NodeMissing {
 			continue
 		}
-		list = append(list, layout.Member{Name: n.Name, Role: n.Role, Size: n.Total})
+		list = append(list, layout.Member{Name: n.Name, Role: n.Role, Room: n.Total})
 	}
 	slices.SortFunc(list, func(a, b layout.Member) int { return compareNames(a.Name, b.Name) })
 	return list
@@ -126,7 +126,7 @@ func layoutOfNew(list []*newMember) string {
 	system := layout.System{Root: "/"}
 	var members []layout.Member
 	for _, m := range list {
-		members = append(members, layout.Member{Name: m.name, Role: m.role.String(), Size: m.result.Size, Place: system.Of(m.paths)})
+		members = append(members, layout.Member{Name: m.name, Role: m.role.String(), Room: m.result.Room, Place: system.Of(m.paths)})
 	}
 	var b strings.Builder
 	for _, f := range layout.Judge(members, "DIR", human) {

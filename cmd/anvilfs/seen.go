@@ -48,13 +48,13 @@ func openSightings(id, state string, log *slog.Logger) *sightings {
 	if home, err := os.Getwd(); err == nil {
 		s.home = home
 	}
-	if s.path = state + ".seen"; state == "" {
+	if s.path = state + seenSuffix; state == "" {
 		dir, err := stateDir()
 		if err != nil {
 			s.path = ""
 			return s
 		}
-		s.path = filepath.Join(dir, id+".seen")
+		s.path = filepath.Join(dir, id+seenSuffix)
 	}
 	text, err := os.ReadFile(s.path)
 	if err == nil {

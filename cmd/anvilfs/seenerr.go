@@ -28,13 +28,13 @@ func namePlaces(err error, state string) error {
 		return err
 	}
 	known := make(map[string]sighting)
-	files := []string{state + ".seen"}
+	files := []string{state + seenSuffix}
 	if state == "" {
 		dir, derr := stateDir()
 		if derr != nil {
 			return err
 		}
-		files, _ = filepath.Glob(filepath.Join(dir, "*.seen")) // the pattern is a good one
+		files, _ = filepath.Glob(filepath.Join(dir, "*"+seenSuffix)) // the pattern is a good one
 	}
 	for _, f := range files {
 		some := make(map[string]sighting)

@@ -33,7 +33,7 @@ type Finding struct {
 type Member struct {
 	Name  string
 	Role  string // as ondisk.PFSType says it
-	Size  uint64 // bytes; 0 = not known
+	Room  uint64 // bytes that blocks can be in, as chain.Space counts them; 0 = not known
 	Place Place
 }
 
@@ -89,7 +89,7 @@ func (j *judge) node(verb, name, rest string) string {
 // larger is the command by which a member gets more space. A device that another
 // follows has some GiBs.
 func (j *judge) larger(m Member) string {
-	if m.Size < ondisk.ZoneSize {
+	if m.Room < ondisk.ZoneSize {
 		return j.node("replace", m.Name, " LARGER-DEVICE")
 	}
 	return j.node("grow", m.Name, " --add DEVICE") + "   (or " + j.node("replace", m.Name, " LARGER-DEVICE") + ")"
@@ -119,8 +119,8 @@ func and(list []Member) string {
 	for i := range list {
 		names[i] = list[i].Name
 	}
-	if len(names) == 1 {
-		return names[0]
+	if len(names) < 2 {
+		return strings.Join(names, "")
 	}
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
@@ -198,34 +198,33 @@ func (j *judge) votes() {
 
 // sizes finds space that cannot be used, since a smaller master bounds it.
 func (j *judge) sizes() {
-	if slices.ContainsFunc(j.masters, func(m Member) bool { return m.Size == 0 }) {
+	if slices.ContainsFunc(j.masters, func(m Member) bool { return m.Room == 0 }) {
 		return
 	}
-	least, most, unused := j.masters[0], j.masters[0], uint64(0)
+	least := slices.MinFunc(j.masters, func(a, b Member) int { return cmp.Compare(a.Room, b.Room) })
+	var small, large []Member
+	unused := uint64(0)
 	for _, m := range j.masters {
-		if m.Size < least.Size {
-			least = m
-		}
-		if m.Size > most.Size {
-			most = m
-		}
-	}
-	var small []Member
-	for _, m := range j.masters {
-		if unused += m.Size - least.Size; !differ(m.Size, least.Size) {
+		if !differ(m.Room, least.Room) {
 			small = append(small, m)
+			continue
 		}
+		large = append(large, m)
+		unused += m.Room - least.Room
+	}
+	more := and(large) + " has room for " + j.size(unused) + " more, which is not used."
+	if len(large) > 1 {
+		more = and(large) + " together have room for " + j.size(unused) + " more, which is not used."
 	}
 	switch {
-	case !differ(most.Size, least.Size):
+	case len(large) == 0:
 	case len(small) == 1:
-		j.add(Note, fmt.Sprintf("%s is the smallest master and bounds the space: %s of the others are not used.", least.Name, j.size(unused)),
-			j.larger(least))
+		j.add(Note, least.Name+" is the smallest master and bounds the space: "+more, j.larger(least))
 	default:
-		j.add(Note, fmt.Sprintf("%s are the smallest masters and bound the space: %s of the others are not used.", and(small), j.size(unused)), "")
+		j.add(Note, and(small)+" are the smallest masters and bound the space: "+more, "")
 	}
 	for _, m := range j.slaves {
-		if m.Size != 0 && m.Size < least.Size && differ(least.Size, m.Size) {
+		if m.Room != 0 && m.Room < least.Room && differ(least.Room, m.Room) {
 			j.add(Note, fmt.Sprintf("%s is smaller than the masters: it does not follow any more once it is full.", m.Name),
 				j.larger(m))
 		}

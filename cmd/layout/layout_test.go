@@ -131,10 +131,10 @@ func TestJudge(t *testing.T) {
 		{"four", "a master 1 sda\nb master 1 sdb\nc master 1 sdc\nd master 1 sdd",
 			"note: 4 masters tolerate the loss of 1, as 3 do: one more would let 2 fail. [anvilfs node add /mnt DEVICE]"},
 		{"sizes", "a master 30 sda\nb master 10 sdb\nc master 20 sdc\ns slave 5 sdd",
-			"note: b is the smallest master and bounds the space: 30 B of the others are not used. [anvilfs node replace /mnt b LARGER-DEVICE]; " +
+			"note: b is the smallest master and bounds the space: a and c together have room for 30 B more, which is not used. [anvilfs node replace /mnt b LARGER-DEVICE]; " +
 				"note: s is smaller than the masters: it does not follow any more once it is full. [anvilfs node replace /mnt s LARGER-DEVICE]"},
 		{"two small ones", "a master 100 sda\nb master 50 sdb\nc master 51 sdc",
-			"note: b and c are the smallest masters and bound the space: 51 B of the others are not used."},
+			"note: b and c are the smallest masters and bound the space: a has room for 50 B more, which is not used."},
 		{"a cache", "a master 1 sda\nb master 1 sdb\nc master 1 sdc\nx cache 1 sdb\ny soft-slave 1 sdc",
 			"note: x is a cache on the disk of b (sdb): reads are no quicker by it.; note: y is on the disk of c (sdc): it is lost with it."},
 		{"one", "a master 1 sda", ""},
@@ -144,7 +144,7 @@ func TestJudge(t *testing.T) {
 		for line := range strings.Lines(c.members) {
 			f := strings.Split(strings.TrimRight(line, "\n"), " ")
 			one := Member{Name: f[0], Role: f[1], Place: Place{File: len(f) > 4}}
-			fmt.Sscan(f[2], &one.Size)
+			fmt.Sscan(f[2], &one.Room)
 			if f[3] != "" {
 				one.Place.Disks = strings.Split(f[3], ",")
 			}

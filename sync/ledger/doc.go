@@ -13,6 +13,10 @@
 // to FILE.damaged, and begun anew. What turns up later ends the ledger until the
 // next mount, and the mount goes on.
 //
+// The file goes away when it is closed with nothing in it, neither an entry nor a
+// job, and when the filesystem ends that it is of: a branch that was merged or given
+// up. A scrub's place and times, and when its schedule began, are a job.
+//
 // Locks: bbolt's own. Ledger's methods may be called by several goroutines,
 // and none waits for a member.
 package ledger

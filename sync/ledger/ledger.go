@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,8 @@ type Entry struct {
 // A Ledger is open until Close.
 type Ledger struct {
 	db    *bbolt.DB
+	file  *os.File // db's, which is locked as long as it is open
+	named bool     // by a person, so that it stays with nothing in it
 	now   func() time.Time
 	mu    sync.Mutex            // held by who writes
 	count int                   // of entries; guarded by mu

@@ -31,7 +31,8 @@ var ErrBusy = errors.New("another mount of this filesystem has it open: unmount 
 type Options struct {
 	Log *slog.Logger // told of a file that was put aside; nil = nobody
 	// Named: a person named the file, so one that is no ledger is that person's
-	// and stays where it is. Others are put aside.
+	// and stays where it is. Others are put aside. It also stays when it is closed
+	// with nothing in it.
 	Named bool
 }
 
@@ -95,10 +96,10 @@ func openNow(path string, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := openSound(path)
+	l, err := openSound(path, o.Named)
 	if errors.Is(err, errDamaged) {
 		if err = putAside(path, err, o.Log); err == nil {
-			l, err = openSound(path)
+			l, err = openSound(path, o.Named)
 		}
 	}
 	return l, err
@@ -162,15 +163,28 @@ func lock(f *os.File) error {
 	}
 }
 
-func openSound(path string) (*Ledger, error) {
+// openSound waits for whoever has the file. One that is taken away meanwhile, since
+// nothing was in it, is made again.
+func openSound(path string, named bool) (l *Ledger, err error) {
+	for end := time.Now().Add(lockWait); ; {
+		l, err = openLocked(path, named)
+		if !errors.Is(err, errGone) || time.Now().After(end) {
+			return l, err
+		}
+	}
+}
+
+func openLocked(path string, isNamed bool) (*Ledger, error) {
 	_, err := os.Stat(path)
 	fresh := errors.Is(err, os.ErrNotExist)
-	l := &Ledger{now: time.Now}
-	err = l.guard(func() error {
-		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
-		l.db = db
+	l := &Ledger{now: time.Now, named: isNamed}
+	err = l.guard(func() (err error) {
+		l.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, OpenFile: l.openFile})
 		return err
 	})
+	if err == nil && !named(path, l.file) {
+		return nil, errors.Join(errGone, l.db.Close())
+	}
 	if err != nil {
 		if fresh && !errors.Is(err, bolterrors.ErrTimeout) {
 			os.Remove(path) // half a file, for want of room
@@ -204,6 +218,12 @@ func busy(err error) error {
 	return err
 }
 
+// openFile is how bbolt opens the file, and its lock is of this opening.
+func (l *Ledger) openFile(path string, flag int, mode os.FileMode) (f *os.File, err error) {
+	l.file, err = os.OpenFile(path, flag, mode)
+	return l.file, err
+}
+
 // guard runs what touches the mapped file. A page that cannot be read, and what
 // bbolt says of one that it does not understand, is a panic: that ends the
 // ledger, not the mount.
@@ -229,10 +249,11 @@ func (l *Ledger) read(fn func(tx *bbolt.Tx) error) error {
 	return l.guard(func() error { return l.db.View(fn) })
 }
 
-// Close closes the file.
+// Close closes the file. One with nothing in it goes away, unless a person named it.
 func (l *Ledger) Close() error {
 	if l.lost.Load() != nil {
 		return nil // bbolt's locks may be held for good
 	}
-	return l.guard(l.db.Close)
+	err := l.tidy()
+	return errors.Join(err, l.guard(l.db.Close))
 }

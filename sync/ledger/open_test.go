@@ -210,7 +210,7 @@ func TestLedgerOpensInTime(t *testing.T) {
 		late := make(chan *Ledger, 1)
 		l, err := inTime(func() (*Ledger, error) {
 			<-answers
-			l, err := openSound(path)
+			l, err := openSound(path, false)
 			late <- l
 			return l, err
 		})

@@ -36,7 +36,7 @@ func openToRead(path string) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{now: time.Now}
+	l := &Ledger{now: time.Now, named: true} // and so it stays, whatever is in it
 	err = l.guard(func() error {
 		l.db, err = bbolt.Open(path, 0, &bbolt.Options{Timeout: lockWait, ReadOnly: true})
 		return err

@@ -43,6 +43,14 @@ func TestRead(t *testing.T) {
 	if !bytes.Equal(before, after) {
 		t.Error("reading changed it")
 	}
+	l, err = Open(path, Options{Named: true}) // one that is empty stays then
+	must(t, err)
+	_, err = l.Clear(true)
+	must(t, errors.Join(err, l.Close()))
+	none("nothing in it")
+	if !exists(t, path) {
+		t.Error("reading took it away")
+	}
 	must(t, os.WriteFile(path, bytes.Repeat([]byte("no ledger"), 4096), 0o600))
 	if _, err := Read(path, true); !errors.Is(err, errForeign) {
 		t.Errorf("of something else: %v", err)

@@ -37,9 +37,6 @@ type Place struct {
 	failed int               // device errors in a row
 }
 
-// errDevice: the device answers nothing any more.
-var errDevice = errors.New("the device does not answer")
-
 // step verifies the next bytes of a node. It returns what it found bad, one
 // place perhaps more than once.
 func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, blocks int64, err error) {

@@ -10,6 +10,17 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 )
 
+// laneTries is how often a step that fails is made again.
+const laneTries = 5
+
+// Why a lane ends early, but for what leads to files; docs/operations.md has a row for
+// each.
+var (
+	errNotInSync = errors.New("not in sync")
+	errDevice    = errors.New("the device does not answer")
+	errGone      = errors.New("the device is gone")
+)
+
 // lane verifies one node. place is the lane's until the job reads its report.
 func (j *job) lane(ctx context.Context, name string, place *Place) {
 	gone, tries := time.Duration(0), 0
@@ -17,7 +28,7 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 		n, ok := j.node(j.called(name, place))
 		if !ok {
 			if gone += j.o.pause; gone > j.o.patience {
-				j.endLane(place, "not in sync")
+				j.endLane(place, errNotInSync)
 				return
 			}
 			wait(ctx, j.o.pause)
@@ -40,8 +51,11 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 			j.rested(place, d)
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, errDevice) || tries == 5:
-			j.endLane(place, err.Error())
+		case errors.Is(err, errDevice), errors.Is(err, errGone) && tries == laneTries:
+			j.endLane(place, err)
+			return
+		case tries == laneTries:
+			j.endLane(place, fmt.Errorf("what leads to its files cannot be read: %w", err))
 			return
 		default: // closed, gone, or its tables changed hands: look again
 			tries++
@@ -62,7 +76,7 @@ func (j *job) there(ctx context.Context, name string, bad []finding, err error) 
 	if gone == nil {
 		return bad, err
 	}
-	return slices.DeleteFunc(bad, finding.silent), fmt.Errorf("the device is gone: %w", gone)
+	return slices.DeleteFunc(bad, finding.silent), fmt.Errorf("%w: %w", errGone, gone)
 }
 
 // called is what the member of a lane is called now, and was name when the scrub
@@ -115,8 +129,8 @@ func (j *job) rested(place *Place, d time.Duration) {
 	place.Rested += d
 }
 
-func (j *job) endLane(place *Place, why string) {
+func (j *job) endLane(place *Place, why error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	place.Report.Err, place.seen = why, nil
+	place.Report.Err, place.seen = why.Error(), nil
 }
