@@ -107,7 +107,7 @@ func (c *control) lookup(ctx context.Context, dir uint64, name string, out *fuse
 	case c.snaps.owns(dir):
 		return fuse.Status(errStale)
 	case dir == controlInum && name == snapshotsDir && c.snaps.source != nil:
-		out.EntryValid, out.AttrValid = lifetime, lifetime
+		// No lifetime, as its time says if what the kernel has of it still holds.
 		return c.snaps.lookup(ctx, ".", out)
 	case dir == ondisk.InumRoot || dir == controlInum && name == ".":
 		out.NodeId, out.Generation = controlInum, 1
