@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -241,9 +242,6 @@ func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (
 	if t == nil || t.name != controlFile {
 		return 0, c.refusal(in.NodeId)
 	}
-	if len(data) > commandMax {
-		return 0, fuse.EINVAL
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if in.Offset > transcriptMax {
@@ -253,7 +251,10 @@ func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (
 		t.content = append(t.content, '\n')
 	}
 	var reply bytes.Buffer
-	err := c.handler.Command(contextOf(cancel), strings.TrimSpace(string(data)), &reply)
+	err := errLongCommand
+	if len(data) <= commandMax {
+		err = c.handler.Command(contextOf(cancel), strings.TrimSpace(string(data)), &reply)
+	}
 	if c.ran != nil {
 		c.ran()
 	}
@@ -268,6 +269,8 @@ func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (
 	t.content = append(append(t.content, data...), reply.Bytes()...)
 	return uint32(len(data)), fuse.OK
 }
+
+var errLongCommand = fmt.Errorf("a command has %d KiB at most: nothing was done", commandMax>>10)
 
 // commandErrno is Errno, but EINVAL for what has no number: most commands
 // fail because of what was asked.
