@@ -52,7 +52,7 @@ func (e *engine) add(ctx context.Context, with MemberSpec, role ondisk.PFSType, 
 	case role.Soft():
 		fresh.Role = role
 	}
-	if err := e.prepare(ctx, with, fresh, force); err != nil {
+	if err := e.prepare(ctx, with, fresh, ondisk.UUID{}, force); err != nil {
 		return err
 	}
 	err = e.reconfigure(ctx, func(now []Member) ([]Member, error) { return append(now, fresh), nil })

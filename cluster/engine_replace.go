@@ -28,7 +28,7 @@ func (e *engine) replace(ctx context.Context, name string, with MemberSpec, forc
 		return err
 	}
 	fresh := Member{Fsid: ondisk.NewUUID(), Role: ondisk.PFSSlave, Incarnation: ondisk.NewUUID()}
-	if err := e.prepare(ctx, with, fresh, force); err != nil {
+	if err := e.prepare(ctx, with, fresh, old.Fsid, force); err != nil {
 		return err
 	}
 	err = e.reconfigure(ctx, func(now []Member) ([]Member, error) {
@@ -87,8 +87,8 @@ func (e *engine) replaceable(name string, with MemberSpec) (old Member, err erro
 	return old, err
 }
 
-// prepare makes the device an empty member.
-func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, force bool) error {
+// prepare makes the device an empty member. It may be that of the member replaced.
+func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, replaced ondisk.UUID, force bool) error {
 	devs, err := with.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", with.Name, err)
@@ -101,6 +101,9 @@ func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, for
 		return err
 	}
 	err = e.canHold(ctx, devs)
+	if err == nil {
+		err = e.noCopy(ctx, devs, replaced)
+	}
 	if err == nil && !force {
 		err = mustBeEmpty(devs)
 	}

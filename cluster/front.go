@@ -315,3 +315,11 @@ func (f *front) has(name string) bool {
 	defer f.mu.Unlock()
 	return f.spec.Name != "" && (f.spec.Name == name || !f.fsid.IsZero() && f.fsid.String() == name)
 }
+
+// spares refuses the cache as a member: one device would go by two roles.
+func (f *front) spares(name string) error {
+	if f.has(name) {
+		return fmt.Errorf("%s is the cache: anvilfs node remove MNT CACHE first", name)
+	}
+	return nil
+}

@@ -254,3 +254,37 @@ func TestCacheOfOthers(t *testing.T) {
 		t.Error("a cache was mounted as a member")
 	}
 }
+
+// A cache was made of a member that was offline, with force: its copy was lost, and
+// the status went on to advise that it be taken online. As a member it is refused.
+func TestCacheIsNoMember(t *testing.T) {
+	c := newCacheRig(t)
+	p := c.open(Options{})
+	for _, role := range []ondisk.PFSType{ondisk.PFSMaster, ondisk.PFSCache} {
+		if err := p.NodeAdd(c.ctx, c.cacheSpec(), role, true); err == nil {
+			t.Errorf("the cache was added as a %v", role)
+		}
+	}
+	if err := p.NodeReplace(c.ctx, "b.img", c.cacheSpec(), true); err == nil {
+		t.Error("the cache took the place of a member")
+	}
+	check(t, p.NodeRemove(c.ctx, "fast"))
+	check(t, p.NodeOffline(c.ctx, "b.img"))
+	alias := c.spec(1)
+	alias.Name = "by-id"
+	for _, spec := range []MemberSpec{c.spec(1), alias} {
+		if err := p.NodeAdd(c.ctx, spec, ondisk.PFSCache, true); err == nil {
+			t.Errorf("%s, the device of a member, became the cache", spec.Name)
+		}
+		if err := p.NodeAdd(c.ctx, spec, ondisk.PFSMaster, true); err == nil {
+			t.Errorf("%s, the device of a member, was added as another", spec.Name)
+		}
+		if err := p.NodeReplace(c.ctx, "a.img", spec, true); err == nil {
+			t.Errorf("%s, the device of a member, took the place of another", spec.Name)
+		}
+	}
+	check(t, p.NodeOnline(c.ctx, "b.img"))
+	check(t, p.NodeOffline(c.ctx, "b.img"))
+	check(t, p.NodeReplace(c.ctx, "b.img", alias, true)) // its own place
+	check(t, p.Close(c.ctx))
+}

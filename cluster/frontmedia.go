@@ -90,17 +90,17 @@ func cacheIn(vol *chain.Volume, infos []chain.PFSInfo, clid ondisk.UUID) (chain.
 }
 
 // makeCache opens a cache with what it holds; another device is formatted first,
-// if it is empty, or need not be.
-func makeCache(ctx context.Context, devs []ondisk.Device, label string, clid ondisk.UUID, force bool) (*cacheVolume, error) {
+// if it is empty, or need not be, and no copy that the cluster counts on.
+func (p *Pool) makeCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID, force bool) (*cacheVolume, error) {
 	if holdsCache(ctx, devs, clid) == nil {
 		return openCache(ctx, devs, clid)
 	}
-	err := error(nil)
-	if !force {
+	err := p.engine.noCopy(ctx, devs, ondisk.UUID{})
+	if err == nil && !force {
 		err = mustBeEmpty(devs)
 	}
 	if err == nil {
-		_, err = FormatCache(ctx, devs, label, clid, time.Now())
+		_, err = FormatCache(ctx, devs, p.opts.Label, clid, time.Now())
 	}
 	if err != nil {
 		for _, d := range devs {
@@ -166,7 +166,7 @@ func (p *Pool) addCache(ctx context.Context, with MemberSpec, force bool) error 
 	defer cancel()
 	clid := p.engine.clusterID()
 	err := p.front.start(ctx, func(ctx context.Context, devs []ondisk.Device) (*cacheVolume, error) {
-		return makeCache(ctx, devs, p.opts.Label, clid, force)
+		return p.makeCache(ctx, devs, clid, force)
 	})
 	if err != nil {
 		p.front.remove(ctx, with.Name)

@@ -65,6 +65,9 @@ func (p *Pool) NodeReplace(ctx context.Context, name string, with MemberSpec, fo
 	if ok, err := p.cacheVerb(ctx, "replace", name); ok {
 		return err
 	}
+	if err := p.front.spares(with.Name); err != nil {
+		return err
+	}
 	return p.engine.replace(ctx, name, with, force)
 }
 
@@ -73,6 +76,9 @@ func (p *Pool) NodeReplace(ctx context.Context, name string, with MemberSpec, fo
 func (p *Pool) NodeAdd(ctx context.Context, with MemberSpec, role ondisk.PFSType, force bool) error {
 	if role == ondisk.PFSCache {
 		return p.addCache(ctx, with, force)
+	}
+	if err := p.front.spares(with.Name); err != nil {
+		return err
 	}
 	return p.engine.add(ctx, with, role, force)
 }

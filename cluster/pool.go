@@ -131,6 +131,7 @@ type engineAPI interface {
 	trim(ctx context.Context, o chain.TrimOptions) (uint64, error)
 	bulkfree(ctx context.Context, lost uint64, o chain.BulkfreeOptions) error
 	clusterID() ondisk.UUID
+	noCopy(ctx context.Context, devs []ondisk.Device, replaced ondisk.UUID) error
 	scrubNodes() []ScrubNode
 	pinAll() (nodes []Pinned, release func())
 	repairNow(ctx context.Context, d Damage) error

@@ -203,13 +203,14 @@ func (e *fakeEngine) bulkfree(ctx context.Context, _ uint64, o chain.BulkfreeOpt
 func (e *fakeEngine) add(context.Context, MemberSpec, ondisk.PFSType, bool) error {
 	return errNotClustered
 }
-func (e *fakeEngine) remove(context.Context, string) error                  { return errNotClustered }
-func (e *fakeEngine) setRole(context.Context, string, ondisk.PFSType) error { return errNotClustered }
-func (e *fakeEngine) clusterID() (id ondisk.UUID)                           { return id }
-func (e *fakeEngine) scrubNodes() []ScrubNode                               { return nil }
-func (e *fakeEngine) pinAll() ([]Pinned, func())                            { return nil, func() {} }
-func (e *fakeEngine) repairNow(context.Context, Damage) error               { return ErrNotRepaired }
-func (e *fakeEngine) notThere(string) error                                 { return nil }
+func (e *fakeEngine) remove(context.Context, string) error                       { return errNotClustered }
+func (e *fakeEngine) setRole(context.Context, string, ondisk.PFSType) error      { return errNotClustered }
+func (e *fakeEngine) clusterID() (id ondisk.UUID)                                { return id }
+func (e *fakeEngine) noCopy(context.Context, []ondisk.Device, ondisk.UUID) error { return nil }
+func (e *fakeEngine) scrubNodes() []ScrubNode                                    { return nil }
+func (e *fakeEngine) pinAll() ([]Pinned, func())                                 { return nil, func() {} }
+func (e *fakeEngine) repairNow(context.Context, Damage) error                    { return ErrNotRepaired }
+func (e *fakeEngine) notThere(string) error                                      { return nil }
 func (e *fakeEngine) overwrite(context.Context, string, string, chain.Change, func(*chain.View) (bool, error)) error {
 	return ErrNotRepaired
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -108,7 +109,7 @@ func (c *control) lookup(ctx context.Context, dir uint64, name string, out *fuse
 	case c.snaps.owns(dir):
 		return fuse.Status(errStale)
 	case dir == controlInum && name == snapshotsDir && c.snaps.source != nil:
-		out.EntryValid, out.AttrValid = lifetime, lifetime
+		// No lifetime, as its time says if what the kernel has of it still holds.
 		return c.snaps.lookup(ctx, ".", out)
 	case dir == ondisk.InumRoot || dir == controlInum && name == ".":
 		out.NodeId, out.Generation = controlInum, 1
@@ -242,9 +243,6 @@ func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (
 	if t == nil || t.name != controlFile {
 		return 0, c.refusal(in.NodeId)
 	}
-	if len(data) > commandMax {
-		return 0, fuse.EINVAL
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if in.Offset > transcriptMax {
@@ -254,7 +252,10 @@ func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (
 		t.content = append(t.content, '\n')
 	}
 	var reply bytes.Buffer
-	err := c.handler.Command(contextOf(cancel), strings.TrimSpace(string(data)), &reply)
+	err := errLongCommand
+	if len(data) <= commandMax {
+		err = c.handler.Command(contextOf(cancel), strings.TrimSpace(string(data)), &reply)
+	}
 	if c.ran != nil {
 		c.ran()
 	}
@@ -269,6 +270,8 @@ func (c *control) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (
 	t.content = append(append(t.content, data...), reply.Bytes()...)
 	return uint32(len(data)), fuse.OK
 }
+
+var errLongCommand = fmt.Errorf("a command has %d KiB at most: nothing was done", commandMax>>10)
 
 // commandErrno is Errno, but EINVAL for what has no number: most commands
 // fail because of what was asked.

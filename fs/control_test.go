@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,12 @@ func TestControl(t *testing.T) {
 	}
 	if reply, err := io.ReadAll(a); err != nil || string(reply) != "error: as you wish\n" {
 		t.Errorf("reply to a failing command: %q, %v", reply, err)
+	}
+	if _, err := a.Write(bytes.Repeat([]byte("x"), commandMax+1)); err == nil {
+		t.Error("a command without end passed")
+	}
+	if reply, err := io.ReadAll(a); err != nil || string(reply) != "error: a command has 64 KiB at most: nothing was done\n" {
+		t.Errorf("reply to what is too long: %q, %v", reply, err)
 	}
 	ask(t, a, "again", "got again\n")
 	if st, err := os.Stat(path); err != nil || st.Mode() != 0o600 {

@@ -48,12 +48,13 @@ const (
 
 // snapshots are those that the kernel knows something of.
 type snapshots struct {
-	source  Snapshots // nil: none are shown
-	nodes   int       // inodes kept for each
-	log     *slog.Logger
-	started time.Time
+	source Snapshots // nil: none are shown
+	nodes  int       // inodes kept for each
+	log    *slog.Logger
 
-	mu      sync.Mutex // guards what follows, and the pins of slots
+	mu      sync.Mutex             // guards what follows, and the pins of slots
+	listed  []cluster.SnapshotName // when it was asked for last
+	changed time.Time              // when that was found to be another list
 	slots   map[uint64]*slot
 	closing sync.WaitGroup
 	ending  atomic.Int32 // of those that are being closed
@@ -72,7 +73,7 @@ type slot struct {
 }
 
 func newSnapshots(source Snapshots, log *slog.Logger, nodes int) *snapshots {
-	return &snapshots{source: source, nodes: nodes, log: log, started: time.Now(), slots: make(map[uint64]*slot)}
+	return &snapshots{source: source, nodes: nodes, log: log, changed: time.Now(), slots: make(map[uint64]*slot)}
 }
 
 // owns reports whether a node is the directory of snapshots, or in one.
@@ -102,9 +103,32 @@ func (s *snapshots) at(node uint64) *slot {
 	return s.slots[node>>slotShift&(slotCount-1)]
 }
 
+// list returns all snapshots. The kernel keeps what it reads of a directory until
+// the directory's time is another one, so that is when the list last was one.
+func (s *snapshots) list(ctx context.Context) ([]cluster.SnapshotName, error) {
+	all, err := s.source.SnapshotNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(all, s.listed) {
+		s.listed, s.changed = slices.Clone(all), time.Now()
+	}
+	return all, nil
+}
+
+// turned is when the list last was another one.
+func (s *snapshots) turned(ctx context.Context) time.Time {
+	_, _ = s.list(ctx) // if it cannot be read, nothing is known to be new
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
 // find returns the snapshot of that name.
 func (s *snapshots) find(ctx context.Context, name string) (cluster.SnapshotName, bool, error) {
-	all, err := s.source.SnapshotNames(ctx)
+	all, err := s.list(ctx)
 	if err != nil {
 		return cluster.SnapshotName{}, false, err
 	}
@@ -121,6 +145,9 @@ func (s *snapshots) find(ctx context.Context, name string) (cluster.SnapshotName
 func (s *snapshots) lookup(ctx context.Context, name string, out *fuse.EntryOut) fuse.Status {
 	switch name {
 	case ".":
+		if _, err := s.list(ctx); err != nil {
+			return fuse.Status(Errno(err))
+		}
 		out.NodeId, out.Generation = snapshotsInum, 1
 		s.attr(&out.Attr)
 		return fuse.OK
@@ -276,14 +303,16 @@ func (s *snapshots) close() {
 // attr is that of the directory of snapshots.
 func (s *snapshots) attr(out *fuse.Attr) {
 	out.Ino, out.Nlink, out.Mode = snapshotsInum, 2, syscall.S_IFDIR|0o755
-	sec, nsec := uint64(s.started.Unix()), uint32(s.started.Nanosecond())
+	s.mu.Lock()
+	sec, nsec := uint64(s.changed.Unix()), uint32(s.changed.Nanosecond())
+	s.mu.Unlock()
 	out.Mtime, out.Ctime, out.Atime = sec, sec, sec
 	out.Mtimensec, out.Ctimensec, out.Atimensec = nsec, nsec, nsec
 }
 
 // readdir lists the directory of snapshots.
 func (s *snapshots) readdir(ctx context.Context, pos uint64, add func(uint64, *ondisk.Dirent) bool) fuse.Status {
-	all, err := s.source.SnapshotNames(ctx)
+	all, err := s.list(ctx)
 	if err != nil {
 		return fuse.Status(Errno(err))
 	}

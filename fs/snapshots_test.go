@@ -18,6 +18,64 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
+// Symptom: what the kernel had read of the directory of snapshots once stayed what it
+// showed: new ones were missing there, and deleted ones were not.
+func TestSnapshotListIsNotKept(t *testing.T) {
+	dir, s, server := mountSnapshots(t)
+	at := filepath.Join(dir, controlDir, snapshotsDir)
+	inside, err := os.Open(at) // as by who works there
+	must(t, err)
+	defer inside.Close()
+	list := func(f *os.File) string {
+		_, err := f.Seek(0, 0)
+		must(t, err)
+		names, err := f.Readdirnames(-1)
+		must(t, err)
+		slices.Sort(names)
+		return strings.Join(names, " ")
+	}
+	byPath := func() string {
+		f, err := os.Open(at)
+		must(t, err)
+		defer f.Close()
+		return list(f)
+	}
+	want := ""
+	for i, name := range []string{"a", "b", "c", "-"} {
+		if name == "-" {
+			s.mu.Lock()
+			s.names = s.names[1:]
+			s.mu.Unlock()
+			want = "b c"
+		} else {
+			s.add(t, name, ondisk.UUID{byte(i + 1)})
+			want = strings.TrimSpace(want + " " + name)
+		}
+		for range 2 { // the second time from what the kernel has
+			if got := byPath(); got != want {
+				t.Errorf("the directory shows %q, not %q", got, want)
+			}
+		}
+		server.sweeper.look(t.Context())
+		if got := list(inside); got != want {
+			t.Errorf("who is in the directory is shown %q, not %q", got, want)
+		}
+	}
+	for i, when := range []string{"made", "deleted"} { // and nobody walks a path to it
+		if i == 0 {
+			s.add(t, "d", ondisk.UUID{9})
+		} else {
+			s.mu.Lock()
+			s.names = s.names[:len(s.names)-1]
+			s.mu.Unlock()
+		}
+		server.sweeper.look(t.Context())
+		if got := strings.Contains(list(inside), "d"); got != (i == 0) {
+			t.Errorf("one was %s, and is shown: %v", when, got)
+		}
+	}
+}
+
 // fakeSnapshots are stores by name.
 type fakeSnapshots struct {
 	mu    sync.Mutex

@@ -12,7 +12,7 @@ import (
 )
 
 // A sweeper makes the kernel forget deleted snapshots, so that nothing but
-// files in use holds their space. The kernel does not tell when a file is
+// files in use holds their space, and what it has of the list of them. The kernel does not tell when a file is
 // closed, so it looks again until all is forgotten.
 type sweeper struct {
 	conn   *conn
@@ -21,6 +21,7 @@ type sweeper struct {
 	ended  <-chan struct{} // closed when nobody answers any more
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	listed time.Time // of the list of snapshots that the kernel may have
 }
 
 const (
@@ -139,6 +140,11 @@ func (w *sweeper) look(ctx context.Context) int {
 	snaps := w.conn.raw.ctl.snaps
 	if snaps.source == nil {
 		return 0
+	}
+	if now := snaps.turned(ctx); !now.Equal(w.listed) {
+		// Who works in the directory walks no path to it, and sees no new time.
+		w.conn.invalidateData(snapshotsInum)
+		w.listed = now
 	}
 	gone := snaps.gone(ctx)
 	for _, sl := range gone {

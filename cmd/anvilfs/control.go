@@ -112,12 +112,24 @@ func (e *typedError) Error() string { return e.text }
 func (e *typedError) Unwrap() error { return e.err }
 
 func (c *controller) command(ctx context.Context, line string, w io.Writer) error {
+	if err := oneCommand(line); err != nil {
+		return err
+	}
 	words, err := splitWords(line)
 	if err != nil {
 		return err
 	}
 	if len(words) == 0 {
 		return errors.New("an empty command: help lists what can be asked")
+	}
+	switch words[0] {
+	case "help", "pid", "sync", "bulkfree":
+		err = nothingMore(words[0], words[1:])
+	case "status":
+		err = nothingMore("status", words[1:], "--json")
+	}
+	if err != nil {
+		return err
 	}
 	c.log.Debug("control", "command", line)
 	switch verb, rest := words[0], words[1:]; verb {
@@ -258,6 +270,9 @@ func (c *controller) wait(ctx context.Context, words []string) error {
 	if len(words) == 0 || !slices.Contains(waits, words[0]) {
 		return fmt.Errorf("wait for what: %s", strings.Join(waits, ", "))
 	}
+	if len(words) > 2 {
+		return nothingMore("wait", words[2:])
+	}
 	if len(words) > 1 {
 		d, err := time.ParseDuration(words[1])
 		if err != nil {
@@ -300,6 +315,9 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 			return c.aboutNode(verb, name, err)
 		}
 		return nil
+	}
+	if err := nodeWords(verb, rest); err != nil {
+		return err
 	}
 	w = advice.Lines(w)
 	switch {

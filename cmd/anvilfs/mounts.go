@@ -116,7 +116,7 @@ func mountError(dir string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR): // a file is none, either
 		if top := mountAbove(dir); top != "" {
 			return fmt.Errorf("%s is no mount point: name the one that it is below, %s", dir, top)
 		}

@@ -85,6 +85,8 @@ func TestFilesystems(t *testing.T) {
 	old, now := charter(1, 1, 2, 3), charter(2, 1, 2, 4)
 	foreign := holding("/c", 3, 90, old)
 	foreign.holds[0].Why = "changed by another system"
+	fast := holding("/f", 7, 16, nil)
+	fast.holds[0].Role = ondisk.PFSCache
 	for _, c := range []struct {
 		name    string
 		members []foundMember
@@ -102,6 +104,9 @@ func TestFilesystems(t *testing.T) {
 			"what is here is of no use to it any more; @HOME; /c no member any more, seen 1 not here, seen 2 not here, seen 4 not here"},
 		{"half of what is here does not count", []foundMember{holding("/a", 1, 9, old), foreign},
 			"one member is not here: no majority of the masters is here, so changes would wait for more; /a,/c@HOME; /a newest, /c changed by another system, seen 2 not here"},
+		{"a cache", []foundMember{holding("/a", 1, 9, old), holding("/b", 2, 9, old), holding("/c", 3, 9, old), fast},
+			"all members are here; /a,/b,/c@HOME; /a newest, /b newest, /c newest, /f a cache, used by a mount that is given cache=/f"},
+		{"a cache alone", []foundMember{fast}, "nothing but a cache of it is here; @HOME; /f a cache, used by a mount that is given cache=/f"},
 		{"one was changed by others", []foundMember{holding("/a", 1, 9, old), holding("/b", 2, 9, old), foreign},
 			"all members are here, 1 of them with a fault: what is here is enough; /a,/b,/c@HOME; /a newest, /b newest, /c changed by another system"},
 	} {

@@ -30,7 +30,7 @@ type foundNode struct {
 	T      ondisk.Tid `json:"tid"`
 	When   *time.Time `json:"at,omitempty"` // when it came to that; nil: not noted
 	State  string     `json:"state"`
-	Member bool       `json:"member"` // false: the cluster does not know it any more
+	Member bool       `json:"member"` // false: a cache, or the cluster does not know it any more
 }
 
 // filesystems puts together what members hold. seen says where a node of a
@@ -59,8 +59,7 @@ func filesystems(members []foundMember, seen func(clid, fsid string) string) (li
 		f.Label = f.newest.Label
 		here := make(map[ondisk.UUID]bool)
 		for _, c := range all {
-			n := f.judge(&c.Holding)
-			n.Name = c.name
+			n := f.judge(c.name, &c.Holding)
 			f.Nodes = append(f.Nodes, n)
 			if n.Member && c.Why == "" {
 				here[c.Fsid] = true
@@ -87,15 +86,21 @@ func newer(a, b *cluster.Holding) bool {
 }
 
 // judge is what a copy is, measured by the newest.
-func (f *foundFS) judge(h *cluster.Holding) foundNode {
-	n := foundNode{Fsid: h.Fsid.String(), Role: h.Role.String(), T: h.T, Member: true}
+func (f *foundFS) judge(name string, h *cluster.Holding) foundNode {
+	n := foundNode{Name: name, Fsid: h.Fsid.String(), Role: h.Role.String(), T: h.T, Member: true}
 	if !h.When.IsZero() {
 		n.When = &h.When
 	}
-	if f.newest.Charter != nil {
+	cache := h.Role == ondisk.PFSCache
+	switch {
+	case cache:
+		n.Member = false
+	case f.newest.Charter != nil:
 		_, n.Member = f.newest.Charter.Config.Member(h.Fsid)
 	}
 	switch {
+	case cache: // in no configuration, and always as new as it can be
+		n.State = "a cache, used by a mount that is given cache=" + n.Name
 	case !n.Member:
 		n.State = "no member any more"
 	case h.Why != "":
@@ -174,6 +179,8 @@ func (f *foundFS) members() bool {
 // headline says in one line what can be done with it.
 func (f *foundFS) headline() string {
 	switch {
+	case !slices.ContainsFunc(f.Nodes, func(n foundNode) bool { return n.Role != ondisk.PFSCache.String() }):
+		return "nothing but a cache of it is here"
 	case !f.members():
 		return "what is here is of no use to it any more"
 	case f.newest.Charter == nil && len(f.Nodes) == 1:

@@ -84,6 +84,9 @@ func parseWanted(text string) (source, error) {
 		}
 		s.members = append(s.members, m)
 	}
+	if caches := len(s.members) - len(s.nodes()); caches > 1 {
+		return s, fmt.Errorf("source %q has %d caches: a mount has one", text, caches)
+	}
 	return s, nil
 }
 

@@ -37,7 +37,7 @@ func TestParseSource(t *testing.T) {
 			t.Errorf("%s: %q (%v), want %q", c.text, s.describe(), err, c.want)
 		}
 	}
-	for _, bad := range []string{"", "@X", "/a@", "/a,,/b@X", "/a,/a@X", "/a,/b/../a@X", "/a:@X", "anvilfs#@X", "anvilfs#"} {
+	for _, bad := range []string{"", "@X", "/a@", "/a,,/b@X", "/a,/a@X", "/a,/b/../a@X", "/a:@X", "/a,cache=/f,cache=/g@X", "anvilfs#@X", "anvilfs#"} {
 		if s, err := parseSource(bad); err == nil {
 			t.Errorf("%q passed as %q", bad, s.describe())
 		}

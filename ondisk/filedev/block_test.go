@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -94,5 +95,40 @@ func TestBlockDeviceInUse(t *testing.T) {
 	}
 	if _, err := Open(path, Options{ReadOnly: true}); !errors.Is(err, ErrInUse) {
 		t.Errorf("reader beside the owner: %v", err)
+	}
+}
+
+// Symptom: an image file was mounted beside the loop device over it, which was mounted
+// already: two wrote one member, and what was synced by one of them was lost.
+func TestFileUnderLoopDevice(t *testing.T) {
+	path := loop(t, 512)
+	text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(path), "loop/backing_file"))
+	if err != nil {
+		t.Skip(err)
+	}
+	file := strings.TrimSpace(string(text))
+	for _, c := range []struct{ first, second string }{{path, file}, {file, path}} {
+		for _, o := range []struct {
+			first, second Options
+			inUse         bool
+		}{
+			{Options{}, Options{}, true},
+			{Options{}, Options{ReadOnly: true}, true},
+			{Options{ReadOnly: true}, Options{}, true},
+			{Options{ReadOnly: true}, Options{ReadOnly: true}, false},
+		} {
+			d, err := Open(c.first, o.first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := Open(c.second, o.second)
+			if errors.Is(err, ErrInUse) != o.inUse || !o.inUse && err != nil {
+				t.Errorf("%s %+v, then %s %+v: %v", c.first, o.first, c.second, o.second, err)
+			}
+			if err == nil {
+				e.Close()
+			}
+			d.Close()
+		}
 	}
 }

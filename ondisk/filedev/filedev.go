@@ -18,7 +18,8 @@
 //
 // The file is locked while open, so that no second process, and no second
 // Open in this one, gets hold of the same member: exclusively for writing,
-// shared for reading. The lock goes with the last request, not with Close.
+// shared for reading. The lock goes with the last request, not with Close. So is
+// the file under a loop device, by ranges: it is the same member.
 package filedev
 
 import (
@@ -52,6 +53,7 @@ type Options struct {
 type Device struct {
 	path      string
 	fd        int
+	under     int // the file under a loop device, for its lock; -1: there is none
 	blockSize int // of direct I/O, if direct
 	memAlign  int // of memory in direct I/O
 	direct    bool
@@ -218,6 +220,7 @@ func (d *Device) Close() error {
 	for d.inflight > 0 {
 		d.idle.Wait()
 	}
+	d.closeUnder()
 	return d.wrap("close", 0, unix.Close(d.fd))
 }
 

@@ -103,15 +103,19 @@ func (d *Device) setup() error {
 	if err := d.lock(); err != nil {
 		return err
 	}
+	if err := d.lockBytes(); err != nil {
+		return err
+	}
 	d.learnAlignment()
 	size, err := d.measure()
+	if err == nil && size == 0 {
+		err = errors.New("the device is empty: give a size when making it")
+	}
 	if err != nil {
+		d.closeUnder()
 		return err
 	}
 	d.size.Store(size)
-	if size == 0 {
-		return errors.New("the device is empty: give a size when making it")
-	}
 	if !d.direct {
 		// Best effort: what an earlier user left in the cache may differ
 		// from the media.
@@ -125,12 +129,17 @@ func (d *Device) lock() error {
 	if d.readOnly {
 		how = unix.LOCK_SH | unix.LOCK_NB
 	}
+	return patiently(func() error { return unix.Flock(d.fd, how) })
+}
+
+// patiently takes a lock that others may have for an instant.
+func patiently(take func() error) error {
 	var err error
 	for i := range lockTries {
 		if i > 0 {
 			time.Sleep(lockPause)
 		}
-		if err = retry(func() error { return unix.Flock(d.fd, how) }); err != unix.EWOULDBLOCK {
+		if err = retry(take); err != unix.EWOULDBLOCK {
 			return err
 		}
 	}

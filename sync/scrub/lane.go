@@ -71,7 +71,7 @@ func (p *Place) step(ctx context.Context, n cluster.ScrubNode) (bad []finding, b
 		bad = append(bad, findingOf(n.Name, label, e))
 		return p.judge(e)
 	})
-	p.Report.Bytes += stats.Bytes + stats.Shared
+	p.Report.Bytes += stats.Bytes // as Total, without what snapshots share
 	if err != nil {
 		return bad, stats.Blocks, err
 	}

@@ -50,7 +50,7 @@ func TestPace(t *testing.T) {
 		{"just begun", Place{}, 2, 0, -1},
 		{"before the first rest", Place{Worked: time.Second, Report: LaneReport{Bytes: 100, Total: 300}}, 2, 100, 6},
 		{"it rests more than it was told", Place{Worked: 2 * time.Second, Rested: 10 * time.Second, Report: LaneReport{Bytes: 200, Total: 300}}, 2, 100, 6},
-		{"more than was thought", Place{Worked: time.Second, Report: LaneReport{Bytes: 300, Total: 200}}, 0, 300, 0},
+		{"more than was thought", Place{Worked: time.Second, Report: LaneReport{Bytes: 300, Total: 200}}, 0, 300, -1},
 		{"done", Place{Worked: time.Second, Done: true, Report: LaneReport{Bytes: 100, Total: 300}}, 0, 100, -1},
 		{"left", Place{Worked: time.Second, Report: LaneReport{Bytes: 100, Total: 300, Err: "not in sync"}}, 0, 100, -1},
 	} {

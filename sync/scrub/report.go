@@ -122,12 +122,12 @@ func (p *Place) pace(tranquility int) (rate, left float64) {
 		return 0, -1
 	}
 	rate = float64(l.Bytes) / p.Worked.Seconds()
-	if p.Done || l.Err != "" {
+	if p.Done || l.Err != "" || l.Bytes >= l.Total { // more than was thought is still to come
 		return rate, -1
 	}
 	slower := 1 + p.Rested.Seconds()/p.Worked.Seconds()
 	if p.Rested == 0 {
 		slower = float64(1 + tranquility)
 	}
-	return rate, float64(max(l.Total-l.Bytes, 0)) / rate * slower
+	return rate, float64(l.Total-l.Bytes) / rate * slower
 }

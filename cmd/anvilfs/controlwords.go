@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// What is written to the control file comes from scripts, too, which see no help: a
+// word that a command would do without is refused, as it may be what was meant.
+
+// oneCommand refuses several lines in one write: of these the first would be carried
+// out, with all that follows as its words.
+func oneCommand(line string) error {
+	if strings.Contains(strings.TrimSpace(line), "\n") {
+		return errors.New("one command is taken by one write, and there is a line end in it: nothing was done")
+	}
+	return nil
+}
+
+// nothingMore refuses words behind a command but for those that may be there.
+func nothingMore(command string, rest []string, may ...string) error {
+	for _, w := range rest {
+		if !slices.Contains(may, w) {
+			return fmt.Errorf("%s does not take %q: help lists what it does; nothing was done", command, w)
+		}
+	}
+	return nil
+}
+
+// nodeWords refuses words behind the node of a command about it.
+func nodeWords(verb string, rest []string) error {
+	may := map[string][]string{"add": {"-f"}, "replace": {"-f"}, "discard": {"--force", "--all"}}[verb]
+	switch {
+	case verb == "replace" && len(rest) > 0: // the device
+		rest = rest[1:]
+	case verb == "add":
+		if i := slices.Index(rest, "--role"); i >= 0 {
+			rest = slices.Delete(slices.Clone(rest), i, min(i+2, len(rest)))
+		}
+	}
+	return nothingMore("node "+verb, rest, may...)
+}
