@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/anvilfs/anvilfs/cluster"
@@ -76,30 +75,6 @@ func (c *controller) Command(ctx context.Context, line string, w io.Writer) erro
 		return nil
 	}
 	return &typedError{advice.Typed(err.Error(), c.server.Dir, ""), err}
-}
-
-// Ask carries out one line that changes nothing.
-func (c *controller) Ask(ctx context.Context, line string, w io.Writer) error {
-	if words, err := splitWords(line); err == nil && !looks(words) {
-		return syscall.EROFS
-	}
-	return c.Command(ctx, line, w)
-}
-
-// looks reports whether a command changes nothing, whatever the mount is.
-func looks(words []string) bool {
-	if len(words) == 0 {
-		return true
-	}
-	verb := words[0]
-	switch strings.Join(words[:min(2, len(words))], " ") {
-	case "errors list", "conflicts list", "scrub status", "snapshot list":
-		return true
-	case "snapshot policy":
-		sets := func(w string) bool { return strings.HasPrefix(w, "-") && w != "--" && !strings.HasPrefix(w, "--json") }
-		return !slices.ContainsFunc(words[2:], sets)
-	}
-	return verb == "help" || verb == "status" || verb == "pid" || verb == "wait"
 }
 
 // A typedError is an error of which the commands can be typed as they stand.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // What is written to the control file comes from scripts, too, which see no help: a
@@ -41,4 +44,28 @@ func nodeWords(verb string, rest []string) error {
 		}
 	}
 	return nothingMore("node "+verb, rest, may...)
+}
+
+// Ask carries out one line that changes nothing.
+func (c *controller) Ask(ctx context.Context, line string, w io.Writer) error {
+	if words, err := splitWords(line); err == nil && !looks(words) {
+		return syscall.EROFS
+	}
+	return c.Command(ctx, line, w)
+}
+
+// looks reports whether a command changes nothing, whatever the mount is.
+func looks(words []string) bool {
+	if len(words) == 0 {
+		return true
+	}
+	verb := words[0]
+	switch strings.Join(words[:min(2, len(words))], " ") {
+	case "errors list", "conflicts list", "scrub status", "snapshot list":
+		return true
+	case "snapshot policy":
+		sets := func(w string) bool { return strings.HasPrefix(w, "-") && w != "--" && !strings.HasPrefix(w, "--json") }
+		return !slices.ContainsFunc(words[2:], sets)
+	}
+	return verb == "help" || verb == "status" || verb == "pid" || verb == "wait"
 }
