@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -246,49 +244,6 @@ func remount(ctx context.Context, dir string, o *mountOptions) error {
 		}
 	}
 }
-
-// unmountOn unmounts dir when ctx ends, which a signal does. If it is in use
-// that is done once it no longer is: at shutdown the users of a mount get their
-// signals when we do. The next signal detaches it from its users. The result
-// stops all this.
-func unmountOn(ctx context.Context, dir string, log *slog.Logger) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-ctx.Done():
-		case <-done:
-			return
-		}
-		again := make(chan os.Signal, 1)
-		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-		defer signal.Stop(again)
-		retry := time.NewTicker(unmountPause)
-		defer retry.Stop()
-		for tries := 0; ; tries++ {
-			err := detach(dir, false)
-			if err == nil {
-				return
-			}
-			if tries == 0 {
-				log.Warn("cannot unmount yet; the next signal detaches it", "directory", dir, "err", err)
-			}
-			select {
-			case <-retry.C:
-			case <-again:
-				if err := detach(dir, true); err != nil {
-					log.Error("cannot unmount", "directory", dir, "err", err)
-				}
-				return
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() { close(done) }
-}
-
-// unmountPause lies between two tries to unmount what is in use.
-const unmountPause = 500 * time.Millisecond
 
 // display is the source as /proc/mounts shows it.
 func (s source) display() string { return strings.TrimSpace(s.text) }

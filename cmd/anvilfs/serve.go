@@ -141,10 +141,12 @@ func (c *controller) serves(s *fs.Server, readOnly bool) {
 // watchMount looks at what others do to the mount, and takes it away when ctx
 // ends, until the result is called.
 func (c *controller) watchMount(ctx context.Context, dir string, log *slog.Logger) (stop func()) {
-	blind, stay := func() {}, unmountOn(ctx, dir, log)
+	blind, settle := func() {}, func(context.Context) error { return nil }
 	if c.pool.Status().Health != cluster.PoolReadOnly {
-		blind = c.remounts.watch(dir, log)
+		blind, settle = c.remounts.watch(dir, log), c.pool.Settle
 	}
+	detach := func(lazy bool) error { return detach(dir, lazy) }
+	stay := ending{detach, settle, log.With("directory", dir)}.on(ctx)
 	return func() {
 		stay()
 		blind()
