@@ -6,6 +6,7 @@ trap cleanup EXIT
 
 cleanup() {
 	local m
+	cgroups_off
 	for m in "$T"/bad.*/ctl; do [ -e "$m" ] && echo ok >"$m" 2>/dev/null; done
 	unmount_below "$T/" '/bad[.]'
 	for m in $(losetup -n -O NAME,BACK-FILE 2>/dev/null | awk -v t="$T/" 'index($2, t) == 1 { print $1 }'); do
@@ -22,6 +23,26 @@ cleanup() {
 		find "/proc/$m/fd" -lname "$T/*" 2>/dev/null | grep -q . && kill -9 "$m" 2>/dev/null
 	done
 	return 0
+}
+
+# cgroups: where a container of this test is, in all that systemd looks at.
+cgroups() {
+	awk -v t="${T##*/}" '$3 == "cgroup2" || $3 == "cgroup" && $4 ~ /(^|,)name=systemd(,|$)/ { print $2 "/" t }' /proc/mounts
+}
+
+# cgroups_off ends what runs in these, and removes them.
+cgroups_off() {
+	local d
+	for d in $(cgroups); do
+		[ -d "$d" ] || continue
+		until_true 10 cgroup_off "$d" || echo "$d stays" >&2
+	done
+}
+
+cgroup_off() {
+	find "$1" -name cgroup.procs -exec cat {} + 2>/dev/null | xargs -r kill -9 2>/dev/null
+	find "$1" -depth -type d -exec rmdir {} + 2>/dev/null
+	[ ! -d "$1" ]
 }
 
 # unmount_below DIR BUT: the mounts there, innermost first, but those that
@@ -125,15 +146,22 @@ others_off() {
 	for m in $(awk -v t="$T/" '$3 == "fuse.anvilfs" && index($2, t) != 1 { print $2 }' /proc/mounts); do umount -i -n -l "$m"; done
 }
 
-# own_helpers: the test begins anew in a mount namespace of its own, where mount(8)
-# and umount(8) find this build, whatever is installed, or left by others.
-own_helpers() {
-	local h sbin script=${BASH_SOURCE[1]}
+# own_namespace: the test begins anew in a mount namespace of its own, without
+# the mounts of others.
+own_namespace() {
+	local script=${BASH_SOURCE[-1]}
 	need unshare
 	if [ -z "${INSIDE:-}" ]; then
 		INSIDE=1 exec unshare -m --propagation private bash -c '. "$HERE/lib.sh"; . "$1"' "$script" "$script"
 	fi
 	others_off
+}
+
+# own_helpers: in such a namespace mount(8) and umount(8) find this build,
+# whatever is installed, or left by others.
+own_helpers() {
+	local h sbin
+	own_namespace
 	sbin=$(readlink -f /sbin)
 	mkdir -p sbin.new && mount -t tmpfs tmpfs sbin.new && mkdir sbin.new/up sbin.new/work &&
 		mount -t overlay overlay -o "lowerdir=$sbin,upperdir=$T/sbin.new/up,workdir=$T/sbin.new/work" "$sbin" 2>/dev/null ||
