@@ -174,7 +174,7 @@ func (c *controller) Quotas(w io.Writer) error {
 
 // Snapshots writes the content of snapshots.json.
 func (c *controller) Snapshots(ctx context.Context, unique bool, w io.Writer) error {
-	list, err := c.pool.Snapshots(ctx, unique)
+	list, err := c.snapshots(ctx, unique)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (v *snapshotVerb) readOnly(out io.Writer, mnt string, w *snapshotWords) err
 		return fmt.Errorf("%s: %w", mnt, err)
 	}
 	if v.name == "list" {
-		return printSnapshots(out, list.Snapshots, w)
+		return printSnapshots(out, snapshotList{list.Snapshots, list.AsOf}, w)
 	}
 	var p cluster.SnapshotPolicy
 	if l := list.Policy; l != nil {
