@@ -44,38 +44,64 @@ func (p *Pool) Snapshots(ctx context.Context, unique bool) ([]SnapshotReport, er
 		reports[i] = table.Entries[i].report(now)
 	}
 	var tids = make([]ondisk.Tid, len(reports))
-	counted := !unique
+	var on counter
 	for _, n := range p.engine.volumes() {
-		unhurried := n
-		unhurried.Limit = uniquePatience
 		own, infos, err := n.look(ctx)
 		if err != nil {
 			continue
 		}
 		have := make([]*chain.PFSInfo, len(reports))
-		of := make(map[string]int)
 		complete := true
 		for i := range table.Entries {
 			have[i] = table.Entries[i].On(infos, n.Fsid)
-			of[table.Entries[i].Name] = i
 			complete = complete && have[i] != nil
 			if e := &table.Entries[i]; have[i] == nil && n.InSync && !own.Has(e.Name, e.Clid) {
 				continue // on its way, as to the slowest for a moment
 			}
 			reports[i].seen(n.Name, have[i], &tids[i])
 		}
-		if !counted && complete {
-			counts, err := within(ctx, &unhurried, func() ([]int64, error) { return countUnique(ctx, n.Vol, infos, of, len(reports)) }, nil)
-			if err != nil {
-				return nil, err
-			}
-			for i := range counts {
-				reports[i].Unique = counts[i]
-			}
-			counted = true
+		if complete {
+			on.offer(n, infos)
 		}
 	}
+	if !unique || on.infos == nil {
+		return reports, nil
+	}
+	of := make(map[string]int)
+	for i := range table.Entries {
+		of[table.Entries[i].Name] = i
+	}
+	counts, err := on.count(ctx, of, len(reports))
+	if err != nil {
+		return nil, err
+	}
+	for i := range counts {
+		reports[i].Unique = counts[i]
+	}
 	return reports, nil
+}
+
+// A counter is the member on which is counted what is unique: of those that have all
+// the snapshots the one whose PFS is newest, since one that is slower than the others
+// lacks for a moment what a majority has.
+type counter struct {
+	n     nodeVolume
+	infos []chain.PFSInfo // nil: there is none
+	at    ondisk.Tid
+}
+
+// offer takes a member if it is a better one.
+func (c *counter) offer(n nodeVolume, infos []chain.PFSInfo) {
+	i := slices.IndexFunc(infos, func(p chain.PFSInfo) bool { return p.Label == n.Label })
+	if i >= 0 && (c.infos == nil || infos[i].T > c.at) {
+		c.n, c.infos, c.at = n, infos, infos[i].T
+	}
+}
+
+func (c *counter) count(ctx context.Context, of map[string]int, groups int) ([]int64, error) {
+	n := c.n
+	n.Limit = uniquePatience
+	return within(ctx, &n, func() ([]int64, error) { return countUnique(ctx, n.Vol, c.infos, of, groups) }, nil)
 }
 
 func (e *SnapshotEntry) report(now time.Time) SnapshotReport {
@@ -121,24 +147,26 @@ func (p *Pool) UniqueTo(ctx context.Context, names []string) (bytes uint64, ok b
 	for _, name := range names {
 		of[name] = 0
 	}
+	var on counter
 	for _, n := range p.engine.volumes() {
-		n.Limit = uniquePatience
 		_, infos, err := n.look(ctx)
 		complete := err == nil
 		for i := range table.Entries {
 			_, asked := of[table.Entries[i].Name]
 			complete = complete && (!asked || table.Entries[i].On(infos, n.Fsid) != nil)
 		}
-		if !complete {
-			continue
+		if complete {
+			on.offer(n, infos)
 		}
-		counts, err := within(ctx, &n, func() ([]int64, error) { return countUnique(ctx, n.Vol, infos, of, 1) }, nil)
-		if err != nil {
-			return 0, false, err
-		}
-		return uint64(max(counts[0], 0)), counts[0] >= 0, nil
 	}
-	return 0, false, nil
+	if on.infos == nil {
+		return 0, false, nil
+	}
+	counts, err := on.count(ctx, of, 1)
+	if err != nil {
+		return 0, false, err
+	}
+	return uint64(max(counts[0], 0)), counts[0] >= 0, nil
 }
 
 // countUnique counts on a volume what groups of PFSs have for themselves; of is

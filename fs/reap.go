@@ -87,6 +87,10 @@ func (r *reaper) settle(ctx context.Context) {
 	}
 }
 
+// Reaped returns when the inodes are deleted that have neither a name nor a user by
+// now, or ctx ends.
+func (f *FS) Reaped(ctx context.Context) { f.reaper.settle(ctx) }
+
 func (r *reaper) loop() {
 	defer close(r.done)
 	for {

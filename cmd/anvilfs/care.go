@@ -116,7 +116,8 @@ func (c *care) start(p *cluster.Pool, seen *sightings, o *mountOptions) {
 
 // follow has what is bad on a node tried again as soon as it is back in sync: while it
 // is away nothing is repaired on it, and if it was copied, most of it is right now. One
-// that is only slower than the others at times was not away. away is who is at first.
+// that is only slower than the others at times was not away, nor one that was grown.
+// away is who is at first.
 func (c *care) follow(ctx context.Context, turns <-chan cluster.Event, away map[string]bool) {
 	for {
 		select {
@@ -124,7 +125,7 @@ func (c *care) follow(ctx context.Context, turns <-chan cluster.Event, away map[
 			switch {
 			case !open:
 				return
-			case e.Node == "" || e.What == string(cluster.NodeBehind):
+			case e.Node == "" || e.What == string(cluster.NodeBehind) || e.What == cluster.TurnGrown:
 			case e.What != string(cluster.NodeInSync):
 				away[e.Node] = true
 			case away[e.Node]:

@@ -40,6 +40,7 @@ func TestBadIsTriedAgainWhenItsMemberIsBack(t *testing.T) {
 	}{
 		{"a", cluster.NodeOffline}, {"a", cluster.NodeInSync}, {"", "quorum held"},
 		{"b", cluster.NodeBehind}, {"b", cluster.NodeInSync}, // it was slow
+		{"b", cluster.TurnGrown}, {"b", cluster.NodeInSync}, // it is in use meanwhile
 		{"b", cluster.NodeFailed}, {"b", cluster.NodeResync}, {"b", cluster.NodeBehind},
 	} {
 		turns <- cluster.Event{Node: e.node, What: string(e.what)}

@@ -58,7 +58,10 @@ files are in MNT/.anvilfs/snapshots/NAME.`, 0, 1,
 	{"list", "", "List the snapshots, oldest first",
 		`USED is what the snapshot refers to, shared or not. UNIQUE is what nothing else
 refers to: about what deleting it alone would free. Counting that reads the
-tables in which a snapshot differs from all others: --quick leaves it out.`, 0, 0,
+tables in which a snapshot differs from all others: --quick leaves it out. What was
+changed until then counts, too: it is committed first. If that fails, or takes
+longer than 10 s, the list ends with a line that says as of when it counted, and
+with -H UNIQUE is -.`, 0, 0,
 		func(f *pflag.FlagSet, w *snapshotWords) {
 			jsonFlag(f, w)
 			f.BoolVar(&w.quick, "quick", false, "do not count what is unique to each")

@@ -61,6 +61,7 @@ type mountStatus struct {
 type serverStatus struct {
 	PID     int       `json:"pid"`
 	Source  string    `json:"source"`
+	Cluster string    `json:"cluster_id"`
 	Home    string    `json:"home"` // where paths begin that are not absolute
 	Dir     string    `json:"directory"`
 	Since   time.Time `json:"since"`
@@ -186,7 +187,7 @@ func (c *controller) Quotas(w io.Writer) error {
 
 // Snapshots writes the content of snapshots.json.
 func (c *controller) Snapshots(ctx context.Context, w io.Writer) error {
-	list, err := c.pool.Snapshots(ctx, false)
+	list, err := c.snapshots(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,8 @@ func (c *controller) snapshotCreate(ctx context.Context, name string, f *snapsho
 		if err != nil {
 			return err
 		}
-		return printSnapshotJSON(w, slices.DeleteFunc(list, func(r cluster.SnapshotReport) bool { return r.Name != name }), nil)
+		list = slices.DeleteFunc(list, func(r cluster.SnapshotReport) bool { return r.Name != name })
+		return printSnapshotJSON(w, snapshotList{list: list}, nil)
 	}
 	_, err = fmt.Fprintln(w, name)
 	return err
@@ -183,6 +184,7 @@ func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snap
 		}
 		return sayHeld(s.ForgetSnapshots(ctx), names, w)
 	}
+	asOf := c.settled(ctx)
 	list, err := c.pool.Snapshots(ctx, true)
 	if err != nil {
 		return err
@@ -200,7 +202,11 @@ func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snap
 			deleted = append(deleted, name)
 		}
 	}
-	return c.sayTogether(ctx, deleted, w)
+	if err := c.sayTogether(ctx, deleted, w); err != nil || asOf == "" {
+		return err
+	}
+	_, err = fmt.Fprintln(w, asOf)
+	return err
 }
 
 // sayHeld tells which of the names are of deleted snapshots that are still in use.
@@ -224,115 +230,6 @@ func (c *controller) sayTogether(ctx context.Context, names []string, w io.Write
 		_, err = fmt.Fprintf(w, "together they free %s\n", human(n))
 	}
 	return err
-}
-
-func (c *controller) snapshotList(ctx context.Context, f *snapshotWords, w io.Writer) error {
-	list, err := c.pool.Snapshots(ctx, !f.quick)
-	if err != nil {
-		return err
-	}
-	return printSnapshots(w, list, f)
-}
-
-func printSnapshots(w io.Writer, list []cluster.SnapshotReport, f *snapshotWords) error {
-	if f.json {
-		return printSnapshotJSON(w, list, nil)
-	}
-	if f.script {
-		for i := range list {
-			fmt.Fprintln(w, strings.Join(snapshotCells(&list[i], true, time.RFC3339), "\t"))
-		}
-		return nil
-	}
-	if len(list) == 0 {
-		fmt.Fprintln(w, "there are no snapshots")
-		return nil
-	}
-	t := newTable("NAME", "CREATED", "TID", "USED", "UNIQUE", "NOTES")
-	for i := range list {
-		t.row(snapshotCells(&list[i], f.exact, "2006-01-02 15:04:05")...)
-	}
-	t.print(w)
-	return nil
-}
-
-func snapshotCells(r *cluster.SnapshotReport, exact bool, layout string) []string {
-	used := human(r.Used)
-	if exact {
-		used = strconv.FormatUint(r.Used, 10)
-	}
-	var notes []string
-	if r.Auto {
-		notes = append(notes, "automatic")
-	}
-	if len(r.Holds) > 0 {
-		notes = append(notes, "held by "+holdWords(r.Holds))
-	}
-	if len(r.Missing) > 0 {
-		notes = append(notes, "still to be copied to "+strings.Join(r.Missing, ", "))
-	}
-	tid := r.Tid
-	if tid == "" {
-		tid = "-"
-	}
-	return []string{r.Name, r.Created.Local().Format(layout), tid, used, bytesOrDash(r.Unique, exact), strings.Join(notes, "; ")}
-}
-
-func bytesOrDash(n int64, exact bool) string {
-	switch {
-	case n < 0:
-		return "-"
-	case exact:
-		return strconv.FormatInt(n, 10)
-	}
-	return human(uint64(n))
-}
-
-func holdWords(holds []cluster.HoldReport) string {
-	var words []string
-	for _, h := range holds {
-		word := h.Owner
-		if h.Until != nil {
-			word += " until " + h.Until.Local().Format("2006-01-02 15:04")
-		}
-		words = append(words, word)
-	}
-	return strings.Join(words, ", ")
-}
-
-// snapshotVersion is the output_version of the JSON below. It rises when a
-// field changes its meaning or goes.
-const snapshotVersion = 1
-
-// policy is told if it is not nil.
-func printSnapshotJSON(w io.Writer, list []cluster.SnapshotReport, policy *cluster.SnapshotPolicy) error {
-	if list == nil {
-		list = []cluster.SnapshotReport{}
-	}
-	return rawjson.Write(w, snapshotsJSON{snapshotVersion, list, policyOf(policy)}, "  ")
-}
-
-type snapshotsJSON struct {
-	Version   int                      `json:"output_version"`
-	Snapshots []cluster.SnapshotReport `json:"snapshots"`
-	Policy    *policyJSON              `json:"policy,omitempty"`
-}
-
-// A policyJSON is the policy as snapshot policy --json prints it.
-type policyJSON struct {
-	Daily     uint16 `json:"daily"`
-	FreeSpace bool   `json:"free_space"`
-	Hourly    uint16 `json:"hourly"`
-	Monthly   uint16 `json:"monthly"`
-	Version   int    `json:"output_version"`
-	Weekly    uint16 `json:"weekly"`
-}
-
-func policyOf(p *cluster.SnapshotPolicy) *policyJSON {
-	if p == nil {
-		return nil
-	}
-	return &policyJSON{p.Daily, p.FreeSpace, p.Hourly, p.Monthly, snapshotVersion, p.Weekly}
 }
 
 // parseWhen reads a time to come: a length (36h, 30d), a date or a time.
