@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -159,8 +160,9 @@ func (e *engine) goodCopy(ctx context.Context, d damage) (c chain.Change, from s
 		if bad == nil {
 			return change, s.Name, there, nil
 		}
-		err = fmt.Errorf("nor is the copy on %s right: %w", s.Name, bad)
-		if not = append(not, s.Name); ctx.Err() != nil || !e.others(not) {
+		not = append(not, s.Name)
+		err = fmt.Errorf("what is on %s is not right, either: %w", strings.Join(not[1:], " and "), bad)
+		if ctx.Err() != nil || !e.others(not) {
 			return c, "", false, err
 		}
 	}

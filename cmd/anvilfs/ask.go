@@ -121,7 +121,7 @@ func splitWords(line string) ([]string, error) {
 		if line[0] == '"' {
 			quoted, err := strconv.QuotedPrefix(line)
 			if err != nil {
-				return nil, errors.New("a quotation mark is missing its partner")
+				return nil, errors.New("a quotation mark is missing its partner, or a backslash is before what needs none")
 			}
 			if w, err = strconv.Unquote(quoted); err != nil {
 				return nil, err

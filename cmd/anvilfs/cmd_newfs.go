@@ -27,7 +27,7 @@ type newfs struct {
 	slaves []string
 	soft   []string
 	laptop []string
-	cache  string
+	caches []string // one at most, which the source says
 	force  bool
 	quiet  bool
 	dryRun bool
@@ -65,7 +65,7 @@ unless -f is given.`,
 	f.StringArrayVar(&n.slaves, "slave", nil, "a member that follows without a vote")
 	f.StringArrayVar(&n.soft, "soft-slave", nil, "a member that may be away, and can be read alone")
 	f.StringArrayVar(&n.laptop, "soft-master", nil, "a member that may be away, and be changed there")
-	f.StringVar(&n.cache, "cache", "", "a fast device that keeps what was read from the members")
+	f.StringArrayVar(&n.caches, "cache", nil, "a fast device that keeps what was read from the members")
 	f.BoolVarP(&n.force, "force", "f", false, "overwrite what is there")
 	f.BoolVarP(&n.quiet, "quiet", "q", false, "print nothing unless it fails")
 	f.BoolVarP(&n.dryRun, "dry-run", "n", false, "check everything, write nothing")
@@ -128,8 +128,8 @@ func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err e
 // plan checks everything that can be checked without writing.
 func (n *newfs) plan(masters []string) ([]*newMember, error) {
 	all := slices.Concat(masters, n.slaves, n.soft, n.laptop)
-	if n.cache != "" {
-		all = append(all, cachePrefix+n.cache)
+	for _, c := range n.caches {
+		all = append(all, cachePrefix+c)
 	}
 	s, err := parseSource(strings.Join(all, ","))
 	if err != nil {

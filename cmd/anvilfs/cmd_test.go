@@ -85,6 +85,9 @@ func TestNewfs(t *testing.T) {
 		t.Error("a newfs that failed left its file behind")
 	}
 	anvil(t, exitUsage, "newfs", "-s", "64m", "--check", "none", d)
+	if _, said := anvil(t, exitFailed, "newfs", "-s", "64m", d, "--cache", d+"1", "--cache", d+"2"); !strings.Contains(said, "2 caches") {
+		t.Errorf("two caches: %s", said)
+	}
 }
 
 // Damage is told by name and by exit code.

@@ -106,6 +106,8 @@ func TestFilesystems(t *testing.T) {
 			"one member is not here: no majority of the masters is here, so changes would wait for more; /a,/c@HOME; /a newest, /c changed by another system, seen 2 not here"},
 		{"a cache", []foundMember{holding("/a", 1, 9, old), holding("/b", 2, 9, old), holding("/c", 3, 9, old), fast},
 			"all members are here; /a,/b,/c@HOME; /a newest, /b newest, /c newest, /f a cache, used by a mount that is given cache=/f"},
+		{"a cache of one copy", []foundMember{fast, holding("/s", 1, 9, nil)},
+			"a filesystem of one copy; /s@HOME; /f a cache, used by a mount that is given cache=/f, /s newest"},
 		{"a cache alone", []foundMember{fast}, "nothing but a cache of it is here; @HOME; /f a cache, used by a mount that is given cache=/f"},
 		{"one was changed by others", []foundMember{holding("/a", 1, 9, old), holding("/b", 2, 9, old), foreign},
 			"all members are here, 1 of them with a fault: what is here is enough; /a,/b,/c@HOME; /a newest, /b newest, /c changed by another system"},

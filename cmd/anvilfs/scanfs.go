@@ -54,7 +54,7 @@ func filesystems(members []foundMember, seen func(clid, fsid string) string) (li
 			}
 		}
 		if f.newest.Label == "" { // no copy counts: as good as any
-			f.newest = all[0].Holding
+			f.newest = all[max(0, slices.IndexFunc(all, func(c copyOf) bool { return c.Role != ondisk.PFSCache }))].Holding
 		}
 		f.Label = f.newest.Label
 		here := make(map[ondisk.UUID]bool)
@@ -178,15 +178,21 @@ func (f *foundFS) members() bool {
 
 // headline says in one line what can be done with it.
 func (f *foundFS) headline() string {
+	copies := 0
+	for _, n := range f.Nodes {
+		if n.Role != ondisk.PFSCache.String() {
+			copies++
+		}
+	}
 	switch {
-	case !slices.ContainsFunc(f.Nodes, func(n foundNode) bool { return n.Role != ondisk.PFSCache.String() }):
+	case copies == 0:
 		return "nothing but a cache of it is here"
 	case !f.members():
 		return "what is here is of no use to it any more"
-	case f.newest.Charter == nil && len(f.Nodes) == 1:
+	case f.newest.Charter == nil && copies == 1:
 		return "a filesystem of one copy"
 	case f.newest.Charter == nil:
-		return fmt.Sprintf("%d copies without a common state", len(f.Nodes))
+		return fmt.Sprintf("%d copies without a common state", copies)
 	}
 	bad := 0
 	for _, n := range f.Nodes {

@@ -3,6 +3,7 @@ package scrub
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -59,6 +60,13 @@ func TestScrubCountsLostPlacesOnce(t *testing.T) {
 	rep := r.scrub()
 	if rep.Bad != 3 || rep.Repaired != 0 || rep.Unrepaired != 3 || len(rep.Lost) != 3 {
 		t.Errorf("%+v", rep)
+	}
+	for _, l := range rep.Lost {
+		for _, other := range []string{"m0", "m1", "m2"} {
+			if !strings.Contains(l.What, other) {
+				t.Errorf("of %s is not said that %s has it wrong, too: %s", l.Node, other, l.What)
+			}
+		}
 	}
 	r.unmount()
 }
