@@ -111,6 +111,9 @@ NODE is the member as anvilfs status MNT names it, any path to a device of it, o
 id of a missing one.`,
 		Args: exactly(3, "a mount point, a node and a device"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := refuseOwn(c.Context(), args[0], args[2], "replace", force); err != nil {
+				return err
+			}
 			device, err := newDevice(args[2], force)
 			if err != nil {
 				return err
@@ -154,6 +157,9 @@ Devices of one member are joined with colons.`,
 			}
 			r, err := parseRole(role)
 			if err != nil {
+				return err
+			}
+			if err := refuseOwn(c.Context(), args[0], args[1], "add", force); err != nil {
 				return err
 			}
 			// Whether a volume is a cache of this filesystem the mount knows.

@@ -61,6 +61,7 @@ type mountStatus struct {
 type serverStatus struct {
 	PID     int       `json:"pid"`
 	Source  string    `json:"source"`
+	Cluster string    `json:"cluster_id"`
 	Home    string    `json:"home"` // where paths begin that are not absolute
 	Dir     string    `json:"directory"`
 	Since   time.Time `json:"since"`

@@ -2,12 +2,10 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/anvilfs/anvilfs/cluster"
-	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
 
@@ -76,8 +74,7 @@ func (c *controller) ownDevice(device string, err error) error {
 			continue // it is about something else, or the node is not open
 		}
 		if slices.ContainsFunc(c.seen.paths(n.Name), func(p string) bool { return slices.Contains(wanted, p) }) {
-			return fmt.Errorf("%s is in use as %s of this filesystem: take it offline first, with anvilfs node offline %s %s: %w",
-				device, n.Name, advice.Quote(c.server.Dir), advice.Quote(n.Name), filedev.ErrInUse)
+			return &ownCopy{device, c.server.Dir, n, filedev.ErrInUse}
 		}
 	}
 	return err

@@ -184,7 +184,7 @@ func noteNodes(p *cluster.Pool, seen *sightings, dir string, ready *readiness) {
 
 func newController(p *cluster.Pool, look *care, seen *sightings, s source, dir string, log *slog.Logger) *controller {
 	return &controller{pool: p, care: look, seen: seen, log: log, label: s.label, calls: new(fs.Meter), trees: &treeLook{pool: p, log: log}, layout: newLayoutLook(dir), server: serverStatus{
-		PID: os.Getpid(), Source: s.display(), Home: seen.home, Dir: dir, Since: time.Now(), Version: version(),
+		PID: os.Getpid(), Source: s.display(), Cluster: p.ID().String(), Home: seen.home, Dir: dir, Since: time.Now(), Version: version(),
 	}}
 }
 

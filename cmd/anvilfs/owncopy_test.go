@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/anvilfs/anvilfs/chain"
+	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/ondisk"
+)
+
+// A device that is to become a member and is a copy of this very filesystem is told
+// by its name there, with what brings it back.
+func TestOwnCopy(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "c", "d"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("b", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	clid, gone := ondisk.NewUUID(), ondisk.NewUUID()
+	st := &mountStatus{}
+	st.Server.Home, st.Server.Cluster = dir, clid.String()
+	st.Nodes = []cluster.NodeStatus{
+		{Name: "a", Role: "master", State: cluster.NodeInSync, Total: 1},
+		{Name: "b", Role: "master", State: cluster.NodeOffline},
+		{Name: "c", Role: "slave", State: cluster.NodeFailed},
+		{Name: gone.String(), Fsid: gone.String(), Role: "master", State: cluster.NodeMissing},
+	}
+	holds := func(clid, fsid ondisk.UUID) []chain.PFSInfo {
+		return []chain.PFSInfo{{Label: "LOCAL", Type: ondisk.PFSMaster}, {Label: "HOME", Type: ondisk.PFSMaster, Clid: clid, Fsid: fsid}}
+	}
+	missing := "d is a copy of this filesystem, its member " + gone.String() + ", which was not given to the mount: nothing was changed: " +
+		"mount again with it, or anvilfs node replace -f '/m n' " + gone.String() + " d makes it anew"
+	for _, c := range []struct {
+		device string
+		holds  []chain.PFSInfo
+		want   string
+	}{
+		{"a", nil, "a is a copy of this filesystem, its node a, which is in use: nothing was changed: to have it made anew, anvilfs node offline '/m n' a, then anvilfs node replace -f '/m n' a a"},
+		{"link", nil, "link is a copy of this filesystem, its node b, which is offline: nothing was changed: anvilfs node online '/m n' b brings it back, anvilfs node replace -f '/m n' b link makes it anew"},
+		{"c", nil, "c is a copy of this filesystem, its node c, which is failed: nothing was changed: it comes back by itself when it can, anvilfs node replace -f '/m n' c c makes it anew"},
+		{"d", holds(clid, gone), missing},
+		{"d", holds(ondisk.NewUUID(), gone), missing}, // a branch
+		{"d", holds(clid, ondisk.NewUUID()), "d has an old copy of this filesystem, which is no member any more: nothing was changed; give -f to overwrite it"},
+		{"d", holds(ondisk.NewUUID(), ondisk.NewUUID()), ""},
+		{"d", []chain.PFSInfo{{Label: "HOME", Type: ondisk.PFSCache, Clid: clid, Fsid: ondisk.NewUUID()}}, ""},
+		{"d", nil, ""},
+	} {
+		got := ""
+		if own := st.ownCopy("/m n", c.device, []string{filepath.Join(dir, c.device)}, c.holds); own != nil {
+			got = own.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.device, got, c.want)
+		}
+	}
+}
