@@ -57,8 +57,8 @@ func (st *mountStatus) ownCopy(dir, device string, paths []string, holds []chain
 	old := false
 	for i := range holds {
 		p := &holds[i]
-		if !cluster.Mountable(p) {
-			continue
+		if !cluster.Mountable(p) || p.Type == ondisk.PFSCache {
+			continue // a cache is no copy, and is taken as it is
 		}
 		old = old || p.Clid.String() == st.Server.Cluster
 		for _, n := range st.Nodes { // a branch has another cluster id

@@ -49,6 +49,7 @@ func TestOwnCopy(t *testing.T) {
 		{"d", holds(clid, off), "d is a copy of this filesystem, its node b, which is offline: nothing was changed: anvilfs node online '/m n' b brings it back, anvilfs node replace -f '/m n' b d makes it anew"}, // by a path that nobody knows
 		{"d", holds(clid, ondisk.NewUUID()), "d has an old copy of this filesystem, which is no member any more: nothing was changed; give -f to overwrite it"},
 		{"d", holds(ondisk.NewUUID(), ondisk.NewUUID()), ""},
+		{"d", []chain.PFSInfo{{Label: "HOME", Type: ondisk.PFSCache, Clid: clid, Fsid: ondisk.NewUUID()}}, ""},
 		{"d", nil, ""},
 	} {
 		got := ""
