@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,7 +45,10 @@ func getCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			wanted, args := wantedProperties(args)
 			var files []storedFile
-			for _, root := range args {
+			for i, root := range args {
+				if err := wordOfGet(root); i == 0 && wanted == nil && err != nil {
+					return err
+				}
 				err := walkStored(root, recursive, func(path string) error {
 					f, err := storedAt(path, asJSON || wanted != nil)
 					files = append(files, f)
@@ -72,6 +77,17 @@ func getCommand() *cobra.Command {
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "and everything below")
 	return c
+}
+
+// wordOfGet refuses a first word that is no file: it may be meant as a property.
+func wordOfGet(word string) error {
+	if _, err := os.Lstat(word); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if word == "all" || isPropertyName(word) {
+		return usageError("anvilfs get takes files and directories behind the properties: see anvilfs get --help")
+	}
+	return fmt.Errorf("there is no file %s, nor a property of that name: these are compression and check", word)
 }
 
 // wantedProperties takes a list of properties off the front; nil: none was given.

@@ -159,3 +159,18 @@ func TestSignatures(t *testing.T) {
 		}
 	}
 }
+
+// Symptom: get all, without a path, said that there is no file all.
+func TestGetWithoutAFile(t *testing.T) {
+	for words, want := range map[string]string{
+		"all": "behind the properties", "compression": "behind the properties", "chekc": "nor a property", "chekc /": "nor a property",
+	} {
+		code := exitUsage
+		if strings.HasPrefix(words, "chekc") {
+			code = exitFailed
+		}
+		if _, said := anvil(t, code, append([]string{"get"}, strings.Fields(words)...)...); !strings.Contains(said, want) {
+			t.Errorf("get %s: %s", words, said)
+		}
+	}
+}
