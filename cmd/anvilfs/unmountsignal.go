@@ -38,8 +38,8 @@ func (e ending) on(ctx context.Context) (stop func()) {
 
 // whenFree unmounts as soon as nobody uses the mount any more, or detaches it when
 // again says so, and then returns at the end of ctx, which is the server's. Who
-// ignores SIGTERM gets SIGKILL, and so do we then,
-// in the same moment: until then nothing stays in memory for long.
+// ignores SIGTERM gets SIGKILL, and so do we then, in the same moment: until then
+// nothing stays in memory for long.
 func (e ending) whenFree(ctx context.Context, again <-chan os.Signal) {
 	err := e.detach(false)
 	if err == nil {
