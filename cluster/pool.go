@@ -186,16 +186,17 @@ type Pool struct {
 	abandoned atomic.Bool            // closing, and what is in memory is not to be written
 	held      atomic.Pointer[string] // the cache that did not answer when it was closed
 
-	budget budget
-	hedge  hedge
-	front  *front
-	encode encoder
-	upkeep upkeep
-	forget atomic.Pointer[func(ctx context.Context)] // nil: nobody has to
-	events events
-	txgs   txgMeter
-	crowd  crowd   // the commit loop's
-	recent *recent // nil: Options.Dedup was not given
+	budget  budget
+	hedge   hedge
+	front   *front
+	encode  encoder
+	upkeep  upkeep
+	forget  atomic.Pointer[func(ctx context.Context)] // nil: nobody has to
+	onTrees atomic.Pointer[func()]                    // nil: nobody is told
+	events  events
+	txgs    txgMeter
+	crowd   crowd   // the commit loop's
+	recent  *recent // nil: Options.Dedup was not given
 
 	workers sync.WaitGroup
 }

@@ -257,6 +257,18 @@ func (p *Pool) Blocks(ctx context.Context, inum uint64) (total uint64, err error
 	return total, err
 }
 
+// Pending reports whether an inode has data that is not in the trees: there it takes
+// another space than Blocks says.
+func (p *Pool) Pending(inum uint64) bool {
+	s := p.acquire()
+	defer s.release()
+	l := s.dataLayers(inum)
+	return slices.ContainsFunc(l.nodes[:], (*onode).hasData)
+}
+
+// OnTrees has fn called when changes came into the trees. It must not wait.
+func (p *Pool) OnTrees(fn func()) { p.onTrees.Store(&fn) }
+
 // hasData reports that the overlay says something about an inode's data.
 func (n *onode) hasData() bool {
 	if n == nil {

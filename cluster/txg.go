@@ -211,6 +211,9 @@ func (p *Pool) retire() {
 	p.treed.Store(s.syncing.number)
 	p.install(s.open, nil, nil, views)
 	p.viewsChanged()
+	if fn := p.onTrees.Load(); fn != nil {
+		(*fn)()
+	}
 }
 
 // views are the engine's, with the cache before them.

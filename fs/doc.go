@@ -87,6 +87,12 @@
 // closed when the kernel has forgotten the last of its nodes, deleted or not:
 // files that are open stay readable.
 //
+// # What the kernel keeps
+//
+// It keeps attributes for good, since all changes come through it, but for one: what
+// a file takes is another number once a commit compressed it. Files of which it was
+// told before are noted, and it forgets what it has of them then (recount.go).
+//
 // # Other content under a mount
 //
 // A rollback closes a gate that all requests about files pass (gate.go), puts

@@ -45,6 +45,7 @@ type Server struct {
 	opts       MountOptions
 	done       chan struct{}
 	sweeper    sweeper
+	recount    recounter
 	rolling    sync.Mutex // held by a rollback
 
 	once sync.Once
@@ -85,6 +86,8 @@ func Mount(ctx context.Context, store Store, mountpoint string, o MountOptions) 
 	s.conn = newConn(fd, f, &o, s.close)
 	s.conn.raw.ctl.ran = s.SweepSnapshots
 	s.sweeper.start(s.conn)
+	s.recount.start(store, s.conn.invalidateAttr)
+	s.conn.raw.recount = &s.recount
 	go s.run()
 	if err := s.answer(); err != nil {
 		_ = s.Unmount()
@@ -141,7 +144,8 @@ func newConn(fd int, f *FS, o *MountOptions, destroy func()) *conn {
 // run serves until the mount is gone, then closes.
 func (s *Server) run() {
 	s.conn.serve()
-	s.sweeper.stop() // it writes to the descriptor
+	s.sweeper.stop() // they write to the descriptor
+	s.recount.stop()
 	s.close()
 	_ = syscall.Close(s.conn.fd) // the mount is gone; nothing can be lost here
 	close(s.done)

@@ -30,6 +30,7 @@ type raw struct {
 	// invalidateName does so for a name in a directory; no request may wait for it.
 	invalidateName func(dir uint64, name string)
 	later          func(do func()) // beside requests; serving ends after it
+	recount        *recounter      // nil: what is told of space stays so
 }
 
 // A requestContext is done when the caller was interrupted. Channels are

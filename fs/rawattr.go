@@ -90,7 +90,11 @@ func (r *raw) blocks(ctx context.Context, rec *Record) uint64 {
 	bytes, known := rec.Space()
 	var err error
 	if !known {
+		changes := r.recount.pending(m.Inum)
 		bytes, err = r.fs.store.Blocks(ctx, m.Inum)
+		if changes && err == nil && !r.recount.pending(m.Inum) { // committed since
+			bytes, err = r.fs.store.Blocks(ctx, m.Inum)
+		}
 	}
 	if err != nil {
 		r.log.Warn("space of a file unknown", "inode", m.Inum, "error", err)

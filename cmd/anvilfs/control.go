@@ -116,7 +116,9 @@ func (c *controller) command(ctx context.Context, line string, w io.Writer) erro
 	case "pid":
 		_, err = fmt.Fprintln(w, c.server.PID)
 	case "sync":
-		err = c.pool.Settle(ctx)
+		if err = c.pool.Settle(ctx); err == nil {
+			c.recount()
+		}
 	case "remounting": // to ro, next: by whom
 		c.remounts.announced(strings.Join(rest, " "))
 	case "wait":

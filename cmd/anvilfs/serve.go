@@ -138,6 +138,13 @@ func (c *controller) serves(s *fs.Server, readOnly bool) {
 	}
 }
 
+// recount has the kernel know what space files take, now that they are on the media.
+func (c *controller) recount() {
+	if s := c.mount.Load(); s != nil {
+		s.Recount()
+	}
+}
+
 // watchMount looks at what others do to the mount, and takes it away when ctx
 // ends, until the result is called.
 func (c *controller) watchMount(ctx context.Context, dir string, log *slog.Logger) (stop func()) {
