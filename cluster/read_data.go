@@ -278,3 +278,8 @@ func (n *onode) hasData() bool {
 	defer n.mu.RUnlock()
 	return n.deleted || len(n.blocks) > 0 || len(n.holes) > 0
 }
+
+// viewsChanged wakes readers that found no node to read from.
+func (p *Pool) viewsChanged() {
+	close(*p.viewsCh.Swap(newSignal()))
+}

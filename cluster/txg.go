@@ -219,11 +219,6 @@ func (p *Pool) retire() {
 // views are the engine's, with the cache before them.
 func (p *Pool) views() []nodeView { return p.front.before(p.engine.views()) }
 
-// viewsChanged wakes readers that found no node to read from.
-func (p *Pool) viewsChanged() {
-	close(*p.viewsCh.Swap(newSignal()))
-}
-
 func newSignal() *chan struct{} {
 	ch := make(chan struct{})
 	return &ch
