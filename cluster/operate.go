@@ -133,6 +133,9 @@ func (p *Pool) Wait(ctx context.Context, what string) error {
 		if met(&s) {
 			return nil
 		}
+		if p.opts.ReadOnly && (what == WaitResync || what == WaitSnapshots) {
+			return fmt.Errorf("wait for %s: %w: it brings no node up to date, a mount with rw does", what, ErrReadOnly)
+		}
 		select {
 		case <-changed:
 		case <-time.After(waitLook): // snapshots come without a change of nodes

@@ -65,7 +65,7 @@ type BranchStatus struct {
 
 // QuorumStatus counts masters.
 type QuorumStatus struct {
-	Held    bool `json:"held"`
+	Held    bool `json:"held"` // a majority works together; for reading only: is there
 	Masters int  `json:"masters"`
 	InSync  int  `json:"in_sync"`
 	Need    int  `json:"need"`
@@ -215,7 +215,7 @@ func (s *Status) judge(quorum, readOnly bool) {
 		}
 	}
 	s.Quorum.Need = s.Quorum.Masters/2 + 1
-	s.Quorum.Held = quorum
+	s.Quorum.Held = quorum || readOnly && s.Quorum.InSync >= s.Quorum.Need
 	switch {
 	case readOnly:
 		s.Health = PoolReadOnly

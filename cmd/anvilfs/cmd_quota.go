@@ -95,7 +95,11 @@ func (v *quotaVerb) command() *cobra.Command {
 				return err
 			}
 			if v.args == "DIR" && inSnapshots(path) {
-				return fmt.Errorf("%s is in a snapshot: what snapshots have is charged to nobody, and never limited", args[0])
+				where := "in a snapshot"
+				if path == "/.anvilfs" {
+					where = "where the snapshots are"
+				}
+				return fmt.Errorf("%s is %s: what snapshots have is charged to nobody, and never limited", args[0], where)
 			}
 			words := append([]string{"quota", v.name}, givenFlags(c, flags)...)
 			if v.args == "DIR" {

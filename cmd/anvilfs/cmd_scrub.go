@@ -180,7 +180,10 @@ func printScrub(w io.Writer, r *scrub.Report, dir string, now time.Time) {
 		fmt.Fprintf(w, ", %s/s", human(uint64(r.Rate)))
 	}
 	fmt.Fprintf(w, "; %d leaves compared", r.Compared)
-	if r.Snapshots > 0 {
+	switch {
+	case r.Snapshots == 1:
+		fmt.Fprint(w, ", in 1 snapshot, too")
+	case r.Snapshots > 1:
 		fmt.Fprintf(w, ", in %d snapshots, too", r.Snapshots)
 	}
 	fmt.Fprintln(w)
