@@ -17,15 +17,15 @@ func (r *rig) rot(member int, ref ondisk.Blockref) {
 }
 
 // roots are the super-root of a member that is mounted, and the roots below it.
-func (r *rig) roots(member int) (super ondisk.Blockref, of map[string]ondisk.Blockref) {
+func (r *rig) roots(member int) (super ondisk.Blockref, of map[string]media.PFS) {
 	r.Helper()
 	set, err := media.Open([]ondisk.Device{r.devs[member]})
 	r.must(err)
 	list, err := set.PFSs(r.ctx, set.Header())
 	r.must(err)
-	of = make(map[string]ondisk.Blockref)
+	of = make(map[string]media.PFS)
 	for i := range list {
-		of[list[i].Meta.Name()] = list[i].Ref
+		of[list[i].Meta.Name()] = list[i]
 	}
 	return media.SuperRoot(set.Header()), of
 }
@@ -42,9 +42,10 @@ func TestScrubReadsRoots(t *testing.T) {
 	r.must(r.pool.Wait(r.ctx, cluster.WaitSnapshots))
 	super, of := r.roots(1)
 	r.rot(1, super)
-	r.rot(1, of["one"])
+	was := of["one"]
+	r.rot(1, was.Ref)
 	_, of = r.roots(2)
-	r.rot(2, of[label])
+	r.rot(2, of[label].Ref)
 	var said []string
 	r.told(func(d cluster.Damage, path string, err error) {
 		if said = append(said, d.Node+" "+path); err != nil {
@@ -58,6 +59,10 @@ func TestScrubReadsRoots(t *testing.T) {
 	}
 	if rep.Bad != 3 || rep.Repaired != 3 || rep.Unrepaired != 0 || r.end != nil {
 		t.Errorf("%+v %v", rep, r.end)
+	}
+	_, of = r.roots(1)
+	if is := of["one"]; is.Ref.Off() == was.Ref.Off() || !slices.Equal(is.Set, was.Set) {
+		t.Error("the snapshot was copied, and not its root written anew")
 	}
 	if again := r.scrub(); again.Bad != 0 || again.Snapshots != 1 {
 		t.Errorf("a second scrub: %+v", again)
