@@ -12,8 +12,8 @@ import (
 )
 
 // A sweeper makes the kernel forget deleted snapshots, so that nothing but
-// files in use holds their space, and what it has of the list of them. The kernel does not tell when a file is
-// closed, so it looks again until all is forgotten.
+// files in use holds their space, and what it has of the list of them. The kernel
+// does not tell when a file is closed, so it looks again until all is forgotten.
 type sweeper struct {
 	conn   *conn
 	wish   chan struct{}

@@ -16,8 +16,8 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
-// A read-only mount takes no commands, but its accounts can be read; what has
-// none is counted here.
+// Quotas and du of a read-only mount: its accounts are read as of the last commit,
+// what has none is counted here.
 
 // readOnly carries out a command on a mount that is read-only; dir is the path
 // from the mount point, and name that for people.
