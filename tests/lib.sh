@@ -120,7 +120,14 @@ alone() {
 tree() {
 	mkdir -p "$1/d/e/f" && (
 		cd "$1" || exit 1
-		for i in $(seq 1 40); do head -c $((i * i * 97)) /dev/zero | tr '\0' "$(printf "\\$(printf %o $((64 + i % 26)))")" >"d/file$i"; done
+		awk 'BEGIN {
+			ORS = ""
+			for (i = 1; i <= 40; i++) {
+				for (s = sprintf("%c", 64 + i % 26); length(s) < i * i * 97;) s = s s
+				print substr(s, 1, i * i * 97) >("d/file" i)
+				close("d/file" i)
+			}
+		}'
 		seq 1 200000 >d/e/numbers
 		printf small >small
 		: >empty
