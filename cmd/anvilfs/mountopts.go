@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -150,15 +149,13 @@ func (o *mountOptions) set(word string) error {
 func (o *mountOptions) setValue(key, value string) (err error) {
 	switch key {
 	case "commit":
-		o.commit, err = parseSeconds(value)
+		o.commit, err = commitRange.parse(value)
 	case "deadline":
-		o.deadline, err = parseSeconds(value)
+		o.deadline, err = deadlineRange.parse(value)
 	case "wait":
-		o.wait, err = parseSeconds(value)
+		o.wait, err = waitRange.parse(value)
 	case "memory":
-		if o.memory, err = parseSize(value); err == nil && o.memory < minMemory {
-			err = fmt.Errorf("%s is less than the %s that are needed", value, human(minMemory))
-		}
+		o.memory, err = parseMemory(value)
 	case "quorum":
 		switch value {
 		case "hang":
@@ -171,7 +168,7 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 	case "metrics":
 		o.metrics = value
 	case "scrub":
-		o.scrub, err = parseDays(value)
+		o.scrub, err = scrubRange.parse(value)
 	case "state":
 		if o.state = value; !filepath.IsAbs(value) {
 			err = fmt.Errorf("%q is not an absolute path", value)
@@ -191,34 +188,4 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		return usageError("mount option %s: %w", key, err)
 	}
 	return nil
-}
-
-// minMemory leaves room for the largest system call and some caches.
-const minMemory = 32 << 20
-
-// parseSeconds reads a number of seconds, or a duration with a unit.
-func parseSeconds(s string) (time.Duration, error) {
-	if n, err := strconv.ParseFloat(s, 64); err == nil {
-		s = strconv.FormatFloat(n, 'f', -1, 64) + "s"
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%q is not a time above zero: write seconds, or a number with ms, s, m or h", s)
-	}
-	return d, nil
-}
-
-// parseDays reads a time in days, as 30d or 0.5d, or with another unit.
-func parseDays(s string) (time.Duration, error) {
-	if n, ok := strings.CutSuffix(s, "d"); ok {
-		days, err := strconv.ParseFloat(n, 64)
-		if err == nil && days > 0 && days < 10_000 {
-			return time.Duration(days * float64(24*time.Hour)), nil
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%q is not a time above zero: write days, as 30d, or hours, as 12h", s)
-	}
-	return d, nil
 }
