@@ -28,7 +28,7 @@ type controller struct {
 	remounts remounts
 	calls    *fs.Meter
 	label    string
-	metrics  atomic.Value // string: where they are served
+	metrics  atomic.Pointer[scraped] // nil: not wanted
 	branches *branches
 	merging  atomic.Pointer[merging] // nil: nothing can be written
 	server   serverStatus
@@ -66,7 +66,7 @@ type serverStatus struct {
 	Dir     string    `json:"directory"`
 	Since   time.Time `json:"since"`
 	Version string    `json:"version"`
-	Metrics string    `json:"metrics,omitempty"` // HOST:PORT
+	metricsStatus
 }
 
 // Command carries out one line written to the control file.
@@ -209,7 +209,7 @@ func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}
 	m.Nodes = c.seen.annotate(m.Nodes)
 	m.Calls, m.Out = c.calls.Report()
-	m.Server.Metrics, _ = c.metrics.Load().(string)
+	m.Server.metricsStatus = c.metrics.Load().status()
 	for i := range m.Nodes {
 		n := &m.Nodes[i]
 		if n.State == cluster.NodeBranch && c.branches.waits(n.Name) {
