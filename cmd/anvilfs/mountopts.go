@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -89,12 +90,50 @@ func parseMountOptions(lists []string, sloppy bool) (mountOptions, error) {
 			}
 		}
 	}
+	if err := o.checkFiles(); err != nil {
+		return o, err
+	}
 	if o.metrics != "" {
 		if err := metrics.CheckAddress(o.metrics, o.public); err != nil {
 			return o, usageError("mount option metrics: %w", err)
 		}
 	}
 	return o, nil
+}
+
+// checkFiles refuses files that cannot be made where they were named. A remount uses
+// none of them.
+func (o *mountOptions) checkFiles() error {
+	if o.remount {
+		return nil
+	}
+	for _, f := range []struct{ key, path string }{{"log", o.logFile}, {"state", o.state}} {
+		if f.path == "" {
+			continue
+		}
+		if err := fileCanBe(f.path); err != nil {
+			return usageError("mount option %s: %w", f.key, err)
+		}
+	}
+	return nil
+}
+
+// fileCanBe is an error if path is no place for a file. A directory that is missing
+// may be a slip, or a disk that is not mounted: it is not made.
+func fileCanBe(path string) error {
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s: there is no directory %s: make it, or name a file elsewhere", path, dir)
+	case errors.Is(err, unix.ENOTDIR) || err == nil && !info.IsDir():
+		return fmt.Errorf("%s: %s is no directory: name a file elsewhere", path, dir)
+	case err != nil:
+		return fmt.Errorf("%w: name a file elsewhere", err)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory: name a file in it", path)
+	}
+	return nil
 }
 
 var errUnknownOption = errors.New("unknown mount option")

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +88,43 @@ func TestMountOptionRange(t *testing.T) {
 	}
 	if err := checkMemory("N", 99<<40, 0, "the machine"); err != nil {
 		t.Errorf("nobody knows how much there is: %v", err)
+	}
+}
+
+// Symptom: state= in a directory that was not there made it, and the error of log= there
+// did not say that it was about log=.
+func TestMountOptionFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"log", "state"} {
+		for path, want := range map[string]string{
+			dir + "/nope/x": ": there is no directory " + dir + "/nope: make it, or name a file elsewhere",
+			file + "/x":     ": " + file + " is no directory: name a file elsewhere",
+			file + "/x/y":   ": " + file + "/x is no directory: name a file elsewhere",
+			dir:             " is a directory: name a file in it",
+			file:            "",
+			dir + "/new":    "",
+		} {
+			_, err := parseMountOptions([]string{key + "=" + path}, false)
+			switch {
+			case want == "" && err != nil:
+				t.Error(err)
+			case want != "" && (err == nil || err.Error() != "mount option "+key+": "+path+want || exitCode(err) != exitUsage):
+				t.Errorf("%s=%s: %v, want %s%s", key, path, err, path, want)
+			}
+			if _, err := parseMountOptions([]string{"remount", key + "=" + path}, false); err != nil {
+				t.Errorf("a remount, which uses none: %v", err)
+			}
+		}
+	}
+	if _, err := os.Stat(dir + "/nope"); err == nil {
+		t.Error("the directory was made")
+	}
+	if _, _, err := openLog(&mountOptions{logFile: dir}, false); err == nil || !strings.HasPrefix(err.Error(), "mount option log: open "+dir) {
+		t.Errorf("a log that cannot be opened: %v", err)
 	}
 }
 
