@@ -340,9 +340,13 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 }
 
 // aboutNode is an error of a command about a node, which is the one that commands in
-// its text are about, too.
+// its text are about, too, unless it names another.
 func (c *controller) aboutNode(verb, name string, err error) error {
-	return &typedError{fmt.Sprintf("node %s %s: %s", verb, name, advice.Typed(err.Error(), c.server.Dir, name)), err}
+	node := name
+	if other := new(cluster.NodeError); errors.As(err, &other) {
+		node = other.Node
+	}
+	return &typedError{fmt.Sprintf("node %s %s: %s", verb, name, advice.Typed(err.Error(), c.server.Dir, node)), err}
 }
 
 func (c *controller) changeNode(ctx context.Context, verb, name string, rest []string, w io.Writer) error {
