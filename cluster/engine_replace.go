@@ -105,7 +105,7 @@ func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, rep
 		err = e.noCopy(ctx, devs, replaced)
 	}
 	if err == nil && !force {
-		err = mustBeEmpty(devs)
+		err = mustBeEmpty(ctx, devs)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", with.Name, err), closeAll())
@@ -127,24 +127,6 @@ func (e *engine) prepare(ctx context.Context, with MemberSpec, fresh Member, rep
 		}
 	}
 	return errors.Join(err, vol.Close())
-}
-
-// emptyLook is how much of a device is looked at for what it holds.
-const emptyLook = 1 << 20
-
-func mustBeEmpty(devs []ondisk.Device) error {
-	for _, d := range devs {
-		b := ondisk.AlignedBuffer(int(min(emptyLook, d.Size())))
-		if _, err := d.ReadAt(b, 0); err != nil {
-			return err
-		}
-		for _, x := range b {
-			if x != 0 {
-				return errors.New("the device is not empty: nothing was changed; give -f to overwrite it")
-			}
-		}
-	}
-	return nil
 }
 
 func (e *engine) label() (label string) {

@@ -35,7 +35,7 @@ const (
 )
 
 // errOneCache: a second one would be in nobody's way and of no use.
-var errOneCache = errors.New("there is a cache already: anvilfs node remove MNT CACHE first")
+var errOneCache = errors.New("there is a cache already: anvilfs node remove MNT NODE first")
 
 // A front is the place for one cache before the members of a pool. It is a
 // chain.BlockCache, of nothing while no cache is on: views are made through it
@@ -128,7 +128,7 @@ func (f *front) take(spec MemberSpec) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.spec.Name != "" {
-		return fmt.Errorf("%s: %w", f.spec.Name, errOneCache)
+		return &NodeError{f.spec.Name, fmt.Errorf("%s: %w", f.spec.Name, errOneCache)}
 	}
 	f.spec, f.last, f.fsid = spec, cache.Report{}, ondisk.UUID{}
 	return nil
@@ -319,7 +319,7 @@ func (f *front) has(name string) bool {
 // spares refuses the cache as a member: one device would go by two roles.
 func (f *front) spares(name string) error {
 	if f.has(name) {
-		return fmt.Errorf("%s is the cache: anvilfs node remove MNT CACHE first", name)
+		return &NodeError{name, fmt.Errorf("%s is the cache: anvilfs node remove MNT NODE first", name)}
 	}
 	return nil
 }

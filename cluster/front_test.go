@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -283,8 +284,59 @@ func TestCacheIsNoMember(t *testing.T) {
 			t.Errorf("%s, the device of a member, took the place of another", spec.Name)
 		}
 	}
+	// The commands in the text are about the member, not about who it was given for.
+	err, other := p.NodeReplace(c.ctx, "a.img", alias, true), new(NodeError)
+	if !errors.As(err, &other) || other.Node != "b.img" || !strings.Contains(err.Error(), "the copy of b.img") || !strings.Contains(err.Error(), "node online MNT NODE") {
+		t.Errorf("%v, about %q", err, other.Node)
+	}
 	check(t, p.NodeOnline(c.ctx, "b.img"))
 	check(t, p.NodeOffline(c.ctx, "b.img"))
 	check(t, p.NodeReplace(c.ctx, "b.img", alias, true)) // its own place
 	check(t, p.Close(c.ctx))
+}
+
+// Symptom: a member that was named as the cache by mistake was to be made a cache, by
+// the command that status gave.
+func TestMemberNamedAsCache(t *testing.T) {
+	c := newCacheRig(t)
+	said := func(dev *memdev.Device) string {
+		t.Helper()
+		spec := MemberSpec{Name: "fast", Cache: true, Open: func(context.Context) ([]ondisk.Device, error) {
+			dev.Reopen()
+			return []ondisk.Device{dev}, nil
+		}}
+		p, err := OpenPool(c.ctx, []MemberSpec{c.spec(0), spec, c.spec(1)}, Options{Label: "HOME"})
+		check(t, err)
+		defer p.Close(c.ctx)
+		return reach(t, p, "failed", func(s CacheStatus) bool { return s.State == CacheFailed }).Error
+	}
+	all := func() []byte {
+		b := make([]byte, testVolume)
+		c.disks[2].Reopen()
+		_, err := c.disks[2].ReadAt(b, 0)
+		check(t, err)
+		return b
+	}
+	before := all()
+	if got := said(c.disks[2]); !strings.Contains(got, ", a member of this very filesystem") || strings.Contains(got, "node add") {
+		t.Error(got)
+	}
+	if !bytes.Equal(before, all()) {
+		t.Error("it was written")
+	}
+	ext := memdev.New(testVolume)
+	_, err := ext.WriteAt([]byte("\x53\xef"), 0x438)
+	check(t, err)
+	if got := said(ext); !strings.Contains(got, "it carries an ext2, ext3 or ext4 filesystem") || !strings.Contains(got, "-f") {
+		t.Error(got)
+	}
+	other := memdev.New(testVolume)
+	_, err = FormatCache(c.ctx, []ondisk.Device{other}, "ELSE", ondisk.NewUUID(), time.Now())
+	check(t, err)
+	if got := said(other); !strings.Contains(got, "it carries a HAMMER2 volume with a cache of ELSE") {
+		t.Error(got)
+	}
+	if got := said(memdev.New(testVolume)); !strings.Contains(got, "--role cache makes it one") || strings.Contains(got, "-f") {
+		t.Error(got)
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/signature"
 )
 
 // A cacheVolume is an open volume with a PFS of type CACHE.
@@ -19,7 +20,7 @@ type cacheVolume struct {
 }
 
 // ErrNotCache: the device carries no cache of this cluster.
-var ErrNotCache = errors.New("it is no cache of this cluster: anvilfs node add MNT DEVICE --role cache makes it one")
+var ErrNotCache = errors.New("it is no cache of this cluster")
 
 // FormatCache makes a volume whose only use is to be a cache of a cluster.
 func FormatCache(ctx context.Context, devs []ondisk.Device, label string, clid ondisk.UUID, now time.Time) (*chain.FormatResult, error) {
@@ -27,22 +28,36 @@ func FormatCache(ctx context.Context, devs []ondisk.Device, label string, clid o
 	return chain.Format(ctx, devs, chain.FormatOptions{Labels: []chain.PFSSpec{spec}, Now: now})
 }
 
-// openCache opens a cache of that cluster. It owns devs from then on.
-func openCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID) (*cacheVolume, error) {
-	if err := holdsCache(ctx, devs, clid); err != nil {
-		for _, d := range devs {
-			err = errors.Join(err, d.Close())
-		}
-		return nil, err
+// reopenCache opens the cache that was named. A member that was named by mistake is
+// told by its name: what makes a cache of other devices would be the end of it.
+func (p *Pool) reopenCache(ctx context.Context, devs []ondisk.Device) (*cacheVolume, error) {
+	clid := p.engine.clusterID()
+	err := holdsCache(ctx, devs, clid)
+	if err == nil {
+		return openCache(ctx, devs, clid)
 	}
+	if own := new(NodeError); errors.As(p.engine.noCopy(ctx, devs, ondisk.UUID{}), &own) {
+		err = fmt.Errorf("it is the copy of %s, a member of this very filesystem: %w: nothing was changed; mount again with it among the members, and another device as the cache",
+			own.Node, ErrNotCache)
+	}
+	for _, d := range devs {
+		err = errors.Join(err, d.Close())
+	}
+	return nil, err
+}
+
+// openCache opens devs, which hold a cache of that cluster. It owns them from then on.
+func openCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID) (*cacheVolume, error) {
 	vol, err := chain.Open(ctx, devs, chain.Options{CacheBytes: 1 << 20})
 	if err != nil {
 		return nil, err
 	}
 	v := &cacheVolume{vol: vol}
 	infos, err := vol.PFSs(ctx)
-	if err == nil {
-		v.info, err = cacheIn(vol, infos, clid)
+	if i := cacheIn(infos, clid); err == nil && i < 0 {
+		err = fmt.Errorf("%s: %w", vol.Name(), ErrNotCache)
+	} else if err == nil {
+		v.info = infos[i]
 	}
 	if err == nil {
 		v.ranges, err = vol.FreeRanges(ctx, 1<<20)
@@ -68,25 +83,39 @@ func holdsCache(ctx context.Context, devs []ondisk.Device, clid ondisk.UUID) err
 	}
 	vol, err := chain.Open(ctx, look, chain.Options{ReadOnly: true, CacheBytes: 1 << 20})
 	if errors.Is(err, ondisk.ErrNotHammer2) {
-		err = fmt.Errorf("%w: %w", err, ErrNotCache)
+		return notCache(ctx, devs, false)
 	}
 	if err != nil {
 		return err
 	}
 	infos, err := vol.PFSs(ctx)
-	if err == nil {
-		_, err = cacheIn(vol, infos, clid)
+	if err == nil && cacheIn(infos, clid) < 0 {
+		copied := slices.ContainsFunc(infos, func(i chain.PFSInfo) bool { return i.Clid == clid && Mountable(&i) })
+		err = notCache(ctx, devs, copied)
 	}
 	return errors.Join(err, vol.Close())
 }
 
-// cacheIn is the cache of that cluster among the PFSs of a volume.
-func cacheIn(vol *chain.Volume, infos []chain.PFSInfo, clid ondisk.UUID) (chain.PFSInfo, error) {
-	i := slices.IndexFunc(infos, func(i chain.PFSInfo) bool { return i.Type == ondisk.PFSCache && i.Clid == clid })
-	if i < 0 {
-		return chain.PFSInfo{}, fmt.Errorf("%s: %w", vol.Name(), ErrNotCache)
+// notCache says what devices are instead of a cache. copied: they hold a copy of the
+// filesystem, whether it counts or not.
+func notCache(ctx context.Context, devs []ondisk.Device, copied bool) error {
+	const anew = "anvilfs node remove MNT NODE, then anvilfs node add MNT NODE --role cache"
+	found, err := signature.Of(devs[0], devs[0].Size())
+	switch found = Labelled(ctx, found, devs); {
+	case err != nil:
+		return err
+	case copied:
+		return fmt.Errorf("it is a copy of this filesystem: %w: name another device", ErrNotCache)
+	case found != "":
+		return fmt.Errorf("it carries %s: %w: name another device; or, to overwrite it, %s -f", found, ErrNotCache, anew)
 	}
-	return infos[i], nil
+	return fmt.Errorf("%w: %s makes it one", ErrNotCache, anew)
+}
+
+// cacheIn is where the cache of that cluster is among the PFSs of a volume; below 0
+// if there is none.
+func cacheIn(infos []chain.PFSInfo, clid ondisk.UUID) int {
+	return slices.IndexFunc(infos, func(i chain.PFSInfo) bool { return i.Type == ondisk.PFSCache && i.Clid == clid })
 }
 
 // makeCache opens a cache with what it holds; another device is formatted first,
@@ -97,7 +126,7 @@ func (p *Pool) makeCache(ctx context.Context, devs []ondisk.Device, clid ondisk.
 	}
 	err := p.engine.noCopy(ctx, devs, ondisk.UUID{})
 	if err == nil && !force {
-		err = mustBeEmpty(devs)
+		err = mustBeEmpty(ctx, devs)
 	}
 	if err == nil {
 		_, err = FormatCache(ctx, devs, p.opts.Label, clid, time.Now())
@@ -130,9 +159,7 @@ func (p *Pool) caching() bool { return !p.opts.ReadOnly && p.BranchOf() == nil }
 // moment for it. Whatever is wrong with it, the pool is served.
 func (p *Pool) startCaches(ctx context.Context, specs []MemberSpec) {
 	p.front.owner, p.front.send = p, p.events.send
-	p.front.reopen = func(ctx context.Context, devs []ondisk.Device) (*cacheVolume, error) {
-		return openCache(ctx, devs, p.engine.clusterID())
-	}
+	p.front.reopen = p.reopenCache
 	for _, s := range specs {
 		if err := p.front.take(s); err != nil {
 			p.log.Warn("a cache is left out", "device", s.Name, "err", err)

@@ -149,7 +149,7 @@ func (a *Addition) open(ctx context.Context, vol *chain.Volume) (ondisk.Device, 
 		return nil, err
 	}
 	if !a.Force && !chain.LeftOver(vol.Header(), d) {
-		err = mustBeEmpty([]ondisk.Device{d})
+		err = mustBeEmpty(ctx, []ondisk.Device{d})
 	}
 	if err == nil {
 		err = vol.Fits(d)

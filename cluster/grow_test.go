@@ -208,7 +208,9 @@ func TestExtendRefused(t *testing.T) {
 		check(t, err)
 	}
 	put([]byte("\x53\xef"))
-	try("b.img", "not empty")
+	try("b.img", "it carries an ext2, ext3 or ext4 filesystem: nothing was changed; give -f")
+	put([]byte("xx"))
+	try("b.img", "the device is not empty, and what it carries is not known")
 	put(make([]byte, 2))
 	large := x.added
 	x.added = memdev.New(100 << 20).Named("few.img")

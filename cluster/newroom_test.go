@@ -48,7 +48,7 @@ func TestNewMemberTooSmall(t *testing.T) {
 		}
 	}
 	c.disks[small].Reopen()
-	check(t, mustBeEmpty([]ondisk.Device{c.disks[small]}))
+	check(t, mustBeEmpty(t.Context(), []ondisk.Device{c.disks[small]}))
 	untilStates(t, e, "in-sync in-sync")
 	check(t, e.replace(c.ctx, "b.img", c.spec(large), false))
 	check(t, e.close(c.ctx))

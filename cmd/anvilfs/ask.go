@@ -75,7 +75,7 @@ func askReadOnly(file, line string) ([]byte, error) {
 	defer f.Close()
 	var buf [fs.AskLen]byte
 	if copy(buf[:], line) == len(buf) {
-		return nil, fmt.Errorf("a command of %d bytes: a read-only mount takes %d", len(line), len(buf)-1)
+		return nil, fmt.Errorf("a command of %d bytes: a read-only mount takes %d: %w", len(line), len(buf)-1, syscall.E2BIG)
 	}
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), fs.IocAsk, uintptr(unsafe.Pointer(&buf)))
 	switch errno {

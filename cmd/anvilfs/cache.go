@@ -39,7 +39,7 @@ func cacheState(s cluster.CacheState) string { return strings.TrimPrefix(string(
 func describeCache(c *cluster.CacheStatus, dir string) string {
 	s := fmt.Sprintf("cache %s is %s", c.Name, cacheState(c.State))
 	if c.Error != "" {
-		s += ": " + advice.Typed(c.Error, dir, "")
+		s += ": " + advice.Typed(c.Error, dir, c.Name)
 	}
 	if c.State == cluster.CacheFailed || c.State == cluster.CacheHung {
 		s += "; it is tried again from time to time, or by " + advice.Typed("anvilfs node online MNT NODE", dir, c.Name)

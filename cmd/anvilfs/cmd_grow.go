@@ -18,6 +18,7 @@ import (
 	"github.com/anvilfs/anvilfs/ondisk"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 	"github.com/anvilfs/anvilfs/ondisk/rawjson"
+	"github.com/anvilfs/anvilfs/ondisk/signature"
 )
 
 // A growth is what a member is to grow by.
@@ -141,7 +142,7 @@ func (m member) grow(ctx context.Context, devs []ondisk.Device, g growth, w io.W
 	}
 	o := chain.Options{Grow: true, Writer: ondisk.NewUUID()}
 	if g.add != "" {
-		if o.Add, err = openAddition(devs, g); err != nil {
+		if o.Add, err = openAddition(ctx, devs, g); err != nil {
 			return err
 		}
 	}
@@ -167,7 +168,7 @@ func (m member) with(more member) (added, name string, err error) {
 }
 
 // openAddition opens the device that is to become a part of the member on devs.
-func openAddition(devs []ondisk.Device, g growth) (ondisk.Device, error) {
+func openAddition(ctx context.Context, devs []ondisk.Device, g growth) (ondisk.Device, error) {
 	more, err := parseMember(g.add)
 	if err != nil {
 		return nil, err
@@ -179,7 +180,10 @@ func openAddition(devs []ondisk.Device, g growth) (ondisk.Device, error) {
 	}
 	set, err := media.Open(devs)
 	if err == nil && !chain.LeftOver(set.Header(), d) {
-		err = refuseForeign(path)
+		var found string
+		if found, err = probe(path); found != "" {
+			err = carries(path, cluster.Labelled(ctx, found, []ondisk.Device{d}))
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(explain(err), d.Close())
@@ -264,7 +268,7 @@ func additionTo(text string, force bool) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if found != "" && !strings.HasPrefix(found, hammer2) {
+		if found != "" && !strings.HasPrefix(found, signature.Hammer2) {
 			return "", carries(m.paths[0], found)
 		}
 	}

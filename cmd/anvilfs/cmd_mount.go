@@ -41,11 +41,13 @@ is @ID, the id of a filesystem that anvilfs scan lists.
 
 Options, separated by commas:
   ro, rw            ro changes nothing on any device
-  commit=SECONDS    longest time a change stays in memory only (5)
-  memory=SIZE       bound of caches and changes not yet written (256m)
+  commit=SECONDS    longest time a change stays in memory only, 0.1 to 3600 (5)
+  memory=SIZE       bound of caches and changes not yet written, 32m to what the
+                    machine has (256m)
   quorum=hang|eio   without a majority: wait for nodes to return, or fail (hang)
-  deadline=SECONDS  a device that does not answer so long counts as failed (30)
-  wait=SECONDS      members that are not there yet are waited for, so long at most
+  deadline=SECONDS  a device that does not answer so long counts as failed, 1 to 3600 (30)
+  wait=SECONDS      members that are not there yet are waited for, so long at most,
+                    0.1 to 3600
   dedup             look for equals of blocks among those written lately
   nointentlog       an fsync waits for a whole commit, and other systems see what it stored
   nomerge           a soft master that was changed while it was away waits for node online
@@ -54,7 +56,7 @@ Options, separated by commas:
   log=FILE          write the log there instead of to the system log
   metrics=ADDR:PORT serve them to Prometheus, to this machine only
                     unless metrics_public is given too
-  scrub=TIME        verify all copies so long after the last time: 30d
+  scrub=TIME        verify all copies so long after the last time: 30d (1h to 3650d)
   state=FILE        remember there what was found bad (/var/lib/anvilfs/ID.db)
   hook=PROGRAM      run it for each event, which is in its environment
   remount           with ro or rw: change a mount in use

@@ -86,7 +86,7 @@ func quotaCommand() *cobra.Command {
 }
 
 func (v *quotaVerb) command() *cobra.Command {
-	flags, w := v.flagSet()
+	flags, _ := v.flagSet()
 	c := &cobra.Command{
 		Use: v.name + " " + v.args, Short: v.short, Long: v.short + ".", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -105,11 +105,7 @@ func (v *quotaVerb) command() *cobra.Command {
 			if v.args == "DIR" {
 				words = append(words, "--", path)
 			}
-			err = askQuota(c, mnt, words)
-			if errors.Is(err, syscall.EROFS) {
-				return v.readOnly(c.OutOrStdout(), mnt, path, args[0], w)
-			}
-			return err
+			return askQuota(c, mnt, words)
 		},
 	}
 	if v.long != "" {
@@ -170,8 +166,8 @@ func inMount(path string) (mnt, below string, err error) {
 var duVerb = quotaVerb{"du", "DIR...", "Show what directory trees take, at once where they are accounted for",
 	`It counts as du(1) does on the mount, in the server, without looking up each file
 through the kernel: many times faster. A tree with an account (anvilfs quota set DIR)
-is known without looking at any file, if it is not asked for in parts. On a read-only
-mount, and in snapshots, the others are counted through the kernel.`,
+is known without looking at any file, if it is not asked for in parts. In snapshots,
+and for users who may not use the control file, trees are counted through the kernel.`,
 	func(f *pflag.FlagSet, w *quotaWords) {
 		listFlags(f, w)
 		wholeVar(f, &w.depth, "max-depth", "d", "also show the trees so far below")
@@ -216,11 +212,13 @@ func duAll(c *cobra.Command, flags *pflag.FlagSet, w *quotaWords, args []string)
 			words = append(words, path, args[0])
 			args = args[1:]
 		}
-		if err = syscall.EROFS; !below { // else it is counted through the mount
+		if !below {
 			err = askQuota(c, mnt, words)
 		}
-		if errors.Is(err, syscall.EROFS) {
-			err = readOnlyUse(c.OutOrStdout(), mnt, first[:len(first)-len(args)], w)
+		// A server that is older does not count on a read-only mount, and none takes very
+		// many words there.
+		if below || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.E2BIG) {
+			err = countUse(c.OutOrStdout(), first[:len(first)-len(args)], w)
 		}
 		if err != nil {
 			return err

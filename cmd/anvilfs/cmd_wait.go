@@ -25,6 +25,9 @@ Without MNT it waits for every anvilfs mount of this system.`,
 			if err != nil {
 				return err
 			}
+			if timeout < 0 {
+				return usageError("--timeout takes %s, not %q", flagTakes["duration"], timeout)
+			}
 			began, left := time.Now(), timeout
 			for _, dir := range dirs {
 				if _, err := tell(c.Context(), dir, "wait", args[0], left.String()); err != nil {

@@ -28,7 +28,7 @@ type controller struct {
 	remounts remounts
 	calls    *fs.Meter
 	label    string
-	metrics  atomic.Value // string: where they are served
+	metrics  atomic.Pointer[scraped] // nil: not wanted
 	branches *branches
 	merging  atomic.Pointer[merging] // nil: nothing can be written
 	server   serverStatus
@@ -66,7 +66,7 @@ type serverStatus struct {
 	Dir     string    `json:"directory"`
 	Since   time.Time `json:"since"`
 	Version string    `json:"version"`
-	Metrics string    `json:"metrics,omitempty"` // HOST:PORT
+	metricsStatus
 }
 
 // Command carries out one line written to the control file.
@@ -209,7 +209,7 @@ func (c *controller) report() *mountStatus {
 	m := &mountStatus{Status: c.pool.Status(), Integrity: c.care.report(), Now: time.Now(), Server: c.server}
 	m.Nodes = c.seen.annotate(m.Nodes)
 	m.Calls, m.Out = c.calls.Report()
-	m.Server.Metrics, _ = c.metrics.Load().(string)
+	m.Server.metricsStatus = c.metrics.Load().status()
 	for i := range m.Nodes {
 		n := &m.Nodes[i]
 		if n.State == cluster.NodeBranch && c.branches.waits(n.Name) {
@@ -340,9 +340,13 @@ func (c *controller) node(ctx context.Context, words []string, w io.Writer) erro
 }
 
 // aboutNode is an error of a command about a node, which is the one that commands in
-// its text are about, too.
+// its text are about, too, unless it names another.
 func (c *controller) aboutNode(verb, name string, err error) error {
-	return &typedError{fmt.Sprintf("node %s %s: %s", verb, name, advice.Typed(err.Error(), c.server.Dir, name)), err}
+	node := name
+	if other := new(cluster.NodeError); errors.As(err, &other) {
+		node = other.Node
+	}
+	return &typedError{fmt.Sprintf("node %s %s: %s", verb, name, advice.Typed(err.Error(), c.server.Dir, node)), err}
 }
 
 func (c *controller) changeNode(ctx context.Context, verb, name string, rest []string, w io.Writer) error {

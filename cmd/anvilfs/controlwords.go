@@ -61,11 +61,11 @@ func looks(words []string) bool {
 	}
 	verb := words[0]
 	switch strings.Join(words[:min(2, len(words))], " ") {
-	case "errors list", "conflicts list", "scrub status", "snapshot list":
+	case "errors list", "conflicts list", "scrub status", "snapshot list", "quota list", "quota show":
 		return true
 	case "snapshot policy":
 		sets := func(w string) bool { return strings.HasPrefix(w, "-") && w != "--" && !strings.HasPrefix(w, "--json") }
 		return !slices.ContainsFunc(words[2:], sets)
 	}
-	return verb == "help" || verb == "status" || verb == "pid" || verb == "wait"
+	return verb == "help" || verb == "status" || verb == "pid" || verb == "wait" || verb == "du"
 }

@@ -39,9 +39,15 @@ func TestFlagErrors(t *testing.T) {
 	if tried < 50 {
 		t.Errorf("%d flags", tried)
 	}
-	var out, errOut strings.Builder
-	code := run(t.Context(), []string{"anvilfs", "wait", "resync", "--timeout", "5"}, &out, &errOut)
-	if want := "anvilfs: --timeout takes a time like 30s, 5m or 2h, not \"5\": see anvilfs wait --help\n"; code != exitUsage || errOut.String() != want {
-		t.Errorf("%d, %q", code, errOut.String())
+	for words, want := range map[string]string{
+		"wait resync --timeout 5":      `--timeout takes a time like 30s, 5m or 2h, not "5": see anvilfs wait --help`,
+		"wait resync /x --timeout -5s": `--timeout takes a time like 30s, 5m or 2h, not "-5s"`,
+		"dedup /x --tranquility 99":    "--tranquility takes 0 (no rest) to 10 (mostly rest), not 99",
+	} {
+		var out, errOut strings.Builder
+		code := run(t.Context(), append([]string{"anvilfs"}, strings.Fields(words)...), &out, &errOut)
+		if code != exitUsage || errOut.String() != "anvilfs: "+want+"\n" {
+			t.Errorf("%s: %d, %q", words, code, errOut.String())
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"log/syslog"
@@ -29,7 +30,7 @@ func openLog(o *mountOptions, foreground bool) (*slog.Logger, func(), error) {
 	if o.logFile != "" {
 		f, err := os.OpenFile(o.logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("mount option log: %w: name a file that can be written", err)
 		}
 		catchCrash(f)
 		return handler(f), func() { _ = f.Close() }, nil

@@ -16,6 +16,8 @@ func TestLooks(t *testing.T) {
 		"conflicts list --json": true, "conflicts forget x": false, "scrub status": true, "scrub start 3": false,
 		"snapshot list --quick=true --": true, "snapshot create x": false, "snapshot policy --": true, "snapshot policy --json": true,
 		"snapshot policy --json=true --daily=3": false, "snapshot policy -d 3": false, "snapshot": false,
+		"quota list --json=true": true, "quota show -- /d": true, "quota set --bytes=1g -- /d": false, "quota clear -- /d": false,
+		"quota recount": false, "quota": false, "du --": true,
 		"sync": false, "node online a": false, "bulkfree": false, "dedup start": false, "remounting ro": false, "statusx": false,
 	} {
 		words, err := splitWords(line)

@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -90,12 +90,50 @@ func parseMountOptions(lists []string, sloppy bool) (mountOptions, error) {
 			}
 		}
 	}
+	if err := o.checkFiles(); err != nil {
+		return o, err
+	}
 	if o.metrics != "" {
 		if err := metrics.CheckAddress(o.metrics, o.public); err != nil {
 			return o, usageError("mount option metrics: %w", err)
 		}
 	}
 	return o, nil
+}
+
+// checkFiles refuses files that cannot be made where they were named. A remount uses
+// none of them.
+func (o *mountOptions) checkFiles() error {
+	if o.remount {
+		return nil
+	}
+	for _, f := range []struct{ key, path string }{{"log", o.logFile}, {"state", o.state}} {
+		if f.path == "" {
+			continue
+		}
+		if err := fileCanBe(f.path); err != nil {
+			return usageError("mount option %s: %w", f.key, err)
+		}
+	}
+	return nil
+}
+
+// fileCanBe is an error if path is no place for a file. A directory that is missing
+// may be a slip, or a disk that is not mounted: it is not made.
+func fileCanBe(path string) error {
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s: there is no directory %s: make it, or name a file elsewhere", path, dir)
+	case errors.Is(err, unix.ENOTDIR) || err == nil && !info.IsDir():
+		return fmt.Errorf("%s: %s is no directory: name a file elsewhere", path, dir)
+	case err != nil:
+		return fmt.Errorf("%w: name a file elsewhere", err)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory: name a file in it", path)
+	}
+	return nil
 }
 
 var errUnknownOption = errors.New("unknown mount option")
@@ -150,15 +188,13 @@ func (o *mountOptions) set(word string) error {
 func (o *mountOptions) setValue(key, value string) (err error) {
 	switch key {
 	case "commit":
-		o.commit, err = parseSeconds(value)
+		o.commit, err = commitRange.parse(value)
 	case "deadline":
-		o.deadline, err = parseSeconds(value)
+		o.deadline, err = deadlineRange.parse(value)
 	case "wait":
-		o.wait, err = parseSeconds(value)
+		o.wait, err = waitRange.parse(value)
 	case "memory":
-		if o.memory, err = parseSize(value); err == nil && o.memory < minMemory {
-			err = fmt.Errorf("%s is less than the %s that are needed", value, human(minMemory))
-		}
+		o.memory, err = parseMemory(value)
 	case "quorum":
 		switch value {
 		case "hang":
@@ -171,7 +207,7 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 	case "metrics":
 		o.metrics = value
 	case "scrub":
-		o.scrub, err = parseDays(value)
+		o.scrub, err = scrubRange.parse(value)
 	case "state":
 		if o.state = value; !filepath.IsAbs(value) {
 			err = fmt.Errorf("%q is not an absolute path", value)
@@ -191,34 +227,4 @@ func (o *mountOptions) setValue(key, value string) (err error) {
 		return usageError("mount option %s: %w", key, err)
 	}
 	return nil
-}
-
-// minMemory leaves room for the largest system call and some caches.
-const minMemory = 32 << 20
-
-// parseSeconds reads a number of seconds, or a duration with a unit.
-func parseSeconds(s string) (time.Duration, error) {
-	if n, err := strconv.ParseFloat(s, 64); err == nil {
-		s = strconv.FormatFloat(n, 'f', -1, 64) + "s"
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%q is not a time above zero: write seconds, or a number with ms, s, m or h", s)
-	}
-	return d, nil
-}
-
-// parseDays reads a time in days, as 30d or 0.5d, or with another unit.
-func parseDays(s string) (time.Duration, error) {
-	if n, ok := strings.CutSuffix(s, "d"); ok {
-		days, err := strconv.ParseFloat(n, 64)
-		if err == nil && days > 0 && days < 10_000 {
-			return time.Duration(days * float64(24*time.Hour)), nil
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%q is not a time above zero: write days, as 30d, or hours, as 12h", s)
-	}
-	return d, nil
 }

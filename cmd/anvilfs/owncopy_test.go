@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -59,5 +60,20 @@ func TestOwnCopy(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: %q, want %q", c.device, got, c.want)
 		}
+	}
+}
+
+// Symptom: "anvilfs node online MNT MEMBER uses it again", for a member whose name is
+// known.
+func TestErrorAboutAnotherNode(t *testing.T) {
+	c := &controller{server: serverStatus{Dir: "/m"}}
+	const text = "anvilfs node online MNT NODE uses it again, anvilfs node remove MNT NODE gives it up"
+	if err, want := c.aboutNode("replace", "a", &cluster.NodeError{Node: "b c", Err: errors.New(text)}),
+		"node replace a: anvilfs node online /m 'b c' uses it again, anvilfs node remove /m 'b c' gives it up"; err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if err, want := c.aboutNode("replace", "a", errors.New(text)),
+		"node replace a: anvilfs node online /m a uses it again, anvilfs node remove /m a gives it up"; err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -35,6 +35,7 @@ type seenDevice struct {
 // member only the devices themselves say. Losing the file costs nothing else.
 type sightings struct {
 	path string // of the file; "" = nothing is kept
+	room string // its directory, where that is ours to make; "" = it was named with state=
 	home string // where names that are not absolute begin
 	log  *slog.Logger
 
@@ -54,7 +55,7 @@ func openSightings(id, state string, log *slog.Logger) *sightings {
 			s.path = ""
 			return s
 		}
-		s.path = filepath.Join(dir, id+seenSuffix)
+		s.path, s.room = filepath.Join(dir, id+seenSuffix), dir
 	}
 	text, err := os.ReadFile(s.path)
 	if err == nil {
@@ -123,8 +124,10 @@ func (s *sightings) save(known map[string]sighting) error {
 	if err := rawjson.Write(&text, known, "  "); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
-		return err
+	if s.room != "" {
+		if err := os.MkdirAll(s.room, 0o700); err != nil {
+			return err
+		}
 	}
 	if err := writeDurably(s.path+".new", text.Bytes()); err != nil {
 		_ = os.Remove(s.path + ".new") // half of it takes room that others need

@@ -13,7 +13,6 @@ import (
 	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/cmd/events"
-	"github.com/anvilfs/anvilfs/cmd/metrics"
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk/filedev"
 )
@@ -195,31 +194,6 @@ func newController(p *cluster.Pool, look *care, seen *sightings, s source, dir s
 	return &controller{pool: p, care: look, seen: seen, log: log, label: s.label, calls: new(fs.Meter), trees: &treeLook{pool: p, log: log}, layout: newLayoutLook(dir), server: serverStatus{
 		PID: os.Getpid(), Source: s.display(), Cluster: p.ID().String(), Home: seen.home, Dir: dir, Since: time.Now(), Version: version(),
 	}}
-}
-
-// serveMetrics answers Prometheus until the result is called. A port that is
-// taken must not keep a filesystem from being mounted.
-func serveMetrics(ctl *controller, o *mountOptions, ready *readiness, log *slog.Logger) (stop func()) {
-	if o.metrics == "" {
-		return func() {}
-	}
-	look := func() metrics.Look {
-		r := ctl.report()
-		return metrics.Look{Status: r.Status, Copies: r.Integrity, Trees: ctl.trees.known(), Calls: r.Calls, Out: r.Out}
-	}
-	s, err := metrics.Listen(o.metrics, metrics.Source{Look: look, Label: ctl.label, Dir: ctl.server.Dir, Version: version()}, log)
-	if err != nil {
-		ready.note(err.Error() + ": mounted without them")
-		log.Warn("no metrics", "err", err)
-		return func() {}
-	}
-	log.Info("metrics", "address", s.Addr())
-	ctl.metrics.Store(s.Addr())
-	return func() {
-		if err := s.Close(); err != nil {
-			log.Warn("closing the metrics", "err", err)
-		}
-	}
 }
 
 // watched is what events come from.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,13 +9,31 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/anvilfs/anvilfs/cluster"
 	"github.com/anvilfs/anvilfs/ondisk"
+	"github.com/anvilfs/anvilfs/ondisk/filedev"
+	"github.com/anvilfs/anvilfs/ondisk/signature"
 )
 
-// signatureOf names what is on a device or file, "" if nothing known is. It
-// asks blkid(8), which knows several hundred formats, where that is installed,
-// and looks for a few itself, HAMMER2 first.
+// signatureOf names what is on a device or file, "" if nothing known is, and of a
+// HAMMER2 volume the filesystems, unless somebody has it open.
 func signatureOf(path string) (string, error) {
+	found, err := probe(path)
+	if !strings.HasPrefix(found, signature.Hammer2) {
+		return found, err
+	}
+	d, err := filedev.Open(path, filedev.Options{ReadOnly: true})
+	if err != nil {
+		return found, nil
+	}
+	defer d.Close()
+	return cluster.Labelled(context.Background(), found, []ondisk.Device{d}), nil
+}
+
+// probe names what is on a device or file, "" if nothing known is. It looks for the
+// usual formats itself, HAMMER2 first, and asks blkid(8), which knows several hundred,
+// where that is installed.
+func probe(path string) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("there is no %s: check the path, or make an image file first with 'truncate -s SIZE %s'", path, path)
@@ -27,8 +46,16 @@ func signatureOf(path string) (string, error) {
 		return "", fmt.Errorf("%s is a directory: give a block device or an image file", path)
 	}
 	defer f.Close()
-	if found, err := ownProbe(f); found != "" || err != nil {
-		return found, err
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", err
+	}
+	found, err := signature.Of(f, size)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	if found != "" {
+		return found, nil
 	}
 	return blkidProbe(path)
 }
@@ -47,55 +74,6 @@ func refuseForeign(path string) error {
 
 func carries(path, found string) error {
 	return fmt.Errorf("%s carries %s: nothing was changed; give -f to overwrite it", path, found)
-}
-
-// hammer2 is how the name of what carries a volume header begins.
-const hammer2 = "a HAMMER2 volume"
-
-// magics are the formats that we look for without blkid.
-var magics = []struct {
-	off   int64
-	magic string
-	name  string
-}{
-	{0x438, "\x53\xef", "an ext2, ext3 or ext4 filesystem"},
-	{0, "XFSB", "an XFS filesystem"},
-	{0x10040, "_BHRfS_M", "a btrfs filesystem"},
-	{0, "LUKS\xba\xbe", "a LUKS encrypted volume"},
-	{0x218, "LVM2 001", "an LVM physical volume"},
-	{0x1000, "\xfc\x4e\x2b\xa9", "a member of a RAID array"},
-	{4086, "SWAPSPACE2", "swap space"},
-	{3, "NTFS    ", "an NTFS filesystem"},
-	{0x52, "FAT32   ", "a FAT filesystem"},
-	{0x200, "EFI PART", "a partition table"},
-	{0x8001, "CD001", "an ISO 9660 filesystem"},
-}
-
-func ownProbe(f *os.File) (string, error) {
-	header := make([]byte, ondisk.HeaderSize)
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return "", err
-	}
-	for _, off := range ondisk.SlotOffsets(uint64(size)) {
-		if n, err := f.ReadAt(header, off); n < len(header) {
-			return "", fmt.Errorf("%s: reading at %#x: %w", f.Name(), off, err)
-		}
-		h, err := ondisk.DecodeVolumeHeader(header)
-		if err == nil {
-			return fmt.Sprintf("%s (file system id %v)", hammer2, h.Fsid), nil
-		}
-		if !errors.Is(err, ondisk.ErrNotHammer2) {
-			return fmt.Sprintf("%s (%v)", hammer2, err), nil
-		}
-	}
-	for _, m := range magics {
-		buf := make([]byte, len(m.magic))
-		if n, _ := f.ReadAt(buf, m.off); n == len(buf) && string(buf) == m.magic {
-			return m.name, nil
-		}
-	}
-	return "", nil
 }
 
 // blkidProbe is what blkid(8) says. Not being there is no error: the own probe

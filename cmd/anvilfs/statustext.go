@@ -52,7 +52,8 @@ func printStatus(w io.Writer, m *mountStatus, dir string, exact bool) {
 
 // advice is what to say of the mount, worst first.
 func (m *mountStatus) advice(dir string, size func(uint64) string) []advice.Advice {
-	return advice.Join(advice.For(&m.Status, &m.Integrity, dir, size), advice.Trees(m.Quotas, dir, size), advice.Held(m.Held), layoutAdvice(m), m.ReadOnly.advice(dir))
+	return advice.Join(advice.For(&m.Status, &m.Integrity, dir, size), advice.Trees(m.Quotas, dir, size), advice.Held(m.Held), layoutAdvice(m),
+		m.ReadOnly.advice(dir), m.Server.metricsStatus.advice(dir))
 }
 
 // state is the health in a word, or that the mount is read-only if that is all

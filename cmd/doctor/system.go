@@ -69,17 +69,23 @@ func (m *Machine) probe() []Finding {
 	return []Finding{ok("blkid", "newfs sees what a device carries.")}
 }
 
+// Memory is how many bytes the machine has, or the control group of this process if
+// that is less, and which of them: 0 if neither is known.
+func (m *Machine) Memory() (bytes int64, where string) {
+	for line := range strings.Lines(m.word("/proc/meminfo")) {
+		_, _ = fmt.Sscanf(line, "MemTotal: %d kB", &bytes) // other lines do not match
+	}
+	bytes <<= 10
+	if limit, isSet := m.number("/sys/fs/cgroup/memory.max"); isSet && (bytes == 0 || limit < bytes) {
+		return limit, "the control group"
+	}
+	return bytes, "the machine"
+}
+
 // memory looks at what a mount may use.
 func (m *Machine) memory() []Finding {
-	total := int64(0)
-	for line := range strings.Lines(m.word("/proc/meminfo")) {
-		_, _ = fmt.Sscanf(line, "MemTotal: %d kB", &total) // other lines do not match
-	}
-	total <<= 10
-	where := "The machine"
-	if limit, isSet := m.number("/sys/fs/cgroup/memory.max"); isSet && (total == 0 || limit < total) {
-		total, where = limit, "The control group"
-	}
+	total, where := m.Memory()
+	where = strings.ToUpper(where[:1]) + where[1:]
 	if total > 0 && total < 2*leastMemory {
 		return []Finding{found("memory", Warning, fmt.Sprintf("%s has %d MiB; a mount takes up to 256 MiB.", where, total>>20),
 			"mount with memory=64m")}

@@ -181,7 +181,9 @@ func TestCheckAddress(t *testing.T) {
 		{"127.0.0.1:9310", false, true}, {"[::1]:9310", false, true}, {"localhost:0", false, true}, {"127.9.9.9:1", false, true},
 		{":9310", false, false}, {"0.0.0.0:9310", false, false}, {"192.0.2.1:9310", false, false}, {"host:9310", false, false},
 		{"9310", true, false}, {"127.0.0.1", false, false}, {"127.0.0.1:", false, false},
-		{":9310", true, true}, {"192.0.2.1:9310", true, true},
+		{":9310", true, true}, {"192.0.2.1:9310", true, true}, {"host.example:9310", true, true},
+		{"127.0.0.1:99999", false, false}, {"127.0.0.1:-1", false, false}, {"127.0.0.1:http", false, false},
+		{"localhost:65536", false, false}, {":99999", true, false}, {"300.0.0.1:9310", true, false}, {"[::1::2]:9310", true, false},
 	} {
 		t.Run(fmt.Sprint(c.addr, c.public), func(t *testing.T) {
 			if err := CheckAddress(c.addr, c.public); (err == nil) != c.ok {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,10 +29,16 @@ func CheckAddress(addr string, public bool) error {
 	if err != nil || port == "" {
 		return fmt.Errorf("%q is not HOST:PORT, as in 127.0.0.1:9310", addr)
 	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%s: its port is not a number up to 65535", addr)
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil && host != "" && strings.Trim(host, "0123456789.:") == "" {
+		return fmt.Errorf("%s: %s is no address", addr, host) // nor is it a name
+	}
 	if host == "localhost" || public {
 		return nil
 	}
-	ip, err := netip.ParseAddr(host)
 	if err != nil || !ip.IsLoopback() {
 		return fmt.Errorf("%s can be reached by others, who need no password: listen on 127.0.0.1:%s, or say metrics_public as well", addr, port)
 	}
@@ -66,6 +73,9 @@ func Listen(addr string, src Source, log *slog.Logger) (*Server, error) {
 	}()
 	return s, nil
 }
+
+// Ended is closed when the server answers nobody any more.
+func (s *Server) Ended() <-chan struct{} { return s.done }
 
 // Addr is where the server listens.
 func (s *Server) Addr() string { return s.addr.String() }

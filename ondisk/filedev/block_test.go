@@ -102,11 +102,57 @@ func TestBlockDeviceInUse(t *testing.T) {
 // already: two wrote one member, and what was synced by one of them was lost.
 func TestFileUnderLoopDevice(t *testing.T) {
 	path := loop(t, 512)
+	bothWays(t, path, backing(t, path))
+}
+
+// Symptom: where a file system has no locks of ranges, the same went through silently.
+func TestFileUnderLoopDeviceWithoutRangeLocks(t *testing.T) {
+	path := loop(t, 512)
+	file, was := backing(t, path), lockRange
+	defer func() { lockRange = was }()
+	lockRange = func(int, *unix.Flock_t) error { return unix.ENOLCK }
+	bothWays(t, path, file)
+}
+
+// Symptom: an image was opened for writing while another filesystem was mounted from the
+// loop device over it.
+func TestFileUnderLoopDeviceOfOthers(t *testing.T) {
+	path := loop(t, 512)
+	file := backing(t, path)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0) // as mount(2) has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(file, Options{})
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "in use by "+path) || !strings.Contains(err.Error(), "fuser -v "+path) {
+		t.Errorf("beside a mount: %v", err)
+	}
+	if d, err := Open(file, Options{ReadOnly: true}); err != nil {
+		t.Errorf("a reader: %v", err)
+	} else {
+		d.Close()
+	}
+	unix.Close(fd)
+	d, err := Open(file, Options{})
+	if err != nil {
+		t.Fatalf("nobody has it: %v", err)
+	}
+	d.Close()
+}
+
+// backing is the file under a loop device.
+func backing(t *testing.T, path string) string {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(path), "loop/backing_file"))
 	if err != nil {
 		t.Skip(err)
 	}
-	file := strings.TrimSpace(string(text))
+	return strings.TrimSpace(string(text))
+}
+
+// bothWays checks that a file and the loop device over it are one thing.
+func bothWays(t *testing.T, path, file string) {
+	t.Helper()
 	for _, c := range []struct{ first, second string }{{path, file}, {file, path}} {
 		for _, o := range []struct {
 			first, second Options

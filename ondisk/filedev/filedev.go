@@ -19,7 +19,8 @@
 // The file is locked while open, so that no second process, and no second
 // Open in this one, gets hold of the same member: exclusively for writing,
 // shared for reading. The lock goes with the last request, not with Close. So is
-// the file under a loop device, by ranges: it is the same member.
+// the file under a loop device, by ranges: it is the same member. A file that is to be
+// written is refused, too, while a loop device over it is mounted as something else.
 package filedev
 
 import (

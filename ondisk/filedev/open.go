@@ -100,10 +100,13 @@ func (d *Device) open(opt Options) error {
 
 // setup locks the device and learns its size and alignment.
 func (d *Device) setup() error {
-	if err := d.lock(); err != nil {
+	if err := d.flock(d.fd); err != nil {
 		return err
 	}
 	if err := d.lockBytes(); err != nil {
+		return err
+	}
+	if err := d.overHeld(); err != nil {
 		return err
 	}
 	d.learnAlignment()
@@ -124,12 +127,13 @@ func (d *Device) setup() error {
 	return nil
 }
 
-func (d *Device) lock() error {
+// flock locks an open file: for d alone, or for all that only read.
+func (d *Device) flock(fd int) error {
 	how := unix.LOCK_EX | unix.LOCK_NB
 	if d.readOnly {
 		how = unix.LOCK_SH | unix.LOCK_NB
 	}
-	return patiently(func() error { return unix.Flock(d.fd, how) })
+	return patiently(func() error { return unix.Flock(fd, how) })
 }
 
 // patiently takes a lock that others may have for an instant.
@@ -189,7 +193,10 @@ func (d *Device) stopDirect() {
 // openError adds to err what the caller can do about it.
 func openError(path string, opt Options, err error) error {
 	remedy := ""
+	held := new(heldError)
 	switch {
+	case errors.As(err, &held):
+		return fmt.Errorf("%s: %w: unmount that, or stop the program that has it open (fuser -v %s shows it)", path, err, held.loop)
 	case errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EWOULDBLOCK):
 		return fmt.Errorf("%s: %w: unmount it, or stop the program that has it open (fuser -v %s shows it)", path, ErrInUse, path)
 	case errors.Is(err, unix.ENOENT):
@@ -203,6 +210,8 @@ func openError(path string, opt Options, err error) error {
 		remedy = ": the medium cannot be written; open it read-only"
 	case errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOMEDIUM):
 		remedy = ": the device is gone; attach it again"
+	case errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS):
+		remedy = ": its file system has no locks, so others could use it unseen; put the image elsewhere"
 	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EFBIG) || errors.Is(err, unix.EDQUOT):
 		remedy = ": choose a smaller size or another place"
 	}

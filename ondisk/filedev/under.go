@@ -15,6 +15,11 @@ import (
 // written by two who do not know of each other. What is below is not known where
 // the file has another name, as in a container, or none any more; then nothing is
 // locked.
+//
+// Where a file system has no locks of ranges, the whole file is locked by flock(2), as
+// each file is that is opened by its name: then no two partitions of one loop device can
+// be used, but no two users go unseen. Where it has none of these either, the device is
+// not opened: nobody could say that it is ours alone.
 func (d *Device) lockBytes() error {
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	if d.readOnly {
@@ -28,13 +33,19 @@ func (d *Device) lockBytes() error {
 		}
 		fd = d.under
 	}
-	err := patiently(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock) })
-	if err == unix.EWOULDBLOCK {
-		d.closeUnder()
-		return err
+	err := patiently(func() error { return lockRange(fd, &lock) })
+	if err != nil && err != unix.EWOULDBLOCK {
+		err = d.flock(fd)
 	}
-	return nil // locked, or on a file system without such locks
+	if err != nil {
+		d.closeUnder()
+	}
+	return err
 }
+
+// lockRange locks bytes of an open file; a variable for tests, which have no file
+// system without such locks.
+var lockRange = func(fd int, lock *unix.Flock_t) error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, lock) }
 
 // openUnder opens the file under a loop device, and says which range of it the
 // device shows; false if there is none, or none that can be opened.

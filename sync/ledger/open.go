@@ -32,7 +32,7 @@ type Options struct {
 	Log *slog.Logger // told of a file that was put aside; nil = nobody
 	// Named: a person named the file, so one that is no ledger is that person's
 	// and stays where it is. Others are put aside. It also stays when it is closed
-	// with nothing in it.
+	// with nothing in it. Its directory is not made.
 	Named bool
 }
 
@@ -81,8 +81,10 @@ func inTime(open func() (*Ledger, error)) (l *Ledger, err error) {
 
 // openNow waits for the disk.
 func openNow(path string, o Options) (*Ledger, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+	if !o.Named { // a directory that a person names and that is not there is a slip
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, err
+		}
 	}
 	err := inspect(path)
 	if errors.Is(err, errDamaged) || errors.Is(err, errForeign) && !o.Named {

@@ -184,7 +184,7 @@ func TestLedgerOfSomethingElse(t *testing.T) {
 	must(t, db.Close())
 	for path, want := range map[string]string{
 		text: "move it away", other: `"images"`, dir: "no ledger", "/dev/zero": "no ledger",
-		filepath.Join(text, "x.db"): "not a directory",
+		filepath.Join(text, "x.db"): "not a directory", filepath.Join(dir, "nope", "x.db"): "no such file",
 	} {
 		before, _ := os.ReadFile(text)
 		_, err := Open(path, Options{Named: true})
@@ -194,6 +194,9 @@ func TestLedgerOfSomethingElse(t *testing.T) {
 		if after, _ := os.ReadFile(text); !bytes.Equal(before, after) {
 			t.Errorf("%s: it was changed", path)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "nope")); err == nil {
+		t.Error("a directory that a person named was made")
 	}
 	l := open(t, filepath.Join(dir, "mine.db"))
 	if _, err := Open(filepath.Join(dir, "mine.db"), Options{}); !errors.Is(err, ErrBusy) {

@@ -122,10 +122,10 @@ func newJob(peers Peers, o *Options, old *State, tranquility int) *job {
 		for _, n := range peers.Status().Nodes {
 			switch n.State {
 			case cluster.NodeInSync, cluster.NodeBehind, cluster.NodeResync:
-				j.lanes[n.Name] = &Place{Node: n.Fsid, Report: LaneReport{Node: n.Name}}
+				j.lanes[n.Name] = &Place{Node: n.Fsid, Report: LaneReport{Node: n.Name, ID: n.Fsid}}
 			default:
 				if n.Role != ondisk.PFSNone.String() && !n.Soft() {
-					j.rep.Absent = append(j.rep.Absent, Absence{n.Name, n.State})
+					j.rep.Absent = append(j.rep.Absent, Absence{n.Name, n.Fsid, n.State})
 				}
 			}
 		}

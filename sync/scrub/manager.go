@@ -209,9 +209,7 @@ func (m *Manager) Wait(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	m.mu.Lock()
-	rep := m.last
-	m.mu.Unlock()
+	rep := m.Report()
 	switch {
 	case rep.Phase == Idle:
 		return errors.New("no scrub was run here: anvilfs scrub start MNT begins one")
@@ -254,5 +252,6 @@ func (m *Manager) Report() Report {
 	if j != nil {
 		rep = j.report()
 	}
-	return rep
+	st := m.peers.Status()
+	return ofMembers(rep, &st)
 }

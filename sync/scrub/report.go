@@ -60,12 +60,14 @@ type Overwritten struct {
 // An Absence is a node that was not verified. Soft ones may be away.
 type Absence struct {
 	Node  string            `json:"node"`
+	ID    string            `json:"id,omitempty"`
 	State cluster.NodeState `json:"state"`
 }
 
 // A LaneReport is the part of a scrub on one node.
 type LaneReport struct {
 	Node  string `json:"node"`
+	ID    string `json:"id,omitempty"`  // which member that is, whatever it is called
 	PFS   string `json:"pfs,omitempty"` // that is being read
 	Bytes int64  `json:"bytes_verified"`
 	Total int64  `json:"bytes_total"`

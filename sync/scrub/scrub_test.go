@@ -247,7 +247,7 @@ func TestScrubTellsWhoWasAway(t *testing.T) {
 	r.must(r.pool.Sync(r.ctx))
 	r.must(r.pool.NodeOffline(r.ctx, "m1"))
 	rep := r.scrub()
-	if len(rep.Absent) != 1 || rep.Absent[0] != (Absence{"m1", cluster.NodeOffline}) || len(rep.Lanes) != 2 || rep.Unrepaired != 0 {
+	if len(rep.Absent) != 1 || rep.Absent[0].Node != "m1" || rep.Absent[0].State != cluster.NodeOffline || len(rep.Lanes) != 2 || rep.Unrepaired != 0 {
 		t.Errorf("%+v", rep)
 	}
 	if r.end == nil || !strings.Contains(r.end.Error(), "m1: it was offline") {

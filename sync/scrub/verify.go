@@ -27,6 +27,10 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 	for j.await(ctx) == nil {
 		n, ok := j.node(j.called(name, place))
 		if !ok {
+			if st := j.peers.Status(); left(&st, place.Node) {
+				j.drop(name, place)
+				return
+			}
 			if gone += j.o.pause; gone > j.o.patience {
 				j.endLane(place, errNotInSync)
 				return
@@ -89,7 +93,7 @@ func (j *job) called(name string, place *Place) string {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	place.Report.Node = name
+	place.Report.Node, place.Report.ID = name, place.Node
 	return name
 }
 

@@ -2,80 +2,25 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
-	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/fs"
-	"github.com/anvilfs/anvilfs/ondisk/rawjson"
 )
 
-// Quotas and du of a read-only mount: its accounts are read as of the last commit,
-// what has none is counted here.
-
-// readOnly carries out a command on a mount that is read-only; dir is the path
-// from the mount point, and name that for people.
-func (v *quotaVerb) readOnly(w io.Writer, mnt, dir, name string, f *quotaWords) error {
-	if v.name != "list" && v.name != "show" {
-		return fmt.Errorf("%s is mounted read-only", mnt)
-	}
-	list, err := readTrees(mnt)
-	if err != nil {
-		return err
-	}
-	if v.name == "list" {
-		return printQuotas(w, list, f)
-	}
-	for at := path.Clean(dir); ; at = path.Dir(at) {
-		if i := slices.IndexFunc(list, func(t advice.Tree) bool { return t.Path == at }); i >= 0 {
-			return printQuotas(w, list[i:i+1], f)
-		}
-		if at == "/" {
-			return fmt.Errorf("%s is in no tree with a quota", name)
-		}
-	}
-}
-
-// readTrees are the accounts of a mount.
-func readTrees(mnt string) ([]advice.Tree, error) {
-	b, err := os.ReadFile(filepath.Join(mnt, ".anvilfs", "quotas.json"))
-	if err != nil {
-		return nil, mountError(mnt, err)
-	}
-	var list struct{ Quotas []advice.Tree }
-	if err := rawjson.Unmarshal(b, &list); err != nil {
-		return nil, fmt.Errorf("%s: %w", mnt, err)
-	}
-	return list.Quotas, nil
-}
-
-// readOnlyUse is du for directories of a mount that is read-only.
-func readOnlyUse(w io.Writer, mnt string, dirs []string, f *quotaWords) error {
+// countUse is du for directories that the server is not asked about: in snapshots, or
+// by users who may not ask it.
+func countUse(w io.Writer, dirs []string, f *quotaWords) error {
 	if f.summarize {
 		f.depth = 0
-	}
-	known, err := readTrees(mnt)
-	if err != nil && !os.IsPermission(err) {
-		return err // an ordinary user counts
 	}
 	began := time.Now()
 	var list []fs.TreeUse
 	for _, dir := range dirs {
-		_, at, err := inMount(dir)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(known, func(t advice.Tree) bool { return t.Path == path.Clean(at) && quotaState(&t.Quota) == exact })
-		if i >= 0 && f.depth == 0 && !f.apparent {
-			list = append(list, fs.TreeUse{Path: path.Clean(dir), Bytes: known[i].Bytes, Inodes: known[i].Inodes, Known: true})
-			continue
-		}
 		c := counting{f: f, seen: make(map[uint64]bool)}
 		if err := c.count(dir); err != nil {
 			return err
