@@ -31,6 +31,8 @@ func TestWrongCommandLines(t *testing.T) {
 		{"frobnicate", exitUsage}, {"newfs", exitUsage}, {"newfs --bogus a", exitUsage}, {"mount", exitUsage},
 		{"node", exitOK}, {"node frobnicate", exitUsage}, {"node offline /mnt", exitUsage}, {"sync", exitUsage},
 		{"wait", exitUsage}, {"wait soon", exitUsage}, {"wait soon /nowhere", exitUsage},
+		{"newfs -L LOCAL a", exitUsage}, {"newfs -L .anvilfs-x a", exitUsage}, {"newfs a,,b", exitUsage},
+		{"mount a,a@HOME /mnt", exitUsage}, {"fsck a,b", fsckOperational},
 		{"node add --slave --role soft-slave /nowhere a", exitUsage}, {"fsck", fsckUsage}, {"fsck /nowhere", fsckOperational}, {"status /nowhere", exitFailed},
 		{"status --check /nowhere", checkCritical}, {"show", exitOK}, {"show volume", exitUsage}, {"umount /nowhere", exitMount},
 		{"sync /proc", exitFailed}, {"show volume /nowhere", exitFailed}, {"pfs list /nowhere", exitFailed},
@@ -86,7 +88,7 @@ func TestNewfs(t *testing.T) {
 		t.Error("a newfs that failed left its file behind")
 	}
 	anvil(t, exitUsage, "newfs", "-s", "64m", "--check", "none", d)
-	if _, said := anvil(t, exitFailed, "newfs", "-s", "64m", d, "--cache", d+"1", "--cache", d+"2"); !strings.Contains(said, "2 caches") {
+	if _, said := anvil(t, exitUsage, "newfs", "-s", "64m", d, "--cache", d+"1", "--cache", d+"2"); !strings.Contains(said, "2 caches") {
 		t.Errorf("two caches: %s", said)
 	}
 }
