@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,6 +35,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"wait", exitUsage}, {"wait soon", exitUsage}, {"wait soon /nowhere", exitUsage},
 		{"newfs -L LOCAL a", exitUsage}, {"newfs -L .anvilfs-x a", exitUsage}, {"newfs a,,b", exitUsage},
 		{"mount a,a@HOME /mnt", exitUsage}, {"fsck a,b", fsckOperational},
+		{"status --json -x", exitUsage}, {"status --check --json", exitUsage}, {"status --check -x", exitUsage},
 		{"node add --slave --role soft-slave /nowhere a", exitUsage}, {"fsck", fsckUsage}, {"fsck /nowhere", fsckOperational}, {"status /nowhere", exitFailed},
 		{"status --check /nowhere", checkCritical}, {"show", exitOK}, {"show volume", exitUsage}, {"umount /nowhere", exitMount},
 		{"sync /proc", exitFailed}, {"show volume /nowhere", exitFailed}, {"pfs list /nowhere", exitFailed},
@@ -175,5 +178,24 @@ func TestGetWithoutAFile(t *testing.T) {
 		if _, said := anvil(t, code, append([]string{"get"}, strings.Fields(words)...)...); !strings.Contains(said, want) {
 			t.Errorf("get %s: %s", words, said)
 		}
+	}
+}
+
+// What is wrong does not end a status that is shown again and again.
+func TestStatusRepeats(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	shown := 0
+	err := repeat(ctx, io.Discard, time.Millisecond, func() error {
+		if shown++; shown == 3 {
+			cancel()
+		}
+		return &exitError{code: checkWarning}
+	})
+	if shown < 3 || exitCode(err) != checkWarning {
+		t.Errorf("shown %d times: %v", shown, err)
+	}
+	if err := repeat(t.Context(), io.Discard, time.Millisecond, func() error { return io.EOF }); err != io.EOF {
+		t.Errorf("a mount that is gone: %v", err)
 	}
 }
