@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/anvilfs/anvilfs/ondisk"
@@ -225,6 +226,12 @@ func orNew(u ondisk.UUID) ondisk.UUID {
 		return ondisk.NewUUID()
 	}
 	return u
+}
+
+// OwnLabel reports whether a PFS of that label is no filesystem of anybody: what every
+// volume has beside them, or a copy that is being made.
+func OwnLabel(label string) bool {
+	return label == "LOCAL" || strings.HasPrefix(label, ".anvilfs-")
 }
 
 func validLabel(label string) error {

@@ -40,8 +40,12 @@ func (p *Pool) snapshotTable(ctx context.Context) (t *SnapshotTable, size uint64
 	return t, uint64(len(b)), err
 }
 
-// snapshotBytes is the list as it is stored, nil if there never was one.
+// snapshotBytes is the list as it is stored, nil if there never was one. What a
+// snapshot has in its place is the list of its source, as that was then.
 func (p *Pool) snapshotBytes(ctx context.Context) ([]byte, error) {
+	if vols := p.engine.volumes(); len(vols) > 0 && vols[0].Snap {
+		return nil, nil
+	}
 	in, ok, err := p.Inode(ctx, ondisk.InumSnapshots)
 	if err != nil || !ok {
 		return nil, err

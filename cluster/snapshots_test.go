@@ -383,6 +383,28 @@ func (c *testCluster) reopened(label string, o Options) (*Pool, error) {
 	return OpenPool(c.ctx, specs, o)
 }
 
+// A snapshot that is mounted alone has none of its own, and waits for none: what its
+// source had by then is not on its way to anybody.
+func TestSnapshotAloneListsNone(t *testing.T) {
+	c := newTestCluster(t, 3)
+	p := c.pool(Options{})
+	say(t, p, "f", "one")
+	snap(t, p, "first")
+	snap(t, p, "s")
+	closePool(t, p)
+	s, err := c.reopened("s", Options{ReadOnly: true})
+	check(t, err)
+	defer closePool(t, s)
+	list, err := s.Snapshots(c.ctx, true)
+	check(t, err)
+	if len(list) > 0 {
+		t.Errorf("it lists %+v", list)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	defer cancel()
+	check(t, s.Wait(ctx, WaitSnapshots))
+}
+
 // Symptom: a clone that was made while a member had not yet written that another
 // one was removed was refused, for want of that.
 func TestSnapshotCloneByTheNewestLaw(t *testing.T) {

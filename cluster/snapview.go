@@ -32,9 +32,6 @@ type snapNames struct {
 // SnapshotNames lists the snapshots, oldest first. The caller changes nothing in
 // what is returned.
 func (p *Pool) SnapshotNames(ctx context.Context) ([]SnapshotName, error) {
-	if vols := p.engine.volumes(); len(vols) > 0 && vols[0].Snap {
-		return nil, nil // the list is that of its source, then
-	}
 	b, err := p.snapshotBytes(ctx)
 	if err != nil || b == nil {
 		return nil, err

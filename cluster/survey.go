@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/anvilfs/anvilfs/chain"
@@ -44,7 +43,7 @@ func Survey(ctx context.Context, devs []ondisk.Device) (list []Holding, err erro
 // Mountable reports whether a PFS is a filesystem of the user's own: no snapshot,
 // nothing of a tool, and not the one that every formatter of HAMMER2 adds.
 func Mountable(p *chain.PFSInfo) bool {
-	return p.Label != "LOCAL" && p.Subtype == ondisk.PFSSubNone && !strings.HasPrefix(p.Label, ".anvilfs-")
+	return !chain.OwnLabel(p.Label) && p.Subtype == ondisk.PFSSubNone
 }
 
 func survey(ctx context.Context, vol *chain.Volume, p *chain.PFSInfo) Holding {

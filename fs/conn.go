@@ -121,6 +121,9 @@ func (c *conn) handle(b *buffers, in []byte) {
 	began := c.meter.begin()
 	var reply []byte
 	ours := c.raw.refused(op, in)
+	if !ours && freezes(op, in) {
+		c.writeMapped(binary.NativeEndian.Uint64(in[16:]))
+	}
 	if c.raw.gated(op, in) {
 		if c.raw.fs.gate.enter(op == opForget || op == opBatchForget) {
 			// Until it is answered: what the kernel learns later is new.
@@ -148,6 +151,18 @@ func (c *conn) handle(b *buffers, in []byte) {
 		c.log.Error("answering the kernel", "opcode", op, "bytes", len(reply), "error", err)
 	}
 	c.appended(op, in)
+}
+
+// writeMapped has the kernel write what programs changed of a file through mappings.
+// It waits for requests that the kernel sends meanwhile: the caller is outside of the
+// gate, and does not count among the readers, of which one is left for them.
+func (c *conn) writeMapped(inum uint64) {
+	c.readers.Add(-1)
+	defer c.readers.Add(1)
+	if c.idle.Load() == 0 {
+		c.start()
+	}
+	c.invalidateData(inum)
 }
 
 // answer writes a reply, and what was lent for it, which goes back.

@@ -21,6 +21,7 @@ const (
 	lenTrim      = 24 // start, length, least length of a range
 	lenFSXattr   = 28 // xflags, extent size, extents, project, CoW extent size, 8 unused
 	lenLinuxFlag = 4
+	lenIoctlIn   = 32 // of the request, before what the caller passes
 )
 
 // Ioctl serves file flags, trimming and shutting down.
@@ -63,6 +64,22 @@ func (r *raw) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, input []byte, _ *f
 		return fuse.OK
 	}
 	return fuse.Status(errBadIoctl)
+}
+
+// freezes reports whether a request makes a file immutable, or append only. What
+// programs changed through mappings until then would be refused when it is written.
+func freezes(op uint32, in []byte) bool {
+	if op != opIoctl || len(in) < lenInHeader+lenIoctlIn+lenLinuxFlag {
+		return false
+	}
+	flags := binary.NativeEndian.Uint32(in[lenInHeader+lenIoctlIn:])
+	switch binary.NativeEndian.Uint32(in[lenInHeader+12:]) {
+	case iocSetFlags:
+		return flags&(fsImmutable|fsAppend) != 0
+	case iocSetXattr:
+		return flags&(xfImmutable|xfAppend) != 0
+	}
+	return false
 }
 
 // ioctlOfSnapshot shows flags, and changes nothing.

@@ -125,7 +125,7 @@ func (c *conn) invalidateAttr(inum uint64) {
 }
 
 // invalidateData drops what the kernel caches of an inode, content included.
-// It waits for pages in use, so no request may wait for it.
+// It waits for pages in use, so no request may wait for it but by writeMapped.
 func (c *conn) invalidateData(inum uint64) {
 	var b [lenOutHead + 24]byte
 	binary.NativeEndian.PutUint64(b[lenOutHead:], inum)

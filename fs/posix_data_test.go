@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -85,6 +86,31 @@ var dataCases = []posixCase{
 		copy(want[5000:], "mapped")
 		copy(want[6000:], "later")
 		wantContent(t, p, string(want))
+	}},
+	{"mapped before it is immutable", func(t *testing.T, dir string) {
+		for _, flag := range []int{fsImmutable, fsAppend} {
+			p := filepath.Join(dir, "f")
+			write(t, p, strings.Repeat("m", 10000))
+			f, err := os.OpenFile(p, os.O_RDWR, 0)
+			must(t, err)
+			m, err := unix.Mmap(int(f.Fd()), 0, 10000, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+			must(t, err)
+			copy(m, "mapped")
+			was, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+			must(t, err)
+			err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, was|flag)
+			if errors.Is(err, syscall.EPERM) {
+				t.Skip("only root may make a file immutable")
+			}
+			must(t, err)
+			synced := unix.Msync(m, unix.MS_SYNC)
+			must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, was))
+			must(t, synced)
+			must(t, unix.Munmap(m))
+			must(t, f.Close())
+			wantContent(t, p, "mapped"+strings.Repeat("m", 10000-6))
+			must(t, os.Remove(p))
+		}
 	}},
 	{"direct I/O", func(t *testing.T, dir string) {
 		p := filepath.Join(dir, "f")

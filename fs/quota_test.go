@@ -236,7 +236,8 @@ func TestQuotaCountedNotCommitted(t *testing.T) {
 	d := r.mkdir(ondisk.InumRoot, "d")
 	r.write(r.make(d, "a", ondisk.ObjFile), 0, noise(1<<16, 1))
 	r.must(r.pool.Sync(r.ctx))
-	r.quota(d, Limits{})
+	r.must(r.f.SetQuota(r.ctx, d, func(*Limits) {}))
+	r.must(r.f.quotas.wait(r.ctx, d)) // WaitQuota would commit
 	q, ok, err := r.f.QuotaOf(r.ctx, d)
 	r.must(err)
 	if !ok || !q.Counting {
@@ -415,6 +416,23 @@ func TestQuotaBorders(t *testing.T) {
 	r.fsck()
 }
 
+// A limit holds from when the tree is counted on, not only from the next commit.
+func TestQuotaHoldsOnceCounted(t *testing.T) {
+	r := newQuotaRig(t)
+	dir := r.mkdir(ondisk.InumRoot, "dir")
+	r.write(r.make(dir, "was", ondisk.ObjFile), 0, noise(10*ondisk.LogicalBlock, 1))
+	late := r.make(dir, "late", ondisk.ObjFile)
+	r.must(r.pool.Sync(r.ctx))
+	r.quota(dir, Limits{Bytes: 11 * ondisk.LogicalBlock})
+	_, err := r.f.Write(r.ctx, late, 0, noise(2*ondisk.LogicalBlock, 2), false)
+	if Errno(err) != syscall.EDQUOT {
+		t.Fatalf("a block more than fits: %v, want %v", err, syscall.EDQUOT)
+	}
+	r.check("counted", nil)
+	r.close()
+	r.fsck()
+}
+
 // TestQuotaClearedAndSet: an account in one that is given up and made again in
 // one commit is part of the new one's sums.
 func TestQuotaClearedAndSet(t *testing.T) {
@@ -426,7 +444,7 @@ func TestQuotaClearedAndSet(t *testing.T) {
 	r.quota(inner, Limits{})
 	r.check("set", nil)
 	r.must(r.f.ClearQuota(r.ctx, outer))
-	r.must(r.f.WaitQuota(r.ctx, outer))
+	r.must(r.f.quotas.wait(r.ctx, outer)) // WaitQuota would commit
 	r.quota(outer, Limits{})
 	r.check("cleared and set", nil)
 	r.close()

@@ -192,7 +192,8 @@ func (q *quotas) roots() []uint64 {
 func (f *FS) HasQuotas() bool { return f.quotas.any.Load() }
 
 // WaitQuota returns when a directory's account is counted, or given up, and when
-// what another system may have changed is.
+// what another system may have changed is. That is committed then: limits go by the
+// sums of the last commit, and would let writers in on what is not in them yet.
 func (f *FS) WaitQuota(ctx context.Context, dir uint64) error {
 	if f.quotas.store == nil {
 		return nil
@@ -200,7 +201,10 @@ func (f *FS) WaitQuota(ctx context.Context, dir uint64) error {
 	if err := f.quotas.counter.waitAnew(ctx); err != nil {
 		return err
 	}
-	return f.quotas.wait(ctx, dir)
+	if err := f.quotas.wait(ctx, dir); err != nil {
+		return err
+	}
+	return f.store.Sync(ctx)
 }
 
 // Quotas lists the accounts of directories that have a name, as of the last

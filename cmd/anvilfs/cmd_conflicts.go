@@ -142,6 +142,10 @@ func settle(out io.Writer, dir string, k *conflictJSON, keep string) error {
 		if err := os.RemoveAll(copied); err != nil {
 			return err
 		}
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+			fmt.Fprintf(out, "%s is removed, as %s is in the cluster\n", k.Copy, k.Path)
+			return nil
+		}
 		fmt.Fprintf(out, "%s stays, %s is removed\n", k.Path, k.Copy)
 		return nil
 	}

@@ -125,6 +125,14 @@ func (n *newfs) run(ctx context.Context, out io.Writer, masters []string) (err e
 	return n.report(out, list)
 }
 
+// refuseOwnLabel refuses what scan would not find, as it takes it for no filesystem.
+func refuseOwnLabel(label string) error {
+	if chain.OwnLabel(label) {
+		return usageError("a PFS %q is no filesystem, but what a volume has beside those: choose another label", label)
+	}
+	return nil
+}
+
 // plan checks everything that can be checked without writing.
 func (n *newfs) plan(masters []string) ([]*newMember, error) {
 	all := slices.Concat(masters, n.slaves, n.soft, n.laptop)
@@ -136,7 +144,10 @@ func (n *newfs) plan(masters []string) ([]*newMember, error) {
 		return nil, err
 	}
 	if s.label != "" {
-		return nil, fmt.Errorf("%s: the label goes behind -L, not behind an @", s.text)
+		return nil, usageError("%s: the label goes behind -L, not behind an @", s.text)
+	}
+	if err := refuseOwnLabel(n.label); err != nil {
+		return nil, err
 	}
 	var list []*newMember
 	for i, m := range s.members {

@@ -153,6 +153,9 @@ Devices of one member are joined with colons.`,
 		Args: exactly(2, "a mount point and a device"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if slave {
+				if c.Flags().Changed("role") && role != "slave" {
+					return usageError("--slave is short for --role slave: leave it out, or --role %s", role)
+				}
 				role = "slave"
 			}
 			r, err := parseRole(role)

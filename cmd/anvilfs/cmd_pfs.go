@@ -58,6 +58,9 @@ func pfsCreate() *cobra.Command {
 		Short: "Create an empty PFS, a filesystem of its own",
 		Args:  exactly(2, "a device and a label"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := refuseOwnLabel(args[1]); err != nil {
+				return err
+			}
 			ctx := c.Context()
 			return withVolume(ctx, args[0], chain.Options{}, func(v *chain.Volume) error {
 				t, err := v.Begin(ctx)

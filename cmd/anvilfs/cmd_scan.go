@@ -150,7 +150,7 @@ func (r *scanReport) print(w io.Writer) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s: %s\n", f.Label, f.headline())
+		fmt.Fprintf(w, "%s: %s\n", advice.Printable(f.Label), f.headline())
 		how := f.Source
 		if r.devices {
 			if how = "@" + escapeLabel(f.Label); len(r.named(f.Label)) > 1 {

@@ -31,6 +31,9 @@ mount, as monitoring systems want it. Both end with 0 (healthy), 1 (works,
 something needs care) or 2 (no majority, or no answer).`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
+			if check && wrong || check && asJSON || wrong && asJSON {
+				return usageError("--check, -x and --json are three ways to show it: give one of them")
+			}
 			dirs, every, err := statusWords(args)
 			if err != nil {
 				return err
@@ -46,17 +49,7 @@ something needs care) or 2 (no majority, or no answer).`,
 				}
 				return textStatus(c.Context(), c.OutOrStdout(), dirs, exact)
 			}
-			for {
-				if err := show(); err != nil || every == 0 {
-					return err
-				}
-				select {
-				case <-time.After(every):
-					fmt.Fprintln(c.OutOrStdout())
-				case <-c.Context().Done():
-					return nil
-				}
-			}
+			return repeat(c.Context(), c.OutOrStdout(), every, show)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the whole status as JSON")
@@ -64,6 +57,24 @@ something needs care) or 2 (no majority, or no answer).`,
 	c.Flags().BoolVarP(&wrong, "wrong", "x", false, "only what is wrong, and an exit code for scripts")
 	c.Flags().BoolVarP(&exact, "exact", "p", false, "print bytes as plain numbers")
 	return c
+}
+
+// repeat shows once, or again and again until it is interrupted. That something is
+// wrong ends nothing: it is what is looked for.
+func repeat(ctx context.Context, w io.Writer, every time.Duration, show func() error) error {
+	for {
+		err := show()
+		var code *exitError
+		if every == 0 || err != nil && !(errors.As(err, &code) && code.err == nil) {
+			return err
+		}
+		select {
+		case <-time.After(every):
+			fmt.Fprintln(w)
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // statusWords reads [MNT...] [INTERVAL].

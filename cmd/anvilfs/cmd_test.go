@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +32,11 @@ func TestWrongCommandLines(t *testing.T) {
 	}{
 		{"frobnicate", exitUsage}, {"newfs", exitUsage}, {"newfs --bogus a", exitUsage}, {"mount", exitUsage},
 		{"node", exitOK}, {"node frobnicate", exitUsage}, {"node offline /mnt", exitUsage}, {"sync", exitUsage},
-		{"wait", exitUsage}, {"fsck", fsckUsage}, {"fsck /nowhere", fsckOperational}, {"status /nowhere", exitFailed},
+		{"wait", exitUsage}, {"wait soon", exitUsage}, {"wait soon /nowhere", exitUsage},
+		{"newfs -L LOCAL a", exitUsage}, {"newfs -L .anvilfs-x a", exitUsage}, {"newfs a,,b", exitUsage},
+		{"mount a,a@HOME /mnt", exitUsage}, {"fsck a,b", fsckOperational},
+		{"status --json -x", exitUsage}, {"status --check --json", exitUsage}, {"status --check -x", exitUsage},
+		{"node add --slave --role soft-slave /nowhere a", exitUsage}, {"fsck", fsckUsage}, {"fsck /nowhere", fsckOperational}, {"status /nowhere", exitFailed},
 		{"status --check /nowhere", checkCritical}, {"show", exitOK}, {"show volume", exitUsage}, {"umount /nowhere", exitMount},
 		{"sync /proc", exitFailed}, {"show volume /nowhere", exitFailed}, {"pfs list /nowhere", exitFailed},
 	} {
@@ -85,7 +91,7 @@ func TestNewfs(t *testing.T) {
 		t.Error("a newfs that failed left its file behind")
 	}
 	anvil(t, exitUsage, "newfs", "-s", "64m", "--check", "none", d)
-	if _, said := anvil(t, exitFailed, "newfs", "-s", "64m", d, "--cache", d+"1", "--cache", d+"2"); !strings.Contains(said, "2 caches") {
+	if _, said := anvil(t, exitUsage, "newfs", "-s", "64m", d, "--cache", d+"1", "--cache", d+"2"); !strings.Contains(said, "2 caches") {
 		t.Errorf("two caches: %s", said)
 	}
 }
@@ -161,5 +167,24 @@ func TestGetWithoutAFile(t *testing.T) {
 		if _, said := anvil(t, code, append([]string{"get"}, strings.Fields(words)...)...); !strings.Contains(said, want) {
 			t.Errorf("get %s: %s", words, said)
 		}
+	}
+}
+
+// What is wrong does not end a status that is shown again and again.
+func TestStatusRepeats(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	shown := 0
+	err := repeat(ctx, io.Discard, time.Millisecond, func() error {
+		if shown++; shown == 3 {
+			cancel()
+		}
+		return &exitError{code: checkWarning}
+	})
+	if shown < 3 || exitCode(err) != checkWarning {
+		t.Errorf("shown %d times: %v", shown, err)
+	}
+	if err := repeat(t.Context(), io.Discard, time.Millisecond, func() error { return io.EOF }); err != io.EOF {
+		t.Errorf("a mount that is gone: %v", err)
 	}
 }

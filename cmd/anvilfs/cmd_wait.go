@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +23,9 @@ scrub      no scrub runs; it fails if the last one was ended, failed, left somet
 Without MNT it waits for every anvilfs mount of this system.`,
 		Args: atLeast(1, "resync, quorum, healthy, snapshots or scrub, and mount points"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if !slices.Contains(waits, args[0]) {
+				return usageError("wait for what: %s", strings.Join(waits, ", "))
+			}
 			dirs, err := mountsOr(args[1:])
 			if err != nil {
 				return err

@@ -37,3 +37,23 @@ func TestResolveDirectoryOverFile(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Of what the cluster removed nothing is said to stay.
+func TestResolveRemovedThere(t *testing.T) {
+	dir := t.TempDir()
+	k := &conflictJSON{Path: "x", Copy: "x.conflict-n-1"}
+	copied := filepath.Join(dir, k.Copy)
+	if err := os.WriteFile(copied, []byte("ours"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := settle(&out, dir, k, keepTheirs); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(copied); err == nil {
+		t.Error("the copy is there")
+	}
+	if want := "x.conflict-n-1 is removed, as x is in the cluster\n"; out.String() != want {
+		t.Errorf("said %q, want %q", out.String(), want)
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/anvilfs/anvilfs/chain"
 	"github.com/anvilfs/anvilfs/cluster"
+	"github.com/anvilfs/anvilfs/cmd/advice"
 	"github.com/anvilfs/anvilfs/ondisk"
 )
 
@@ -22,7 +23,8 @@ func pfsDelete() *cobra.Command {
 
 A filesystem that is on several members, such as a clone, is deleted on all of them:
 all have to be named, and none may be mounted. If that is cut off, the same command
-deletes the rest. One that has snapshots is not deleted: delete those first.
+deletes the rest. One that has snapshots is not deleted: delete those first. Nor is a
+snapshot that a filesystem lists: anvilfs snapshot delete, on a mount of that, does it.
 
 With --damaged it deletes a PFS whose root cannot be read, so that nothing leads to
 what is in it: copy out what anvilfs recover finds before. The key in the error about
@@ -124,6 +126,9 @@ func mayDelete(ctx context.Context, list []copyOf, words, label string, force bo
 			return fmt.Errorf("%s of %s is not the one of the others: delete it there by itself", label, c.vol.Name())
 		}
 		if c.info.Subtype != ondisk.PFSSubNone {
+			if of := c.listedBy(ctx); of != "" {
+				return fmt.Errorf("%s is a snapshot of %s, which would miss it: mount that, and anvilfs snapshot delete MNT %s", label, of, advice.Quote(label))
+			}
 			continue
 		}
 		members, snapshots, err := c.look(ctx)
@@ -143,6 +148,27 @@ func mayDelete(ctx context.Context, list []copyOf, words, label string, force bo
 		return fmt.Errorf("%s has no PFS %q: anvilfs pfs list shows those of a device", words, label)
 	}
 	return nil
+}
+
+// listedBy names the filesystem that has a snapshot in its list; "" if none has. A
+// list that cannot be read keeps nothing: that filesystem has to be repaired first.
+func (c *copyOf) listedBy(ctx context.Context) string {
+	for i := range c.all {
+		p := &c.all[i]
+		if p.Subtype != ondisk.PFSSubNone {
+			continue // what a snapshot lists is what was there once
+		}
+		v, err := c.vol.View(ctx, p.Label)
+		if err != nil {
+			continue
+		}
+		table, err := cluster.ReadSnapshotTable(ctx, v)
+		v.Release()
+		if err == nil && slices.ContainsFunc(table.Entries, func(e cluster.SnapshotEntry) bool { return e.Clid == c.info.Clid }) {
+			return p.Label
+		}
+	}
+	return ""
 }
 
 // look reads what a PFS says of itself.

@@ -239,3 +239,13 @@ func TestScanTakesEachOnce(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// A label is told on the one line that it heads, whatever is in it.
+func TestScanOfLabelWithLineEnd(t *testing.T) {
+	var out strings.Builder
+	r := scanReport{Filesystems: []*foundFS{{Label: "a\nb", Source: "l.img"}}}
+	r.print(&out)
+	if line, _, _ := strings.Cut(out.String(), "\n"); !strings.HasPrefix(line, `a\nb: `) {
+		t.Errorf("the first line is %q", line)
+	}
+}

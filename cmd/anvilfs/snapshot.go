@@ -189,20 +189,29 @@ func (c *controller) snapshotDelete(ctx context.Context, names []string, f *snap
 	if err != nil {
 		return err
 	}
-	var deleted []string
+	held := false
+	var asked []cluster.SnapshotReport
 	for _, name := range names {
 		i := slices.IndexFunc(list, func(r cluster.SnapshotReport) bool { return r.Name == name })
-		switch {
-		case i < 0:
+		if i < 0 {
 			return fmt.Errorf("snapshot delete: %q: %w: anvilfs snapshot list MNT shows those there are", name, cluster.ErrNoSnapshot)
-		case len(list[i].Holds) > 0:
+		}
+		asked = append(asked, list[i])
+		if len(list[i].Holds) > 0 {
+			held = true
 			fmt.Fprintf(w, "%s would stay: it is held by %s\n", name, holdWords(list[i].Holds))
-		default:
-			fmt.Fprintf(w, "%s would be deleted: %s are its own\n", name, bytesOrDash(list[i].Unique, false))
-			deleted = append(deleted, name)
 		}
 	}
-	if err := c.sayTogether(ctx, deleted, w); err != nil || asOf == "" {
+	if held { // they go all together, or none does
+		if len(names) > 1 {
+			fmt.Fprintln(w, "nothing would be deleted")
+		}
+		return nil
+	}
+	for i := range asked {
+		fmt.Fprintf(w, "%s would be deleted: %s are its own\n", asked[i].Name, bytesOrDash(asked[i].Unique, false))
+	}
+	if err := c.sayTogether(ctx, names, w); err != nil || asOf == "" {
 		return err
 	}
 	_, err = fmt.Fprintln(w, asOf)

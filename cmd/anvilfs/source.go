@@ -39,9 +39,9 @@ func parseSource(text string) (source, error) {
 	case err != nil:
 		return s, err
 	case len(s.members) == 0:
-		return s, fmt.Errorf("source %q has no member: write MEMBER,MEMBER,...@LABEL", text)
+		return s, usageError("source %q has no member: write MEMBER,MEMBER,...@LABEL", text)
 	case len(s.nodes()) == 0:
-		return s, fmt.Errorf("source %q has only a cache: name the members that it is to be before", text)
+		return s, usageError("source %q has only a cache: name the members that it is to be before", text)
 	}
 	return s, nil
 }
@@ -54,7 +54,7 @@ func parseWanted(text string) (source, error) {
 	if at := lastPlain(list, '@'); at >= 0 {
 		list, s.label = list[:at], unescape(list[at+1:])
 		if s.label == "" {
-			return s, fmt.Errorf("source %q has nothing behind the @: give the label of a PFS, or leave out the @", text)
+			return s, usageError("source %q has nothing behind the @: give the label of a PFS, or leave out the @", text)
 		}
 		if list == "" {
 			return s, nil
@@ -66,7 +66,7 @@ func parseWanted(text string) (source, error) {
 		m := member{name: name, cache: cache}
 		for _, p := range splitPlain(name, ':') {
 			if p = unescape(p); p == "" {
-				return s, fmt.Errorf("source %q has an empty member: write MEMBER,MEMBER,...@LABEL", text)
+				return s, usageError("source %q has an empty member: write MEMBER,MEMBER,...@LABEL", text)
 			}
 			abs, err := filepath.Abs(p)
 			if err != nil {
@@ -77,7 +77,7 @@ func parseWanted(text string) (source, error) {
 				one = to // it may be named by id as well
 			}
 			if seen[one] {
-				return s, fmt.Errorf("%s is named twice in source %q: name every device once", p, text)
+				return s, usageError("%s is named twice in source %q: name every device once", p, text)
 			}
 			seen[one] = true
 			m.paths = append(m.paths, abs)
@@ -85,7 +85,7 @@ func parseWanted(text string) (source, error) {
 		s.members = append(s.members, m)
 	}
 	if caches := len(s.members) - len(s.nodes()); caches > 1 {
-		return s, fmt.Errorf("source %q has %d caches: a mount has one", text, caches)
+		return s, usageError("source %q has %d caches: a mount has one", text, caches)
 	}
 	return s, nil
 }
