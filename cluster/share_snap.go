@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -178,7 +179,9 @@ func (s *snapSource) onView(ctx context.Context, fn func(context.Context, *chain
 		if err = fn(chain.Patient(ctx, s.p.opts.Deadline, nil), views[i].View); err == nil || ctx.Err() != nil {
 			return err
 		}
-		s.reportRead(views[i].Node, 0, err, nil)
+		var where *chain.NodeError
+		errors.As(err, &where)
+		s.reportRead(views[i].Node, 0, err, where)
 	}
 	return err
 }

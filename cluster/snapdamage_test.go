@@ -148,3 +148,61 @@ func TestOneCopyTellsOfDamage(t *testing.T) {
 		t.Error("nobody is told")
 	}
 }
+
+// Symptom: damage that a read of a copy met which is not committed yet was counted, and
+// then looked for in no file, or nowhere at all: it stayed, and errors list told of
+// nothing, or of the super-root.
+func TestCopiesRepair(t *testing.T) {
+	raw := make([]byte, ondisk.LogicalBlock)
+	for i, r := 0, rand.New(rand.NewPCG(1, 2)); i < len(raw); i++ {
+		raw[i] = byte(r.Uint32())
+	}
+	for what, copies := range map[string]func(c *testCluster, p *Pool, src, dst uint64){
+		"of a file": func(c *testCluster, p *Pool, src, dst uint64) { shareAll(c.t, p, src, dst, len(raw)) },
+		"of a snapshot": func(c *testCluster, p *Pool, src, dst uint64) {
+			s := snapNamed(c.t, p, "s")
+			call(c.t, p, func(tx *Txn) error {
+				tx.PutInode(fileMeta(dst, uint64(len(raw))))
+				_, err := tx.ShareSnapshot(c.ctx, s, src, 0, dst, 0, uint64(len(raw)))
+				return err
+			})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := newTestCluster(t, 3)
+			told := make(chan Damage, 100)
+			p := c.pool(Options{Commit: time.Hour, Damaged: func(d Damage, _ error) { told <- d }})
+			defer closePool(t, p)
+			src := makeFile(t, p, ondisk.InumRoot, "f", ondisk.ObjFile)
+			write(t, p, src, 0, raw)
+			snap(t, p, "s")
+			e := p.engine.(*engine)
+			for i, m := range e.members {
+				m.latency.Store(1 + int64(i)*int64(time.Hour)) // in this order they are read
+			}
+			say(t, p, "g", "a commit, with which that order is taken")
+			mustSync(t, p)
+			check(t, p.Wait(c.ctx, WaitSnapshots))
+			c.hurtInSnapshot(p, "s", 0)
+			dst := makeFile(t, p, ondisk.InumRoot, "copy", ondisk.ObjFile)
+			copies(c, p, src, dst)
+			for limit := time.After(20 * time.Second); ; {
+				wantFile(t, p, "the copy", dst, raw) // of another member, where the first is slow
+				select {
+				case d := <-told:
+					if d.Inum != src || d.Key != 0 {
+						t.Errorf("told of %v", &d)
+					}
+				case <-time.After(20 * time.Millisecond):
+					continue
+				case <-limit:
+					t.Fatal("nobody is told")
+				}
+				break
+			}
+			if r := e.nodes()[0]; r.Bad == 0 || r.Repaired != 1 {
+				t.Errorf("%d bad, %d repaired", r.Bad, r.Repaired)
+			}
+		})
+	}
+}

@@ -195,11 +195,12 @@ func wholeBlock(ctx context.Context, v *chain.View, inum, key uint64, dst []byte
 	return readWhole(ctx, v, inum, &ref, dst)
 }
 
-// readWhole decodes the block of an inode at ref.
+// readWhole decodes the block of an inode at ref. An error says whose block it is: it
+// is repaired there.
 func readWhole(ctx context.Context, v *chain.View, inum uint64, ref *ondisk.Blockref, dst []byte) error {
 	blk, err := v.ReadBlock(ctx, ref)
 	if err != nil {
-		return err
+		return &chain.NodeError{Path: fmt.Sprintf("inode %d", inum), Inum: inum, Key: ref.Key, Ref: *ref, Err: err}
 	}
 	if _, err := ondisk.DecodeData(ref, blk.Bytes, dst); err != nil {
 		return &chain.NodeError{Path: fmt.Sprintf("inode %d", inum), Inum: inum, Key: ref.Key, Ref: *ref, Err: err}

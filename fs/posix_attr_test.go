@@ -246,10 +246,12 @@ var attrCases = []posixCase{
 		f, err := os.Open(p)
 		must(t, err)
 		defer f.Close()
-		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0x20))
+		was, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+		must(t, err)
+		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, was|fsAppend))
 		wantErr(t, os.Chtimes(p, time.Unix(1, 0), time.Unix(1, 0)), syscall.EPERM)
 		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, p, nil, 0))
-		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0))
+		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, was))
 		must(t, os.Remove(p))
 	}},
 	{"permissions", func(t *testing.T, dir string) {
