@@ -161,7 +161,7 @@ func (e *engine) goodCopy(ctx context.Context, d damage) (c chain.Change, from s
 			return change, s.Name, there, nil
 		}
 		not = append(not, s.Name)
-		err = fmt.Errorf("what is on %s is not right, either: %w", strings.Join(not[1:], " and "), bad)
+		err = fmt.Errorf("%w: what is on %s is not right, either: %w", ErrNoGoodCopy, strings.Join(not[1:], " and "), bad)
 		if ctx.Err() != nil || !e.others(not) {
 			return c, "", false, err
 		}

@@ -39,6 +39,10 @@ func (d *Damage) String() string {
 // be written now.
 var ErrNotRepaired = errors.New("not repaired")
 
+// ErrNoGoodCopy: all nodes in sync have it wrong. Only who has a copy elsewhere, or
+// can do without it, makes that right.
+var ErrNoGoodCopy = errors.New("no other node in sync has a good copy of it")
+
 // ErrElsewhere: what is damaged belongs to another filesystem, which has a PFS on
 // the same volume. Only a mount of that one knows where its other copies are.
 var ErrElsewhere = errors.New("it is of another filesystem")
@@ -240,7 +244,7 @@ func (e *engine) mendSnapshot(ctx context.Context, m *member, d Damage) error {
 		e.log.Info("repaired", "member", d.Node, "from", v.report.Name, "snapshot", d.Label, "inode", d.Inum, "key", d.Key)
 		return nil
 	}
-	return errors.New("no other node has a good copy of it")
+	return ErrNoGoodCopy
 }
 
 func fetchBlock(ctx context.Context, vol *chain.Volume, label string, inum, key uint64) (*ondisk.EncodedBlock, error) {

@@ -236,8 +236,7 @@ func TestQuotaCountedNotCommitted(t *testing.T) {
 	d := r.mkdir(ondisk.InumRoot, "d")
 	r.write(r.make(d, "a", ondisk.ObjFile), 0, noise(1<<16, 1))
 	r.must(r.pool.Sync(r.ctx))
-	r.must(r.f.SetQuota(r.ctx, d, func(*Limits) {}))
-	r.must(r.f.quotas.wait(r.ctx, d)) // WaitQuota would commit
+	r.quota(d, Limits{})
 	q, ok, err := r.f.QuotaOf(r.ctx, d)
 	r.must(err)
 	if !ok || !q.Counting {
@@ -424,6 +423,7 @@ func TestQuotaHoldsOnceCounted(t *testing.T) {
 	late := r.make(dir, "late", ondisk.ObjFile)
 	r.must(r.pool.Sync(r.ctx))
 	r.quota(dir, Limits{Bytes: 11 * ondisk.LogicalBlock})
+	r.must(r.f.QuotaInForce(r.ctx, dir))
 	_, err := r.f.Write(r.ctx, late, 0, noise(2*ondisk.LogicalBlock, 2), false)
 	if Errno(err) != syscall.EDQUOT {
 		t.Fatalf("a block more than fits: %v, want %v", err, syscall.EDQUOT)
@@ -444,7 +444,7 @@ func TestQuotaClearedAndSet(t *testing.T) {
 	r.quota(inner, Limits{})
 	r.check("set", nil)
 	r.must(r.f.ClearQuota(r.ctx, outer))
-	r.must(r.f.quotas.wait(r.ctx, outer)) // WaitQuota would commit
+	r.must(r.f.WaitQuota(r.ctx, outer))
 	r.quota(outer, Limits{})
 	r.check("cleared and set", nil)
 	r.close()

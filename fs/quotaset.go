@@ -192,8 +192,7 @@ func (q *quotas) roots() []uint64 {
 func (f *FS) HasQuotas() bool { return f.quotas.any.Load() }
 
 // WaitQuota returns when a directory's account is counted, or given up, and when
-// what another system may have changed is. That is committed then: limits go by the
-// sums of the last commit, and would let writers in on what is not in them yet.
+// what another system may have changed is.
 func (f *FS) WaitQuota(ctx context.Context, dir uint64) error {
 	if f.quotas.store == nil {
 		return nil
@@ -201,7 +200,13 @@ func (f *FS) WaitQuota(ctx context.Context, dir uint64) error {
 	if err := f.quotas.counter.waitAnew(ctx); err != nil {
 		return err
 	}
-	if err := f.quotas.wait(ctx, dir); err != nil {
+	return f.quotas.wait(ctx, dir)
+}
+
+// QuotaInForce is WaitQuota, and has what was counted committed: limits go by the sums
+// of the last commit, and would let writers in on what is not in them yet.
+func (f *FS) QuotaInForce(ctx context.Context, dir uint64) error {
+	if err := f.WaitQuota(ctx, dir); err != nil || f.quotas.store == nil {
 		return err
 	}
 	return f.store.Sync(ctx)

@@ -159,6 +159,7 @@ func (b *branches) command(ctx context.Context, f *fs.FS, words []string, w io.W
 		if err != nil {
 			return err
 		}
+		b.pool.SetConflicts(len(c.List) + c.More) // some may have been removed by hand
 		if len(rest) > 0 && rest[0] == "--json" {
 			return writeConflicts(w, c)
 		}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/anvilfs/anvilfs/fs"
 	"github.com/anvilfs/anvilfs/ondisk/rawjson"
-	"github.com/anvilfs/anvilfs/sync/scrub"
 )
 
 func dedupCommand() *cobra.Command {
@@ -62,8 +61,8 @@ type dedupRequest struct {
 // run has the mount do it step by step, so that it can be watched, slowed and
 // interrupted.
 func (d *dedupRequest) run(c *cobra.Command, dir string, paths []string) error {
-	if d.tranquility < 0 || d.tranquility > scrub.MaxTranquility {
-		return usageError("--tranquility takes 0 (no rest) to %d (mostly rest), not %d", scrub.MaxTranquility, d.tranquility)
+	if err := checkTranquility(d.tranquility); err != nil {
+		return err
 	}
 	ctx := c.Context()
 	if len(paths) > 0 {

@@ -32,6 +32,9 @@ bad, or a node was not there; where one runs already it waits for that, and wher
 one is paused it says so.`,
 		Args: exactly(1, "a mount point"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkTranquility(tranquility); err != nil {
+				return err
+			}
 			words := []string{"scrub", "start", strconv.Itoa(tranquility)}
 			if wait {
 				words = append(words, "--wait")
@@ -50,6 +53,9 @@ one is paused it says so.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			words := []string{"scrub", "resume"}
 			if c.Flags().Changed("tranquility") {
+				if err := checkTranquility(pace); err != nil {
+					return err
+				}
 				words = append(words, strconv.Itoa(pace))
 			}
 			return relay(c, args[0], words...)
@@ -75,6 +81,14 @@ one is paused it says so.`,
 		resume,
 		scrubVerb("stop", "End it"),
 		status)
+}
+
+// checkTranquility refuses a pace that there is not.
+func checkTranquility(n int) error {
+	if n < 0 || n > scrub.MaxTranquility {
+		return usageError("--tranquility takes 0 (no rest) to %d (mostly rest), not %d", scrub.MaxTranquility, n)
+	}
+	return nil
 }
 
 func scrubVerb(verb, short string) *cobra.Command {

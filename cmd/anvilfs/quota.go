@@ -81,7 +81,7 @@ func waitQuota(ctx context.Context, files *fs.FS, dir uint64, f *quotaWords) err
 	if !f.wait {
 		return nil
 	}
-	return files.WaitQuota(ctx, dir)
+	return files.QuotaInForce(ctx, dir)
 }
 
 func (c *controller) quotaSet(ctx context.Context, files *fs.FS, dir uint64, f *quotaWords) error {

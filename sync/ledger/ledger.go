@@ -131,9 +131,19 @@ func (e *Entry) tried(now time.Time, err error) {
 		e.What, e.Tries, e.Next, e.Repaired = "", 0, time.Time{}, now
 		return
 	}
-	e.What, e.Repaired = err.Error(), time.Time{}
+	e.What, e.Repaired = reason(err), time.Time{}
 	e.Tries++
 	e.Next = now.Add(wait(e.Tries))
+}
+
+// reason is what lists say of an error. What is wrong with each copy of the same
+// block is in the log, or in the report of the scrub: in a list it would be a paragraph
+// for each place of a file.
+func reason(err error) string {
+	if errors.Is(err, cluster.ErrNoGoodCopy) {
+		return fmt.Sprintf("%v: %v", cluster.ErrNotRepaired, cluster.ErrNoGoodCopy)
+	}
+	return err.Error()
 }
 
 // update edits the entry of d, a new one only if create.

@@ -214,3 +214,24 @@ func TestRetryNode(t *testing.T) {
 	}
 	must(t, l.Close())
 }
+
+// What no node has right is one reason, wherever it was and whatever is wrong with
+// each copy.
+func TestReasonOfALostPlace(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "x.db"))
+	for i, why := range []error{errors.New("m1: code of block 0x1000"), errors.New("m2: EIO")} {
+		d := damage("a", 2000+uint64(i))
+		must(t, l.Found(d, "/f", fmt.Errorf("%v: %w: %w: %w", &d, cluster.ErrNotRepaired, cluster.ErrNoGoodCopy, why)))
+	}
+	list, err := l.List(false)
+	must(t, err)
+	for _, e := range list {
+		if e.What != "not repaired: no other node in sync has a good copy of it" {
+			t.Errorf("inode %d: %q", e.Inum, e.What)
+		}
+	}
+	if len(list) != 2 {
+		t.Errorf("%+v", list)
+	}
+	must(t, l.Close())
+}

@@ -221,14 +221,25 @@ func (j *job) repair(ctx context.Context, place *Place, bad []finding) {
 			wait(ctx, j.o.pause)
 			err = j.peers.Repair(ctx, f.Damage)
 		}
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return
 		}
-		j.mu.Lock()
-		repaired, lost := place.Bad.settle(f.off, err == nil)
-		j.mu.Unlock()
+		repaired, lost := j.settle(place, f.off, err == nil)
 		j.found(ctx, f.Damage, "cannot be read right", err, repaired, lost)
 	}
+}
+
+// settle counts a bad place of a lane that was not known, and notes what became of it.
+func (j *job) settle(place *Place, off uint64, ok bool) (repaired, unrepaired int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if place.Bad == nil {
+		place.Bad = make(damaged)
+	}
+	if place.Bad.add(off) {
+		place.Report.Bad++
+	}
+	return place.Bad.settle(off, ok)
 }
 
 // found counts something bad and what became of it.

@@ -43,8 +43,12 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 		work := *place
 		bad, blocks, err := work.step(ctx, n)
 		bad, err = j.there(ctx, n.Name, bad, err)
-		j.stepped(place, &work, bad, blocks, time.Since(start))
+		took := time.Since(start)
 		j.repair(ctx, place, bad)
+		if ctx.Err() != nil {
+			return // in the middle of what was found, perhaps: the step is made again
+		}
+		j.stepped(place, &work, blocks, took)
 		switch {
 		case work.Done:
 			return
@@ -53,8 +57,6 @@ func (j *job) lane(ctx context.Context, name string, place *Place) {
 			d := rest(time.Since(start), j.tranquility(), j.busy())
 			wait(ctx, d)
 			j.rested(place, d)
-		case ctx.Err() != nil:
-			return
 		case errors.Is(err, errDevice), errors.Is(err, errGone) && tries == laneTries:
 			j.endLane(place, err)
 			return
@@ -106,19 +108,13 @@ func (j *job) node(name string) (cluster.ScrubNode, bool) {
 	return nodes[i], true
 }
 
-// stepped takes over what a step did.
-func (j *job) stepped(place, work *Place, bad []finding, blocks int64, took time.Duration) {
+// stepped takes over what a step did, once what it found bad is repaired or told of:
+// a scrub that goes on from here does not come back to that.
+func (j *job) stepped(place, work *Place, blocks int64, took time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	work.Bad, work.Report.Bad = place.Bad, place.Report.Bad
 	*place = *work
-	for _, f := range bad {
-		if place.Bad == nil {
-			place.Bad = make(damaged)
-		}
-		if place.Bad.add(f.off) {
-			place.Report.Bad++
-		}
-	}
 	j.rep.Blocks += blocks
 	place.Worked += took
 	if time.Since(j.saved) > saveEvery {
