@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 
 	"github.com/spf13/cobra"
 
@@ -87,11 +86,7 @@ func salvageDeleted(c *cobra.Command) copyOut {
 			progress = func(done, total uint64) { fmt.Fprintf(f, "\r%s of %s read ", human(done), human(total)) }
 			defer fmt.Fprint(f, "\r\033[K")
 		}
-		rep, err := salvage.Deleted(ctx, devs, dir, o, progress)
-		if err == nil && path.Clean("/"+o.Path) != "/" && rep == (salvage.Report{}) {
-			err = fmt.Errorf("%s: nothing on the device has that path, nor is below it: it begins at the root of the filesystem, as /dir/file", o.Path)
-		}
-		return rep, err
+		return salvage.Deleted(ctx, devs, dir, o, progress)
 	}
 }
 
