@@ -55,8 +55,8 @@ LAZY := GOGC=300
 # What compiles broken programs and times their tests comes by itself. Tests that
 # wait more than they work go first, beside the longest: at the end they would
 # leave the processors idle. lint has vetted them.
-WAITING := ./sync/... ./fs/... ./cluster ./cmd/... ./chain ./chain/fsck ./chain/goldentest ./chain/salvage
-HEAVY   := ./chain/crashtest ./tests/sim ./chain/hostile ./cluster/matrix ./cluster/histories
+WAITING := ./cluster/histories ./sync/... ./fs/... ./cluster ./cmd/... ./chain ./chain/fsck ./chain/goldentest ./chain/salvage
+HEAVY   := ./chain/crashtest ./tests/sim ./chain/hostile ./cluster/matrix
 test-go:
 	@rm -f $(COUNTS); mkdir -p bin
 	$(LAZY) ANVILFS_DEPTH=test ANVILFS_COUNTS=$(COUNTS) $(GO) test -vet=off -timeout 45m \
