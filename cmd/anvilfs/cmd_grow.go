@@ -196,7 +196,9 @@ func (r *grownMember) print(w io.Writer, asJSON bool) error {
 		return rawjson.Write(w, r, "")
 	}
 	w = advice.Lines(w)
-	if r.From == r.To {
+	if r.From == r.To && strings.Contains(r.Device, ":") {
+		fmt.Fprintf(w, "%s has the size of its devices: %s; only the last of them can become larger\n", r.Device, human(r.To))
+	} else if r.From == r.To {
 		fmt.Fprintf(w, "%s has the size of its device: %s\n", r.Device, human(r.To))
 	} else {
 		fmt.Fprintf(w, "%s has %s now, %s before\n", r.Device, human(r.To), human(r.From))

@@ -18,6 +18,23 @@ var flagChoices = map[string][]string{
 	"sort":        {"name", "size", "inodes"},
 }
 
+// optionWords are the mount options that shells offer; those with a value end with =.
+var optionWords = []string{
+	"ro", "rw", "commit=", "memory=", "quorum=hang", "quorum=eio", "deadline=", "wait=", "dedup", "nointentlog", "nomerge",
+	"log=", "state=", "hook=", "metrics=", "metrics_public", "scrub=", "allow_other", "debug",
+	"noatime", "relatime", "strictatime", "lazytime", "nodiratime", "sync", "dirsync", "nosuid", "nodev", "noexec", "nosymfollow",
+	"noauto", "nofail", "_netdev", "x-systemd.automount", "x-systemd.device-timeout=",
+}
+
+// propertyWords are what a command takes before its paths, by the name of the command.
+var propertyWords = map[string][]string{
+	"set": {"compression=lz4", "compression=none", "compression=autozero", "compression=zlib",
+		"check=xxhash64", "check=iscsi32", "check=sha192", "check=none"},
+	"get":      {"all", "compression", "check"},
+	"setcomp":  flagChoices["compression"],
+	"setcheck": append(flagChoices["check"], "none"),
+}
+
 // completeWords lets shells offer mount points, nodes and snapshots. What a
 // command's words are is read from its Use: MNT, NODE, NAME, and words in small
 // letters with bars between.
@@ -28,6 +45,17 @@ func completeWords(c *cobra.Command) {
 	for name, list := range flagChoices {
 		if f := c.Flags().Lookup(name); f != nil && f.Value.Type() == "string" {
 			_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)) // fails for no flag
+		}
+	}
+	if c.Flags().Lookup("options") != nil {
+		_ = c.RegisterFlagCompletionFunc("options", completeOptions)
+	}
+	if list := propertyWords[c.Name()]; list != nil {
+		c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return list, cobra.ShellCompDirectiveNoFileComp
 		}
 	}
 	words := strings.Fields(c.Use)[1:]
@@ -51,6 +79,16 @@ func completeWords(c *cobra.Command) {
 		}
 		return nil, nothing
 	}
+}
+
+// completeOptions offers mount options behind those that are typed already.
+func completeOptions(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	typed := word[:strings.LastIndexByte(word, ',')+1]
+	var list []string
+	for _, o := range optionWords {
+		list = append(list, typed+o)
+	}
+	return list, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 }
 
 // mountPoints are those of this system; none if they cannot be read.

@@ -27,12 +27,34 @@ func TestCompletion(t *testing.T) {
 		"snapshot hold /nowhere ":             ":4\n",
 		"node add --role ":                    "master\nslave\nsoft-slave\nsoft-master\ncache\n:4\n",
 		"newfs --check ":                      "xxhash64\niscsi32\nsha192\n:4\n",
+		"setcomp ":                            "lz4\nnone\nautozero\nzlib\n:4\n",
+		"get ":                                "all\ncompression\ncheck\n:4\n",
+		"get check /":                         ":0\n",
 		// No mount is there to ask.
 		"node offline /nowhere ": ":4\n",
 	} {
 		args := append([]string{"__complete"}, strings.Split(words, " ")...)
 		if out, _ := anvil(t, exitOK, args...); out != want {
 			t.Errorf("%q: %q, want %q", words, out, want)
+		}
+	}
+}
+
+// Options are offered behind others, and each is one that a mount takes.
+func TestCompletionOfOptions(t *testing.T) {
+	out, _ := anvil(t, exitOK, "__complete", "mount", "-o", "ro,no")
+	values := map[string]string{
+		"commit=": "5", "memory=": "64m", "deadline=": "5", "wait=": "5", "log=": t.TempDir() + "/log", "state=": t.TempDir() + "/state",
+		"hook=": "/bin/true", "metrics=": "127.0.0.1:9100", "scrub=": "30d", "x-systemd.device-timeout=": "5",
+	}
+	words := strings.Fields(out)
+	if len(words) != len(optionWords)+1 || words[len(words)-1] != ":6" {
+		t.Fatalf("%q", out)
+	}
+	for _, w := range words[:len(words)-1] {
+		word, ok := strings.CutPrefix(w, "ro,")
+		if _, err := parseMountOptions([]string{word + values[word]}, false); err != nil || !ok {
+			t.Errorf("%q is offered: %v", w, err)
 		}
 	}
 }
