@@ -16,7 +16,7 @@ export GOFLAGS     ?= -trimpath
 
 help:
 	@echo 'make run        the tour: three members in a directory, mounted, one lost and brought back'
-	@echo 'make test       everything that a change must pass (20 to 40 minutes on two cores)'
+	@echo 'make test       everything that a change must pass (some 25 minutes on two cores)'
 	@echo 'make build      bin/anvilfs'
 	@echo 'make lint       format, vet and the rules of the house'
 	@echo 'make check      the regression tree over real mounts (T="001 010" picks tests)'
