@@ -338,6 +338,9 @@ func TestFailureIsForgotten(t *testing.T) {
 	if l.shown != "snapshots" {
 		t.Errorf("taken away again: %v", l.shown)
 	}
+	if !m.take("target") {
+		t.Error("it waits once more when its device is opened again")
+	}
 }
 
 // A counter counts what is written to a device.

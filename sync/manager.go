@@ -97,13 +97,15 @@ func (m *Manager) Run(ctx context.Context) {
 }
 
 // forget takes back why the last run failed of nodes that want none any more: they
-// came in sync by other ways, are gone, or were replaced.
+// came in sync by other ways, are gone, or were replaced. One whose device failed is
+// opened again after a pause of its own, which is shorter where a majority waits for it:
+// then it is not to wait once more.
 func (m *Manager) forget(wanted []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name, n := range m.nodes {
 		if !n.running && n.last.State == Failed && n.last.Mode != ModeSnapshots && !slices.Contains(wanted, name) {
-			n.last, n.noRoom = Report{}, ""
+			n.last, n.noRoom, n.notUntil = Report{}, "", time.Time{}
 			m.peers.SetResyncReport(name, nil)
 		}
 	}

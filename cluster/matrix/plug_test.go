@@ -79,7 +79,11 @@ func TestMendedWithoutQuorum(t *testing.T) {
 		broken := faultdev.Rule{Do: faultdev.Fail, On: faultdev.Write, Times: faultdev.Always}
 		r.m.Fault().Add(broken)
 		r.work(3)
-		<-time.After(20*time.Minute + 30*time.Second) // it was just tried
+		<-time.After(20 * time.Minute)
+		opens := r.m.Opens()
+		r.until("another attempt", func() bool { return r.m.Opens() > opens })
+		r.work(1) // it fails again, and the next one is most of a minute away
+		r.until("it failed", func() bool { return r.status().State == cluster.NodeFailed })
 		other.Fault().Add(broken)
 		pending := r.changeAndSync()
 		<-time.After(3 * time.Second)
